@@ -1,0 +1,40 @@
+"""Names for things by their content.
+
+A store of kept token ids means nothing with another tokenizer, and a ranking means nothing with another
+scorer, so both are known by a digest of what they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class HasVocabulary(Protocol):
+    """What is asked of a tokenizer: Hugging Face's, fast or slow, or one that looks like it."""
+
+    def get_vocab(self) -> dict[str, int]:
+        """Token -> id, added tokens included."""
+
+
+def tokenizer_fingerprint(tokenizer: HasVocabulary) -> str:
+    """Digest of a tokenizer's token -> id map and of which tokens are special: what its ids mean."""
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: (entry[1], entry[0]))
+    special = sorted(int(i) for i in getattr(tokenizer, "all_special_ids", []))
+    return digest(vocabulary, special)
+
+
+def digest(*parts: Any) -> str:
+    """32 hexadecimal digits of a sha256 over ``parts``: arrays by dtype, shape and bytes, the rest as JSON."""
+    state = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            state.update(f"{part.dtype.str}{part.shape}".encode())
+            state.update(np.ascontiguousarray(part).tobytes())
+        else:
+            state.update(json.dumps(part, sort_keys=True, ensure_ascii=True).encode())
+        state.update(b"\0")
+    return state.hexdigest()[:32]
