@@ -1,0 +1,212 @@
+"""What a vocabulary entry is, read from its surface.
+
+A selector whose table is indexed by token id serves one tokenizer. Here an entry is described by what it spells:
+hashed character n-grams, whether it starts a word, its case, digits and punctuation. So one set of
+weights serves every vocabulary: bind it with ``TokenSelector.for_tokenizer``.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsporec.fingerprint import tokenizer_fingerprint
+
+CLASSES = (
+    "word_start",
+    "lower",
+    "capitalised",
+    "upper",
+    "digit",
+    "punctuation",
+    "other",
+    "length",
+    "special",
+)
+"""The dense features of an entry, in column order."""
+
+_LONGEST = 20  # characters of an entry that are read; longer entries are rare and told apart by these
+_GRAMS = (2, 3, 4)
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(29)
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The V entries of a tokenizer's vocabulary as features.
+
+    Parameters
+    ----------
+    grams : int64 ``[G]``
+        Hashed n-gram buckets of all entries, packed.
+    gram_offsets : int64 ``[V + 1]``
+        Entry ``v`` owns ``grams[gram_offsets[v]:gram_offsets[v + 1]]``; at least one.
+    surface : int64 ``[V]``
+        Hashed bucket of the whole surface (lower-cased, with its word start): the key of document frequencies.
+    classes : float32 ``[V, len(CLASSES)]``
+    special : bool ``[V]``
+        The tokenizer's special tokens, and ids that no entry has.
+    fingerprint : str
+        The tokenizer's.
+    """
+
+    grams: NDArray[np.int64]
+    gram_offsets: NDArray[np.int64]
+    surface: NDArray[np.int64]
+    classes: NDArray[np.float32]
+    special: NDArray[np.bool_]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.surface)
+
+
+_CACHE: OrderedDict[tuple[str, int, int], Vocabulary] = OrderedDict()
+_CACHED_VOCABULARIES = 4
+
+
+def read_vocabulary(tokenizer: Any, gram_buckets: int, surface_buckets: int) -> Vocabulary:
+    """The features of every entry of ``tokenizer``; remembered by its fingerprint.
+
+    Byte-level BPE, BPE with metaspace, WordPiece and Unigram are told apart by the marks their entries
+    carry. Ids without an entry count as special.
+    """
+    key = (tokenizer_fingerprint(tokenizer), gram_buckets, surface_buckets)
+    if key not in _CACHE:
+        _CACHE[key] = _read(tokenizer, *key)
+        if len(_CACHE) > _CACHED_VOCABULARIES:
+            _CACHE.popitem(last=False)
+    _CACHE.move_to_end(key)
+    return _CACHE[key]
+
+
+def _read(tokenizer: Any, fingerprint: str, gram_buckets: int, surface_buckets: int) -> Vocabulary:
+    pieces = tokenizer.get_vocab()
+    size = max(pieces.values(), default=-1) + 1
+    entries: list[str] = [""] * size
+    special = np.ones(size, dtype=bool)
+    for piece, index in pieces.items():
+        entries[index], special[index] = piece, False
+    special[[i for i in tokenizer.all_special_ids if i < size]] = True
+    surfaces, starts = spell(entries)
+    starts = starts & ~special
+    codes, lengths = _codepoints([s.lower() for s in surfaces])
+    # A leading mark tells "pen" at a word's start from "pen" inside "open", in n-grams and document frequencies.
+    marked = np.concatenate([np.where(starts, 1, 2)[:, None].astype(np.uint64), codes], axis=1)
+    whole = _hash_rows(marked, lengths + 1)
+    columns, present = [whole], [np.ones(size, dtype=bool)]
+    for n in _GRAMS:
+        for start in range(_LONGEST + 1 - n):
+            columns.append(_hash_rows(marked[:, start : start + n], np.full(size, n)))
+            present.append(start + n <= lengths + 1)
+    mask = np.stack(present, axis=1)
+    grams = np.stack(columns, axis=1)[mask] % np.uint64(gram_buckets)
+    gram_offsets = np.zeros(size + 1, dtype=np.int64)
+    np.cumsum(mask.sum(axis=1), out=gram_offsets[1:])
+    return Vocabulary(
+        grams=grams.astype(np.int64),
+        gram_offsets=gram_offsets,
+        surface=(whole % np.uint64(surface_buckets)).astype(np.int64),
+        classes=_classes(surfaces, starts, special),
+        special=special,
+        fingerprint=fingerprint,
+    )
+
+
+def spell(entries: list[str]) -> tuple[list[str], NDArray[np.bool_]]:
+    """The surface of each entry and whether it starts a word.
+
+    >>> spell(["Ġpen", "s", "ĠcafÃ©"])[0]
+    ['pen', 's', 'café']
+    >>> spell(["pen", "##s"])[1].tolist(), spell(["▁pen", "s", "<0x41>"])[0]
+    ([True, False], ['pen', 's', 'A'])
+    """
+    marks = {mark: sum(entry.startswith(mark) for entry in entries) for mark in ("Ġ", "▁", "##")}
+    mark = max(marks, key=lambda m: marks[m])
+    starts = np.zeros(len(entries), dtype=bool)
+    surfaces = []
+    for i, entry in enumerate(entries):
+        if mark == "##":
+            inside = entry.startswith("##") and len(entry) > 2
+            starts[i] = not inside
+            surfaces.append(entry[2:] if inside else entry)
+        else:
+            starts[i] = entry.startswith(mark) and len(entry) > 1
+            text = entry.lstrip(mark)
+            surfaces.append(_byte_level(text) if mark == "Ġ" else _byte_fallback(text))
+    return surfaces, starts
+
+
+def _byte_level(text: str) -> str:
+    if text.isascii():
+        return text
+    try:
+        return bytes(_BYTES[c] for c in text).decode("utf-8", errors="replace")
+    except KeyError:  # an added token is not spelled in bytes
+        return text
+
+
+def _byte_fallback(text: str) -> str:
+    if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
+        return chr(int(text[3:5], 16))
+    return text
+
+
+def _byte_table() -> dict[str, int]:
+    """GPT-2's map from printable characters to the bytes they stand for (openai/gpt-2, encoder.py)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    table = {chr(b): b for b in printable}
+    others = [b for b in range(256) if b not in set(printable)]
+    table.update({chr(256 + i): b for i, b in enumerate(others)})
+    return table
+
+
+_BYTES = _byte_table()
+
+
+def _codepoints(surfaces: list[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    cut = [s[:_LONGEST] for s in surfaces]
+    lengths = np.fromiter(map(len, cut), dtype=np.int64, count=len(cut))
+    codes = np.zeros((len(cut), _LONGEST), dtype=np.uint64)
+    flat = np.frombuffer("".join(cut).encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
+    codes[np.arange(_LONGEST) < lengths[:, None]] = flat
+    return codes, lengths
+
+
+def _hash_rows(codes: NDArray[np.uint64], lengths: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """uint64 ``[V]``: a multiply-xor hash of the first ``lengths`` codes of each row."""
+    state = np.full(len(codes), _MULTIPLIER, dtype=np.uint64)
+    for column in range(codes.shape[1]):
+        mixed = (state ^ codes[:, column]) * _MULTIPLIER
+        state = np.where(column < lengths, mixed ^ (mixed >> _SHIFT), state)
+    return state
+
+
+def _classes(
+    surfaces: list[str], starts: NDArray[np.bool_], special: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    rows = np.zeros((len(surfaces), len(CLASSES)), dtype=np.float32)
+    column = {name: i for i, name in enumerate(CLASSES)}
+    kinds = np.fromiter((_kind(s, column) for s in surfaces), dtype=np.int64, count=len(surfaces))
+    rows[np.arange(len(surfaces)), kinds] = 1.0
+    rows[:, column["word_start"]] = starts
+    rows[:, column["length"]] = np.minimum([len(s) for s in surfaces], _LONGEST) / 8.0
+    rows[special] = 0.0
+    rows[special, column["special"]] = 1.0
+    return rows
+
+
+def _kind(surface: str, column: dict[str, int]) -> int:
+    if any(c.isdigit() for c in surface):
+        return column["digit"]
+    if not any(c.isalpha() for c in surface):
+        return column["punctuation"] if surface.strip() else column["other"]
+    if surface.islower():
+        return column["lower"]
+    if surface.isupper() and len(surface) > 1:
+        return column["upper"]
+    return column["capitalised"] if surface[:1].isupper() else column["other"]

@@ -1,0 +1,272 @@
+"""The learned scorer: a small network that says which tokens of a text to keep."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
+
+from tsporec import hub
+from tsporec.budget import Budget
+from tsporec.features import CLASSES, Vocabulary, read_vocabulary
+from tsporec.fingerprint import digest
+from tsporec.network import SIGNALS, ScoringNetwork, text_signals
+from tsporec.ragged import RaggedTokens
+from tsporec.scorers.base import Scores
+from tsporec.selection import Selection, select
+
+_ROWS = 192  # rows of every matrix product in scoring, so that no result depends on the batch
+_GROUP = 4096  # tokens scored at once: the hidden states stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class SelectorConfig:
+    """The shape of a :class:`TokenSelector` and where it comes from.
+
+    Parameters
+    ----------
+    dim : int
+        Width of a token's features.
+    hidden : int
+        Width of the hidden states.
+    gram_buckets, surface_buckets : int
+        Hash buckets of character n-grams (each a row of ``dim`` weights) and of document frequencies.
+    dropout : float
+        While training.
+    training : dict
+        Free text for the model card: data, budgets, reward, metrics.
+    """
+
+    dim: int = 32
+    hidden: int = 32
+    gram_buckets: int = 16384
+    surface_buckets: int = 32768
+    dropout: float = 0.1
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+class TokenSelector(nn.Module):
+    """A scorer with learned weights, for any tokenizer.
+
+    Untrained it is a rule: inverse document frequency (once :meth:`fit` has seen a corpus), each token of a text
+    counted once, the earlier first among equals. :class:`tsporec.PreferenceTrainer` trains it.
+
+    Parameters
+    ----------
+    config : SelectorConfig, optional
+
+    Examples
+    --------
+    >>> selector = TokenSelector().for_tokenizer(tokenizer).fit(corpus)       # doctest: +SKIP
+    >>> selection = selector.select(corpus, Budget(tokens=16))                # doctest: +SKIP
+    >>> selector.save_pretrained("my-selector")                               # doctest: +SKIP
+    """
+
+    idf: Tensor
+    name = "selector"
+
+    def __init__(self, config: SelectorConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or SelectorConfig()
+        self.vocabulary: Vocabulary | None = None
+        self.grams = nn.Embedding(self.config.gram_buckets, self.config.dim)
+        nn.init.normal_(self.grams.weight, std=0.5)
+        self.classes = nn.Linear(len(CLASSES), self.config.dim, bias=False)
+        self.network = ScoringNetwork(self.config.dim, self.config.hidden, self.config.dropout)
+        self.blend = nn.Parameter(torch.zeros(len(SIGNALS)))
+        self.register_buffer("idf", torch.zeros(self.config.surface_buckets))
+        with torch.no_grad():
+            self.blend[SIGNALS.index("idf")] = 1.0
+            self.blend[SIGNALS.index("first_occurrence")] = 10.0  # above any idf: repeats come last
+            self.blend[SIGNALS.index("special")] = -20.0
+        self._lookup: tuple[tuple[int, ...], tuple[Tensor, Tensor, Tensor]] | None = None
+        self.eval()
+
+    # -- binding and fitting ------------------------------------------------------------------------------------
+
+    def for_tokenizer(self, tokenizer: Any) -> TokenSelector:
+        """This selector for ids of ``tokenizer``; the weights are shared, not copied."""
+        bound = copy.copy(self)
+        bound.vocabulary = read_vocabulary(tokenizer, self.config.gram_buckets, self.config.surface_buckets)
+        bound._lookup = None
+        return bound
+
+    def fit(self, corpus: RaggedTokens) -> TokenSelector:
+        """Set the inverse document frequencies from the texts of ``corpus`` (a segment a document).
+
+        ``idf = log((1 + N) / (1 + df)) + 1``, the smoothed form of scikit-learn; df is counted by surface, so
+        entries that spell the same share it, and it serves every tokenizer.
+        """
+        vocabulary = self._bound()
+        self._check_ids(corpus)
+        pairs = corpus.segment_ids() * self.config.surface_buckets + vocabulary.surface[corpus.ids]
+        documents = np.unique(pairs) % self.config.surface_buckets
+        df = np.bincount(documents, minlength=self.config.surface_buckets)
+        idf = np.log((1 + len(corpus)) / (1 + df)) + 1
+        with torch.no_grad():
+            self.idf.copy_(torch.from_numpy(idf))
+        return self
+
+    def _bound(self) -> Vocabulary:
+        if self.vocabulary is None:
+            raise ValueError(
+                "this selector is not bound to a tokenizer, so ids mean nothing to it; call selector.for_tokenizer(tokenizer) first."
+            )
+        return self.vocabulary
+
+    def _check_ids(self, tokens: RaggedTokens) -> None:
+        size = len(self._bound())
+        if tokens.num_tokens and (int(tokens.ids.max()) >= size or int(tokens.ids.min()) < 0):
+            bad = int(tokens.ids[(tokens.ids >= size) | (tokens.ids < 0)][0])
+            raise ValueError(
+                f"token id {bad} is outside the vocabulary of {size} entries this selector is bound to; "
+                "bind it to the tokenizer that made the ids: selector.for_tokenizer(tokenizer)."
+            )
+
+    # -- scoring ------------------------------------------------------------------------------------------------
+
+    def forward(self, ids: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """Differentiable logits.
+
+        Parameters
+        ----------
+        ids : int ``[T]``
+        cu_seqlens : int ``[N + 1]``
+
+        Returns
+        -------
+        Tensor
+            float32 ``[T]``.
+        """
+        ids, lengths = ids.long(), cu_seqlens.diff().long()
+        unique, inverse = torch.unique(ids, return_inverse=True)
+        rows, idf, classes = self._features(unique)
+        return self._logits(ids, lengths, rows[inverse], idf[inverse], classes[inverse], F.linear)
+
+    @torch.no_grad()
+    def score(self, tokens: RaggedTokens) -> Scores:
+        """float32 ``[T]``: the logits of :meth:`forward` in eval mode, the same bits whatever else is in the batch."""
+        self._check_ids(tokens)
+        scores = np.empty(tokens.num_tokens, dtype=np.float32)
+        training = self.training
+        self.eval()
+        try:
+            table = self._table()
+            for first, last in _groups(tokens.cu_seqlens):
+                start, end = tokens.cu_seqlens[first], tokens.cu_seqlens[last]
+                ids = torch.from_numpy(tokens.ids[start:end].astype(np.int64)).to(self.blend.device)
+                lengths = torch.from_numpy(np.diff(tokens.cu_seqlens[first : last + 1]).astype(np.int64))
+                features = [column[ids] for column in table]
+                logits = self._logits(ids, lengths.to(ids.device), *features, _fixed_linear)  # type: ignore[arg-type]
+                scores[start:end] = logits.cpu().numpy()
+        finally:
+            self.train(training)
+        return scores
+
+    def select(
+        self, tokens: RaggedTokens, budget: Budget, *, protected: NDArray[np.bool_] | None = None
+    ) -> Selection:
+        """The best tokens of each segment; see :func:`tsporec.selection.select`."""
+        return select(self, tokens, budget, protected=protected)
+
+    def _logits(
+        self, ids: Tensor, lengths: Tensor, rows: Tensor, idf: Tensor, classes: Tensor, linear: Any
+    ) -> Tensor:
+        count = lengths.shape[0]
+        segment = torch.repeat_interleave(torch.arange(count, device=ids.device), lengths)
+        start = (lengths.cumsum(0) - lengths)[segment]
+        signals = text_signals(ids, segment, start, lengths[segment], idf, classes)
+        return (signals * self.blend).sum(dim=1) + self.network(rows, signals, segment, count, linear)
+
+    def _features(self, entries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(token features ``[M, dim]``, idf ``[M]``, classes ``[M, C]``) of vocabulary entries ``[M]``."""
+        vocabulary, device = self._bound(), self.blend.device
+        chosen = entries.cpu().numpy()
+        counts = np.diff(vocabulary.gram_offsets)[chosen]
+        shift = np.repeat(vocabulary.gram_offsets[:-1][chosen] - (np.cumsum(counts) - counts), counts)
+        grams = torch.from_numpy(vocabulary.grams[np.arange(len(shift)) + shift]).to(device)
+        offsets = torch.from_numpy(np.cumsum(counts) - counts).to(device)
+        classes = torch.from_numpy(vocabulary.classes[chosen]).to(device)
+        bags = F.embedding_bag(grams, self.grams.weight, offsets, mode="mean")
+        surface = torch.from_numpy(vocabulary.surface[chosen]).to(device)
+        return bags + self.classes(classes), self.idf[surface], classes
+
+    def _table(self) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`_features` of the whole vocabulary, remade when the weights have changed."""
+        state = tuple(
+            number
+            for w in (self.grams.weight, self.classes.weight, self.idf)
+            for number in (w._version, w.data_ptr())
+        )
+        if self._lookup is None or self._lookup[0] != state:
+            self._lookup = state, self._features(torch.arange(len(self._bound())))
+        return self._lookup[1]
+
+    # -- identity and sharing -----------------------------------------------------------------------------------
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of shape, weights and, where bound, the tokenizer."""
+        weights = [
+            part for key, value in sorted(self.state_dict().items()) for part in (key, value.cpu().numpy())
+        ]
+        shape = {key: value for key, value in asdict(self.config).items() if key != "training"}
+        return digest(self.name, shape, self.vocabulary.fingerprint if self.vocabulary else "", *weights)
+
+    def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
+        """Write config (JSON), weights (safetensors) and a model card to ``folder``; see :mod:`tsporec.hub`."""
+        return hub.save(Path(folder), asdict(self.config), self.state_dict(), card)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path = hub.DEFAULT, **options: Any) -> TokenSelector:
+        """A saved selector: a folder, one in the box, or a Hub id; options as :func:`tsporec.hub.load` has them."""
+        config, weights = hub.load(name_or_path, **options)
+        known = SelectorConfig.__dataclass_fields__
+        unknown = sorted(set(config) - set(known))
+        if unknown:
+            raise ValueError(
+                f"{name_or_path}: unknown config keys {unknown}; it was written by a newer tsporec. Upgrade."
+            )
+        selector = cls(SelectorConfig(**config))
+        hub.load_strictly(selector, weights, name_or_path)
+        return selector
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lookup": None}  # workers rebuild the table instead of unpickling it
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+
+
+def _groups(cu_seqlens: NDArray[np.int32]) -> list[tuple[int, int]]:
+    """Runs of whole segments of at most ``_GROUP`` tokens (a longer segment stands alone)."""
+    runs, first, count = [], 0, len(cu_seqlens) - 1
+    while first < count:
+        last = int(np.searchsorted(cu_seqlens, cu_seqlens[first] + _GROUP, side="right")) - 1
+        last = min(max(last, first + 1), count)
+        runs.append((first, last))
+        first = last
+    return runs
+
+
+def _fixed_linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``rows @ weight.T + bias`` in products of ``_ROWS`` rows each.
+
+    A BLAS may pick another order of additions for another number of rows, and a score would then depend on the
+    batch; with one shape there is one order.
+    """
+    count = rows.shape[0]
+    whole = -(-count // _ROWS) * _ROWS
+    padded = F.pad(rows, (0, 0, 0, whole - count)) if whole != count else rows
+    out = padded.new_empty(whole, weight.shape[0])
+    for start in range(0, whole, _ROWS):
+        torch.mm(padded[start : start + _ROWS], weight.t(), out=out[start : start + _ROWS])
+    out = out[:count]
+    return out if bias is None else out + bias
