@@ -23,8 +23,8 @@ class Budget:
     total : int, optional
         Tokens that all segments of a sample keep together; the segments with the higher scores get more.
     minimum : int
-        With ``total``: what every segment gets before the rest is shared out (or its length, if shorter). A total
-        too small for it is overrun: an item never vanishes.
+        With ``total``: what every segment gets before the rest is shared out (or its length, if shorter).
+        A total too small for it is overrun: an item never vanishes.
     recency : float
         With ``total``: added to the scores, times the segment's place in its sample from 0 (oldest) to 1
         (newest), so that recent items get more. 0 treats all alike; the unit is that of the scores.
@@ -118,7 +118,8 @@ class Budget:
             or (np.diff(samples) < 0).any()
         ):
             raise ValueError(
-                f"sample_offsets must start at 0, never fall and end at the {count} segments; found {samples.tolist()[:8]}."
+                f"sample_offsets must start at 0, never fall and end at the {count} segments; "
+                f"found {samples.tolist()[:8]}."
             )
         allowed = np.ones(len(scores), dtype=bool) if forbidden is None else ~forbidden
         fixed = np.zeros(len(scores), dtype=bool) if protected is None else protected & allowed

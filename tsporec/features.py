@@ -1,7 +1,7 @@
 """What a vocabulary entry is, read from its surface.
 
-A selector whose table is indexed by token id serves one tokenizer. Here an entry is described by what it spells:
-hashed character n-grams, whether it starts a word, its case, digits and punctuation. So one set of
+A selector whose table is indexed by token id serves one tokenizer. Here an entry is described by what it
+spells: hashed character n-grams, whether it starts a word, its case, digits and punctuation. So one set of
 weights serves every vocabulary: bind it with ``TokenSelector.for_tokenizer``.
 """
 
@@ -46,7 +46,8 @@ class Vocabulary:
     gram_offsets : int64 ``[V + 1]``
         Entry ``v`` owns ``grams[gram_offsets[v]:gram_offsets[v + 1]]``; at least one.
     surface : int64 ``[V]``
-        Hashed bucket of the whole surface (lower-cased, with its word start): the key of document frequencies.
+        Hashed bucket of the whole surface (lower-cased, with its word start): the key of document
+        frequencies.
     classes : float32 ``[V, len(CLASSES)]``
     special : bool ``[V]``
         The tokenizer's special tokens, and ids that no entry has.
@@ -95,7 +96,7 @@ def _read(tokenizer: Any, fingerprint: str, gram_buckets: int, surface_buckets: 
     surfaces, starts = spell(entries)
     starts = starts & ~special
     codes, lengths = _codepoints([s.lower() for s in surfaces])
-    # A leading mark tells "pen" at a word's start from "pen" inside "open", in n-grams and document frequencies.
+    # A leading mark tells "pen" at a word's start from "pen" inside "open".
     marked = np.concatenate([np.where(starts, 1, 2)[:, None].astype(np.uint64), codes], axis=1)
     whole = _hash_rows(marked, lengths + 1)
     columns, present = [whole], [np.ones(size, dtype=bool)]

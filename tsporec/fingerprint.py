@@ -28,7 +28,7 @@ def tokenizer_fingerprint(tokenizer: HasVocabulary) -> str:
 
 
 def digest(*parts: Any) -> str:
-    """32 hexadecimal digits of a sha256 over ``parts``: arrays by dtype, shape and bytes, the rest as JSON."""
+    """32 hex digits of a sha256 over ``parts``: arrays by dtype, shape and bytes, the rest as JSON."""
     state = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):

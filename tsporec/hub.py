@@ -74,14 +74,16 @@ def load(
     for name, path in paths.items():
         if not path.is_file():
             raise ValueError(
-                f"{name_or_path} has no {name}; expected {CONFIG} and {WEIGHTS} as TokenSelector.save_pretrained writes them."
+                f"{name_or_path} has no {name}; expected {CONFIG} and {WEIGHTS} as "
+                "TokenSelector.save_pretrained writes them."
             )
     config = _read_config(paths[CONFIG])
     data = paths[WEIGHTS].read_bytes()
     found, expected = hashlib.sha256(data).hexdigest(), config.pop("weights_sha256", None)
     if found != expected:
         raise ValueError(
-            f"{paths[WEIGHTS]} has sha256 {found}, but its config says {expected}; it is damaged or of another save. Fetch it again."
+            f"{paths[WEIGHTS]} has sha256 {found}, but its config says {expected}; "
+            "it is damaged or of another save. Fetch it again."
         )
     try:
         return config, from_bytes(data)
@@ -92,7 +94,7 @@ def load(
 
 
 def load_strictly(module: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:
-    """Load ``weights`` into ``module``; a missing, unexpected or misshapen tensor is a ValueError that names it."""
+    """Load ``weights`` into ``module``; a missing, unexpected or misshapen tensor is a ValueError."""
     own = module.state_dict()
     wrong = [f"missing {key}" for key in sorted(own.keys() - weights.keys())]
     wrong += [f"unexpected {key}" for key in sorted(weights.keys() - own.keys())]
@@ -116,7 +118,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} has no format_version; it is not the config of a tsporec selector.")
     if version > FORMAT_VERSION:
         raise ValueError(
-            f"{path} has format version {version}, this library reads up to {FORMAT_VERSION}: pip install -U tsporec."
+            f"{path} has format version {version}, this library reads up to {FORMAT_VERSION}; "
+            "upgrade it: pip install -U tsporec."
         )
     config.pop("library_version", None)
     return dict(config)
@@ -124,13 +127,23 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _download(repo: str, **options: Any) -> dict[str, Path]:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         return {name: Path(hf_hub_download(repo, name, **options)) for name in (CONFIG, WEIGHTS)}
     except (HFValidationError, RepositoryNotFoundError) as error:
         raise ValueError(
-            f"{repo!r} is no folder here and no selector on the Hub ({type(error).__name__}); give a folder or an id like 'user/name'."
+            f"{repo!r} is no folder here and no selector on the Hub ({type(error).__name__}); "
+            "give a folder or an id like 'user/name'."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise ValueError(
+            f"{repo} is neither a folder here nor in the cache, and the Hub was not asked or not reached: {error}"
         ) from error
     except EntryNotFoundError as error:
         raise ValueError(

@@ -1,8 +1,8 @@
 """The scoring network: a logit a token from the token, its neighbours and its text.
 
-``logit = blend · signals + network(token features, signals, text mean)``. The first term is a linear rule over cheap
-signals (idf, first occurrence, place ...), which works untrained; the second is zero at the start and is
-what preference learning adds.
+``logit = blend · signals + network(token features, signals, text mean)``. The first term is a linear rule
+over cheap signals (idf, first occurrence, place ...), which works untrained; the second is zero at the start
+and is what preference learning adds.
 """
 
 from __future__ import annotations
@@ -92,9 +92,10 @@ class ScoringNetwork(nn.Module):
         mean = linear(total / length.clamp(min=1)[:, None], self.context.weight, None)
         hidden = self.dropout(hidden)
         deeper = linear(_window(hidden, segment, 1), self.second.weight, self.second.bias)
-        deeper = self.dropout(F.relu(deeper + mean[segment]))
-        # A width of one is a matrix-vector product, whose order of additions depends on its length; this does not.
-        return (deeper * self.out.weight[0]).sum(dim=1)
+        deeper = self.dropout(F.relu(deeper + mean.index_select(0, segment)))
+        # Not a matrix-vector product: its order of additions depends on the number of rows.
+        logits: Tensor = (deeper * self.out.weight[0]).sum(dim=1)
+        return logits
 
 
 def _window(rows: Tensor, segment: Tensor, reach: int) -> Tensor:

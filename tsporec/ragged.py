@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -118,7 +118,7 @@ class RaggedTokens:
     def to_lists(self) -> list[list[int]]:
         """A list of ids for every segment."""
         flat, cu = self.ids.tolist(), self.cu_seqlens.tolist()
-        return [flat[start:end] for start, end in zip(cu, cu[1:], strict=False)]
+        return [flat[start:end] for start, end in pairwise(cu)]
 
     def to_padded(self, pad_id: int = 0, side: str = "right") -> tuple[IntArray, NDArray[np.int64]]:
         """``(ids int32 [N, L_max], attention_mask int64 [N, L_max])``; padding on the ``side`` given."""

@@ -17,12 +17,13 @@ from tsporec import hub
 from tsporec.budget import Budget
 from tsporec.features import CLASSES, Vocabulary, read_vocabulary
 from tsporec.fingerprint import digest
-from tsporec.network import SIGNALS, ScoringNetwork, text_signals
+from tsporec.network import SIGNALS, Linear, ScoringNetwork, text_signals
 from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import Scores
 from tsporec.selection import Selection, select
 
 _ROWS = 192  # rows of every matrix product in scoring, so that no result depends on the batch
+Features = tuple[Tensor, Tensor, Tensor]
 _GROUP = 4096  # tokens scored at once: the hidden states stay in the processor's cache
 
 
@@ -55,8 +56,8 @@ class SelectorConfig:
 class TokenSelector(nn.Module):
     """A scorer with learned weights, for any tokenizer.
 
-    Untrained it is a rule: inverse document frequency (once :meth:`fit` has seen a corpus), each token of a text
-    counted once, the earlier first among equals. :class:`tsporec.PreferenceTrainer` trains it.
+    Untrained it is a rule: inverse document frequency (once :meth:`fit` has seen a corpus), each token of a
+    text counted once, the earlier first among equals. :class:`tsporec.PreferenceTrainer` trains it.
 
     Parameters
     ----------
@@ -86,13 +87,13 @@ class TokenSelector(nn.Module):
             self.blend[SIGNALS.index("idf")] = 1.0
             self.blend[SIGNALS.index("first_occurrence")] = 10.0  # above any idf: repeats come last
             self.blend[SIGNALS.index("special")] = -20.0
-        self._lookup: tuple[tuple[int, ...], tuple[Tensor, Tensor, Tensor]] | None = None
+        self._lookup: tuple[tuple[int, ...], Features] | None = None
         self.eval()
 
-    # -- binding and fitting ------------------------------------------------------------------------------------
+    # -- binding and fitting
 
     def for_tokenizer(self, tokenizer: Any) -> TokenSelector:
-        """This selector for ids of ``tokenizer``; the weights are shared, not copied."""
+        """A selector for ids of ``tokenizer`` that shares the weights of this one."""
         bound = copy.copy(self)
         bound.vocabulary = read_vocabulary(tokenizer, self.config.gram_buckets, self.config.surface_buckets)
         bound._lookup = None
@@ -101,7 +102,7 @@ class TokenSelector(nn.Module):
     def fit(self, corpus: RaggedTokens) -> TokenSelector:
         """Set the inverse document frequencies from the texts of ``corpus`` (a segment a document).
 
-        ``idf = log((1 + N) / (1 + df)) + 1``, the smoothed form of scikit-learn; df is counted by surface, so
+        ``idf = log((1 + N) / (1 + df)) + 1``, the smoothed form of scikit-learn; df is counted by surface:
         entries that spell the same share it, and it serves every tokenizer.
         """
         vocabulary = self._bound()
@@ -117,7 +118,8 @@ class TokenSelector(nn.Module):
     def _bound(self) -> Vocabulary:
         if self.vocabulary is None:
             raise ValueError(
-                "this selector is not bound to a tokenizer, so ids mean nothing to it; call selector.for_tokenizer(tokenizer) first."
+                "this selector is not bound to a tokenizer, so ids mean nothing to it; "
+                "call selector.for_tokenizer(tokenizer) first."
             )
         return self.vocabulary
 
@@ -130,7 +132,7 @@ class TokenSelector(nn.Module):
                 "bind it to the tokenizer that made the ids: selector.for_tokenizer(tokenizer)."
             )
 
-    # -- scoring ------------------------------------------------------------------------------------------------
+    # -- scoring
 
     def forward(self, ids: Tensor, cu_seqlens: Tensor) -> Tensor:
         """Differentiable logits.
@@ -147,27 +149,31 @@ class TokenSelector(nn.Module):
         """
         ids, lengths = ids.long(), cu_seqlens.diff().long()
         unique, inverse = torch.unique(ids, return_inverse=True)
-        rows, idf, classes = self._features(unique)
-        return self._logits(ids, lengths, rows[inverse], idf[inverse], classes[inverse], F.linear)
+        features = self._features(unique)
+        return self._logits(ids, lengths, _pick(features, inverse), F.linear)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def score(self, tokens: RaggedTokens) -> Scores:
-        """float32 ``[T]``: the logits of :meth:`forward` in eval mode, the same bits whatever else is in the batch."""
+        """float32 ``[T]``: the logits of :meth:`forward` in eval mode.
+
+        The bits of a segment's scores are the same whatever else is in the batch.
+        """
         self._check_ids(tokens)
         scores = np.empty(tokens.num_tokens, dtype=np.float32)
-        training = self.training
-        self.eval()
-        try:
-            table = self._table()
-            for first, last in _groups(tokens.cu_seqlens):
-                start, end = tokens.cu_seqlens[first], tokens.cu_seqlens[last]
-                ids = torch.from_numpy(tokens.ids[start:end].astype(np.int64)).to(self.blend.device)
-                lengths = torch.from_numpy(np.diff(tokens.cu_seqlens[first : last + 1]).astype(np.int64))
-                features = [column[ids] for column in table]
-                logits = self._logits(ids, lengths.to(ids.device), *features, _fixed_linear)  # type: ignore[arg-type]
-                scores[start:end] = logits.cpu().numpy()
-        finally:
-            self.train(training)
+        if self.training:
+            self.eval()
+            try:
+                return self.score(tokens)
+            finally:
+                self.train()
+        table, device = self._table(), self.blend.device
+        for first, last in _groups(tokens.cu_seqlens):
+            start, end = tokens.cu_seqlens[first], tokens.cu_seqlens[last]
+            ids = torch.from_numpy(tokens.ids[start:end].astype(np.int64)).to(device)
+            lengths = torch.from_numpy(np.diff(tokens.cu_seqlens[first : last + 1]).astype(np.int64)).to(
+                device
+            )
+            scores[start:end] = self._logits(ids, lengths, _pick(table, ids), _fixed_linear).cpu().numpy()
         return scores
 
     def select(
@@ -176,16 +182,18 @@ class TokenSelector(nn.Module):
         """The best tokens of each segment; see :func:`tsporec.selection.select`."""
         return select(self, tokens, budget, protected=protected)
 
-    def _logits(
-        self, ids: Tensor, lengths: Tensor, rows: Tensor, idf: Tensor, classes: Tensor, linear: Any
-    ) -> Tensor:
+    def _logits(self, ids: Tensor, lengths: Tensor, features: Features, linear: Linear) -> Tensor:
+        rows, idf, classes = features
         count = lengths.shape[0]
         segment = torch.repeat_interleave(torch.arange(count, device=ids.device), lengths)
-        start = (lengths.cumsum(0) - lengths)[segment]
-        signals = text_signals(ids, segment, start, lengths[segment], idf, classes)
-        return (signals * self.blend).sum(dim=1) + self.network(rows, signals, segment, count, linear)
+        start = (lengths.cumsum(0) - lengths).index_select(0, segment)
+        length = lengths.index_select(0, segment)
+        signals = text_signals(ids, segment, start, length, idf, classes)
+        rule = (signals * self.blend).sum(dim=1)
+        logits: Tensor = rule + self.network(rows, signals, segment, count, linear)
+        return logits
 
-    def _features(self, entries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _features(self, entries: Tensor) -> Features:
         """(token features ``[M, dim]``, idf ``[M]``, classes ``[M, C]``) of vocabulary entries ``[M]``."""
         vocabulary, device = self._bound(), self.blend.device
         chosen = entries.cpu().numpy()
@@ -196,9 +204,11 @@ class TokenSelector(nn.Module):
         classes = torch.from_numpy(vocabulary.classes[chosen]).to(device)
         bags = F.embedding_bag(grams, self.grams.weight, offsets, mode="mean")
         surface = torch.from_numpy(vocabulary.surface[chosen]).to(device)
-        return bags + self.classes(classes), self.idf[surface], classes
+        rows: Tensor = bags + self.classes(classes)
+        idf: Tensor = self.idf[surface]
+        return rows, idf, classes
 
-    def _table(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _table(self) -> Features:
         """:meth:`_features` of the whole vocabulary, remade when the weights have changed."""
         state = tuple(
             number
@@ -209,7 +219,7 @@ class TokenSelector(nn.Module):
             self._lookup = state, self._features(torch.arange(len(self._bound())))
         return self._lookup[1]
 
-    # -- identity and sharing -----------------------------------------------------------------------------------
+    # -- identity and sharing
 
     @property
     def fingerprint(self) -> str:
@@ -221,18 +231,18 @@ class TokenSelector(nn.Module):
         return digest(self.name, shape, self.vocabulary.fingerprint if self.vocabulary else "", *weights)
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
-        """Write config (JSON), weights (safetensors) and a model card to ``folder``; see :mod:`tsporec.hub`."""
+        """Write config, weights and a model card to ``folder``; see :mod:`tsporec.hub`."""
         return hub.save(Path(folder), asdict(self.config), self.state_dict(), card)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = hub.DEFAULT, **options: Any) -> TokenSelector:
-        """A saved selector: a folder, one in the box, or a Hub id; options as :func:`tsporec.hub.load` has them."""
+        """A saved selector: a folder, one in the box, or a Hub id; options as in :func:`tsporec.hub.load`."""
         config, weights = hub.load(name_or_path, **options)
         known = SelectorConfig.__dataclass_fields__
         unknown = sorted(set(config) - set(known))
         if unknown:
             raise ValueError(
-                f"{name_or_path}: unknown config keys {unknown}; it was written by a newer tsporec. Upgrade."
+                f"{name_or_path}: unknown config keys {unknown}; written by a newer tsporec? Upgrade."
             )
         selector = cls(SelectorConfig(**config))
         hub.load_strictly(selector, weights, name_or_path)
@@ -241,8 +251,10 @@ class TokenSelector(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_lookup": None}  # workers rebuild the table instead of unpickling it
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+
+def _pick(features: Features, index: Tensor) -> Features:
+    rows, idf, classes = (column.index_select(0, index) for column in features)
+    return rows, idf, classes
 
 
 def _groups(cu_seqlens: NDArray[np.int32]) -> list[tuple[int, int]]:
@@ -259,8 +271,8 @@ def _groups(cu_seqlens: NDArray[np.int32]) -> list[tuple[int, int]]:
 def _fixed_linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``rows @ weight.T + bias`` in products of ``_ROWS`` rows each.
 
-    A BLAS may pick another order of additions for another number of rows, and a score would then depend on the
-    batch; with one shape there is one order.
+    A BLAS may pick another order of additions for another number of rows, and a score would then depend on
+    the batch; with one shape there is one order.
     """
     count = rows.shape[0]
     whole = -(-count // _ROWS) * _ROWS

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.conftest import make_tokenizer
+from tsporec.features import CLASSES, read_vocabulary, spell
+
+
+def test_spelling_of_each_kind():
+    surfaces, starts = spell(["Ġpen", "pen", "ĠcafÃ©", "Ċ", "Ġ"])
+    assert surfaces == ["pen", "pen", "café", "\n", ""]
+    assert starts.tolist() == [True, False, True, False, False]
+    surfaces, starts = spell(["▁pen", "s", "<0x41>", "▁"])
+    assert surfaces == ["pen", "s", "A", ""]
+    assert starts.tolist() == [True, False, False, False]
+    surfaces, starts = spell(["pen", "##s", "##"])
+    assert surfaces == ["pen", "s", "##"]
+    assert starts.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
+def test_every_entry_has_features(kind):
+    vocabulary = read_vocabulary(make_tokenizer(kind), 512, 1024)
+    assert (np.diff(vocabulary.gram_offsets) >= 1).all()
+    assert vocabulary.grams.min() >= 0
+    assert vocabulary.grams.max() < 512
+    assert vocabulary.surface.max() < 1024
+    assert vocabulary.special.sum() == 4
+    kinds = vocabulary.classes[:, 1 : CLASSES.index("length")].sum(axis=1)
+    assert (kinds[~vocabulary.special] == 1).all()
+    assert (vocabulary.classes[vocabulary.special].sum(axis=1) == 1).all()
+
+
+def test_the_same_word_is_the_same_in_other_tokenizers():
+    keys = []
+    for kind in ("bpe", "wordpiece", "unigram"):
+        tokenizer = make_tokenizer(kind)
+        ids = tokenizer("fine ink", add_special_tokens=False)["input_ids"]
+        vocabulary = read_vocabulary(tokenizer, 512, 32768)
+        keys.append((tokenizer.convert_ids_to_tokens(ids)[-1], int(vocabulary.surface[ids[-1]])))
+    words = {key for token, key in keys if token.strip("Ġ▁") == "ink"}
+    assert len(words) == 1
+    assert sum(token.strip("Ġ▁") == "ink" for token, _ in keys) >= 2
+
+
+def test_is_remembered_by_fingerprint(tokenizer):
+    assert read_vocabulary(tokenizer, 512, 1024) is read_vocabulary(make_tokenizer("bpe"), 512, 1024)
+    assert read_vocabulary(tokenizer, 256, 1024) is not read_vocabulary(tokenizer, 512, 1024)

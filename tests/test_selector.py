@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import TEXTS, make_tokenizer, random_tokens
+from tsporec.budget import Budget
+from tsporec.network import SIGNALS
+from tsporec.ragged import RaggedTokens
+from tsporec.scorers.base import Scorer
+from tsporec.selector import SelectorConfig, TokenSelector
+
+
+def small(tokenizer, seed=0) -> TokenSelector:
+    """A selector whose network counts, fitted on TEXTS."""
+    torch.manual_seed(seed)
+    selector = TokenSelector(SelectorConfig(gram_buckets=512, surface_buckets=1024)).for_tokenizer(tokenizer)
+    torch.nn.init.normal_(selector.network.out.weight)
+    return selector.fit(corpus(tokenizer))
+
+
+def corpus(tokenizer) -> RaggedTokens:
+    return RaggedTokens.from_lists(tokenizer(TEXTS, add_special_tokens=False)["input_ids"])
+
+
+@pytest.fixture(scope="module")
+def selector(tokenizer):
+    return small(tokenizer)
+
+
+def test_is_a_scorer(selector):
+    assert isinstance(selector, Scorer)
+
+
+def test_size(selector):
+    network = sum(p.numel() for p in TokenSelector().network.parameters())
+    config = TokenSelector().config
+    work = 5 * config.dim * config.hidden + 3 * config.hidden**2 + config.hidden * (len(SIGNALS) + 1)
+    assert network < 300_000
+    assert work <= 30_000
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_scores_do_not_depend_on_the_batch(selector, seed):
+    rng = np.random.default_rng(seed)
+    tokens = random_tokens(rng, segments=12, vocab=len(selector.vocabulary), longest=150)
+    together = selector.score(tokens)
+    assert together.dtype == np.float32
+    for i in rng.permutation(len(tokens))[:4]:
+        alone = selector.score(tokens.take([i]))
+        np.testing.assert_array_equal(alone, together[tokens.cu_seqlens[i] : tokens.cu_seqlens[i + 1]])
+    np.testing.assert_array_equal(together, selector.score(tokens))
+
+
+def test_long_and_many_segments_agree_with_forward(selector):
+    rng = np.random.default_rng(0)
+    size = len(selector.vocabulary)
+    tokens = RaggedTokens.from_lists([rng.integers(0, size, n) for n in (6000, 0, 3, 4096, 1, 500)])
+    with torch.no_grad():
+        expected = selector(torch.from_numpy(tokens.ids), torch.from_numpy(tokens.cu_seqlens)).numpy()
+    np.testing.assert_allclose(selector.score(tokens), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_threads_do_not_change_scores(selector):
+    tokens = random_tokens(np.random.default_rng(1), 40, len(selector.vocabulary), 100)
+    one = selector.score(tokens)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        np.testing.assert_array_equal(one, selector.score(tokens))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_untrained_it_is_idf_with_repeats_last(tokenizer):
+    selector = TokenSelector().for_tokenizer(tokenizer)
+    tokens = corpus(tokenizer)
+    idf = selector.fit(tokens).idf[selector.vocabulary.surface[tokens.ids]].numpy()
+    first = np.array([t not in s[:j] for s in tokens.to_lists() for j, t in enumerate(s)])
+    np.testing.assert_allclose(selector.score(tokens), idf + 10 * first, rtol=1e-5)
+    document_frequency = sum(" ink" in text for text in TEXTS)
+    ink = tokenizer(" ink", add_special_tokens=False)["input_ids"]
+    if len(ink) == 1:
+        place = tokens.ids.tolist().index(ink[0])
+        assert idf[place] == pytest.approx(np.log((1 + len(TEXTS)) / (1 + document_frequency)) + 1)
+
+
+def test_gradients_reach_every_weight(selector):
+    tokens = corpus_ids = random_tokens(np.random.default_rng(2), 6, len(selector.vocabulary), 30)
+    logits = selector(torch.from_numpy(tokens.ids), torch.from_numpy(corpus_ids.cu_seqlens))
+    logits.square().sum().backward()
+    for name, weight in selector.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.abs().sum() > 0, name
+    selector.zero_grad(set_to_none=True)
+
+
+def test_table_follows_the_weights(tokenizer):
+    selector = small(tokenizer)
+    tokens = corpus(tokenizer)
+    before = selector.score(tokens)
+    with torch.no_grad():
+        selector.grams.weight.add_(1.0)
+    assert not np.array_equal(before, selector.score(tokens))
+
+
+def test_training_mode_scores_without_dropout_and_stays(tokenizer):
+    selector = small(tokenizer)
+    tokens = corpus(tokenizer)
+    before = selector.score(tokens)
+    selector.train()
+    np.testing.assert_array_equal(before, selector.score(tokens))
+    assert selector.training
+
+
+def test_unbound_or_foreign_ids_are_refused(selector):
+    tokens = RaggedTokens.from_lists([[0, len(selector.vocabulary)]])
+    with pytest.raises(ValueError, match="is outside the vocabulary"):
+        selector.score(tokens)
+    with pytest.raises(ValueError, match="not bound to a tokenizer"):
+        TokenSelector().score(tokens)
+
+
+def test_save_and_load(selector, tokenizer, tmp_path):
+    folder = selector.save_pretrained(tmp_path / "mine")
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    again = TokenSelector.from_pretrained(folder).for_tokenizer(tokenizer)
+    tokens = corpus(tokenizer)
+    np.testing.assert_array_equal(selector.score(tokens), again.score(tokens))
+    assert again.fingerprint == selector.fingerprint
+    assert small(tokenizer, seed=1).fingerprint != selector.fingerprint
+
+
+def test_select_is_exact(selector, tokenizer):
+    tokens = corpus(tokenizer)
+    selection = selector.select(tokens, Budget(tokens=3))
+    assert np.diff(selection.cu_seqlens).tolist() == np.minimum(tokens.lengths, 3).tolist()
+    assert selection.apply(tokens).to_lists() == [
+        tokens.ids[selection.kept[a:b]].tolist()
+        for a, b in zip(selection.cu_seqlens, selection.cu_seqlens[1:], strict=False)
+    ]
+
+
+def test_pickles_and_agrees_in_a_spawned_process(selector, tokenizer):
+    tokens = corpus(tokenizer)
+    expected = selector.score(tokens)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(selector)).score(tokens), expected)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        np.testing.assert_array_equal(pool.apply(selector.score, (tokens,)), expected)
+
+
+def test_serves_any_tokenizer(selector):
+    for kind in ("wordpiece", "unigram"):
+        other = selector.for_tokenizer(make_tokenizer(kind))
+        assert np.isfinite(other.score(corpus(make_tokenizer(kind)))).all()
+        assert other.network is selector.network
