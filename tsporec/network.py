@@ -68,8 +68,7 @@ class ScoringNetwork(nn.Module):
 
     def __init__(self, dim: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.first = nn.Linear(5 * dim, hidden)
-        self.signals = nn.Linear(len(SIGNALS), hidden, bias=False)
+        self.first = nn.Linear(5 * dim + len(SIGNALS), hidden)
         self.context = nn.Linear(hidden, hidden, bias=False)
         self.second = nn.Linear(3 * hidden, hidden)
         self.out = nn.Linear(hidden, 1, bias=False)
@@ -77,39 +76,44 @@ class ScoringNetwork(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(
-        self, rows: Tensor, signals: Tensor, segment: Tensor, count: int, linear: Linear = F.linear
+        self,
+        rows: Tensor,
+        signals: Tensor,
+        segment: Tensor,
+        near: Tensor,
+        lengths: Tensor,
+        linear: Linear = F.linear,
     ) -> Tensor:
         """float32 ``[T]`` from token features ``rows [T, dim]`` and ``signals [T, S]``.
 
-        ``segment`` int64 ``[T]`` ascending, below ``count``; ``linear`` computes every matrix product.
+        ``segment`` int64 ``[T]`` ascending; ``near`` as :func:`neighbours` gives it; ``lengths`` int64 ``[N]`` of
+        the segments; ``linear`` computes every matrix product.
         """
-        hidden = linear(_window(rows, segment, 2), self.first.weight, self.first.bias)
-        hidden = F.relu(hidden + linear(signals, self.signals.weight, None))
-        total = torch.zeros(count, hidden.shape[1], device=rows.device, dtype=hidden.dtype)
-        length = torch.zeros(count, device=rows.device, dtype=hidden.dtype)
+        read = torch.cat([_window(rows, near), signals], dim=1)
+        hidden = F.relu(linear(read, self.first.weight, self.first.bias))
+        total = hidden.new_zeros(lengths.shape[0], hidden.shape[1])
         total = total.index_add(0, segment, hidden)
-        length = length.index_add(0, segment, torch.ones_like(hidden[:, 0]))
-        mean = linear(total / length.clamp(min=1)[:, None], self.context.weight, None)
+        mean = linear(total / lengths.clamp(min=1)[:, None], self.context.weight, None)
         hidden = self.dropout(hidden)
-        deeper = linear(_window(hidden, segment, 1), self.second.weight, self.second.bias)
+        deeper = linear(_window(hidden, near[:, 1:4]), self.second.weight, self.second.bias)
         deeper = self.dropout(F.relu(deeper + mean.index_select(0, segment)))
         # Not a matrix-vector product: its order of additions depends on the number of rows.
         logits: Tensor = (deeper * self.out.weight[0]).sum(dim=1)
         return logits
 
 
-def _window(rows: Tensor, segment: Tensor, reach: int) -> Tensor:
-    """``[T, (2 * reach + 1) * width]``: each row beside its neighbours of the same segment, zeros beyond."""
-    shifted = []
-    for step in range(-reach, reach + 1):
-        if step == 0:
-            shifted.append(rows)
-            continue
-        near, far = (
-            (slice(step, None), slice(None, -step)) if step > 0 else (slice(None, step), slice(-step, None))
-        )
-        same = (segment[near] == segment[far]).to(rows.dtype)[:, None]
-        moved = rows[near] * same
-        gap = rows.new_zeros(rows.shape[0] - moved.shape[0], rows.shape[1])
-        shifted.append(torch.cat([moved, gap] if step > 0 else [gap, moved]))
-    return torch.cat(shifted, dim=1)
+def neighbours(start: Tensor, length: Tensor) -> Tensor:
+    """int64 ``[T, 5]``: the positions of each token's neighbours, itself in the middle; T where there is none.
+
+    ``start`` and ``length`` int64 ``[T]`` are those of each token's segment.
+    """
+    count = start.shape[0]
+    near = torch.arange(count, device=start.device)[:, None] + torch.arange(-2, 3, device=start.device)
+    outside = (near < start[:, None]) | (near >= (start + length)[:, None])
+    return near.masked_fill_(outside, count)
+
+
+def _window(rows: Tensor, near: Tensor) -> Tensor:
+    """``[T, W * width]``: the rows at ``near [T, W]`` side by side, zeros where ``near`` is T."""
+    padded = F.pad(rows, (0, 0, 0, 1))
+    return padded.index_select(0, near.reshape(-1)).view(rows.shape[0], near.shape[1] * rows.shape[1])

@@ -17,7 +17,7 @@ from tsporec import hub
 from tsporec.budget import Budget
 from tsporec.features import CLASSES, Vocabulary, read_vocabulary
 from tsporec.fingerprint import digest
-from tsporec.network import SIGNALS, Linear, ScoringNetwork, text_signals
+from tsporec.network import SIGNALS, Linear, ScoringNetwork, neighbours, text_signals
 from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import Scores
 from tsporec.selection import Selection, select
@@ -184,13 +184,14 @@ class TokenSelector(nn.Module):
 
     def _logits(self, ids: Tensor, lengths: Tensor, features: Features, linear: Linear) -> Tensor:
         rows, idf, classes = features
-        count = lengths.shape[0]
-        segment = torch.repeat_interleave(torch.arange(count, device=ids.device), lengths)
+        segment = torch.repeat_interleave(lengths)
         start = (lengths.cumsum(0) - lengths).index_select(0, segment)
         length = lengths.index_select(0, segment)
         signals = text_signals(ids, segment, start, length, idf, classes)
         rule = (signals * self.blend).sum(dim=1)
-        logits: Tensor = rule + self.network(rows, signals, segment, count, linear)
+        logits: Tensor = rule + self.network(
+            rows, signals, segment, neighbours(start, length), lengths, linear
+        )
         return logits
 
     def _features(self, entries: Tensor) -> Features:
@@ -277,8 +278,7 @@ def _fixed_linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     count = rows.shape[0]
     whole = -(-count // _ROWS) * _ROWS
     padded = F.pad(rows, (0, 0, 0, whole - count)) if whole != count else rows
-    out = padded.new_empty(whole, weight.shape[0])
-    for start in range(0, whole, _ROWS):
-        torch.mm(padded[start : start + _ROWS], weight.t(), out=out[start : start + _ROWS])
-    out = out[:count]
-    return out if bias is None else out + bias
+    out, columns = padded.new_empty(whole, weight.shape[0]), weight.t()
+    for block, result in zip(padded.split(_ROWS), out.split(_ROWS), strict=True):
+        torch.mm(block, columns, out=result)
+    return out[:count] if bias is None else out[:count] + bias
