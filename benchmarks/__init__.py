@@ -1,0 +1,1 @@
+"""Benchmarks: programs that print a figure and write it to a results file."""

@@ -21,9 +21,7 @@ def convert(package: Path, folder: Path) -> Path:
     plain = LlamaConfig().to_dict()
     own = {key: value for key, value in quantised.config.to_dict().items() if key in plain}
     # The loaded model is marked as quantised and refuses to be saved; a plain one with its weights does not.
-    model = LlamaForCausalLM(
-        LlamaConfig(**{k: v for k, v in own.items() if k not in ("quantization_config", "dtype")})
-    )
+    model = LlamaForCausalLM(LlamaConfig(**{k: v for k, v in own.items() if k not in ("quantization_config", "dtype")}))
     model.load_state_dict(quantised.state_dict())
     part = folder.with_name(f".{folder.name}.{os.getpid()}")
     model.save_pretrained(part)

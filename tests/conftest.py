@@ -102,9 +102,7 @@ def make_causal_lm(vocab_size: int, layers: int = 2, width: int = 32, seed: int 
     return LlamaForCausalLM(config).eval()
 
 
-def random_tokens(
-    rng: np.random.Generator, segments: int, vocab: int = 50, longest: int = 20
-) -> RaggedTokens:
+def random_tokens(rng: np.random.Generator, segments: int, vocab: int = 50, longest: int = 20) -> RaggedTokens:
     """Random segments, some of them empty."""
     return RaggedTokens.from_lists(
         [rng.integers(0, vocab, size=n).tolist() for n in rng.integers(0, longest + 1, size=segments)]

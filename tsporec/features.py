@@ -187,9 +187,7 @@ def _hash_rows(codes: NDArray[np.uint64], lengths: NDArray[np.int64]) -> NDArray
     return state
 
 
-def _classes(
-    surfaces: list[str], starts: NDArray[np.bool_], special: NDArray[np.bool_]
-) -> NDArray[np.float32]:
+def _classes(surfaces: list[str], starts: NDArray[np.bool_], special: NDArray[np.bool_]) -> NDArray[np.float32]:
     rows = np.zeros((len(surfaces), len(CLASSES)), dtype=np.float32)
     column = {name: i for i, name in enumerate(CLASSES)}
     kinds = np.fromiter((_kind(s, column) for s in surfaces), dtype=np.int64, count=len(surfaces))

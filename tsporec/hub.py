@@ -146,9 +146,7 @@ def _download(repo: str, **options: Any) -> dict[str, Path]:
             f"{repo} is neither a folder here nor in the cache, and the Hub was not asked or not reached: {error}"
         ) from error
     except EntryNotFoundError as error:
-        raise ValueError(
-            f"{repo} lacks {CONFIG} or {WEIGHTS}, so it is no tsporec selector ({error})."
-        ) from error
+        raise ValueError(f"{repo} lacks {CONFIG} or {WEIGHTS}, so it is no tsporec selector ({error}).") from error
     except OSError as error:
         raise ValueError(f"{repo} could not be fetched: {error}") from error
 

@@ -21,9 +21,7 @@ SIGNALS = ("idf", "first_occurrence", "log_count", "place", "log_place", "log_le
 Linear = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
 
-def text_signals(
-    ids: Tensor, segment: Tensor, start: Tensor, length: Tensor, idf: Tensor, classes: Tensor
-) -> Tensor:
+def text_signals(ids: Tensor, segment: Tensor, start: Tensor, length: Tensor, idf: Tensor, classes: Tensor) -> Tensor:
     """float32 ``[T, len(SIGNALS)]``.
 
     Parameters

@@ -67,9 +67,7 @@ class RaggedTokens:
         """Pack ``ids [N, L]``, keeping the positions where ``attention_mask [N, L]`` is not 0."""
         padded, mask = np.asarray(ids), np.asarray(attention_mask) != 0
         if padded.ndim != 2 or padded.shape != mask.shape:
-            raise ValueError(
-                f"ids and attention_mask must both be [N, L]; found {padded.shape} and {mask.shape}."
-            )
+            raise ValueError(f"ids and attention_mask must both be [N, L]; found {padded.shape} and {mask.shape}.")
         return cls(padded[mask], lengths_to_offsets(mask.sum(axis=1)))
 
     def __len__(self) -> int:
@@ -126,9 +124,7 @@ class RaggedTokens:
             raise ValueError(f"side must be 'left' or 'right', found {side!r}.")
         width = int(self.lengths.max(initial=0))
         places = np.arange(width)
-        mask = (
-            (places < self.lengths[:, None]) if side == "right" else (places >= width - self.lengths[:, None])
-        )
+        mask = (places < self.lengths[:, None]) if side == "right" else (places >= width - self.lengths[:, None])
         padded = np.full((len(self), width), pad_id, dtype=np.int32)
         padded[mask] = self.ids
         return padded, mask.astype(np.int64)
@@ -146,16 +142,12 @@ def _as_int32(values: ArrayLike, name: str) -> IntArray:
     if array.size == 0 and array.ndim == 1:
         return np.zeros(0, dtype=np.int32)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(
-            f"{name} must be a one-dimensional array of integers; found {array.dtype} {array.shape}."
-        )
+        raise ValueError(f"{name} must be a one-dimensional array of integers; found {array.dtype} {array.shape}.")
     if array.dtype == np.int32:
         return array
     low, high = int(array.min()), int(array.max())
     if low < -(2**31) or high >= 2**31:
-        raise ValueError(
-            f"{name} must fit into int32; found values from {low} to {high}. Use smaller batches."
-        )
+        raise ValueError(f"{name} must fit into int32; found values from {low} to {high}. Use smaller batches.")
     return array.astype(np.int32)
 
 

@@ -170,15 +170,11 @@ class TokenSelector(nn.Module):
         for first, last in _groups(tokens.cu_seqlens):
             start, end = tokens.cu_seqlens[first], tokens.cu_seqlens[last]
             ids = torch.from_numpy(tokens.ids[start:end].astype(np.int64)).to(device)
-            lengths = torch.from_numpy(np.diff(tokens.cu_seqlens[first : last + 1]).astype(np.int64)).to(
-                device
-            )
+            lengths = torch.from_numpy(np.diff(tokens.cu_seqlens[first : last + 1]).astype(np.int64)).to(device)
             scores[start:end] = self._logits(ids, lengths, _pick(table, ids), _fixed_linear).cpu().numpy()
         return scores
 
-    def select(
-        self, tokens: RaggedTokens, budget: Budget, *, protected: NDArray[np.bool_] | None = None
-    ) -> Selection:
+    def select(self, tokens: RaggedTokens, budget: Budget, *, protected: NDArray[np.bool_] | None = None) -> Selection:
         """The best tokens of each segment; see :func:`tsporec.selection.select`."""
         return select(self, tokens, budget, protected=protected)
 
@@ -189,9 +185,7 @@ class TokenSelector(nn.Module):
         length = lengths.index_select(0, segment)
         signals = text_signals(ids, segment, start, length, idf, classes)
         rule = (signals * self.blend).sum(dim=1)
-        logits: Tensor = rule + self.network(
-            rows, signals, segment, neighbours(start, length), lengths, linear
-        )
+        logits: Tensor = rule + self.network(rows, signals, segment, neighbours(start, length), lengths, linear)
         return logits
 
     def _features(self, entries: Tensor) -> Features:
@@ -212,9 +206,7 @@ class TokenSelector(nn.Module):
     def _table(self) -> Features:
         """:meth:`_features` of the whole vocabulary, remade when the weights have changed."""
         state = tuple(
-            number
-            for w in (self.grams.weight, self.classes.weight, self.idf)
-            for number in (w._version, w.data_ptr())
+            number for w in (self.grams.weight, self.classes.weight, self.idf) for number in (w._version, w.data_ptr())
         )
         if self._lookup is None or self._lookup[0] != state:
             self._lookup = state, self._features(torch.arange(len(self._bound())))
@@ -225,9 +217,7 @@ class TokenSelector(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Digest of shape, weights and, where bound, the tokenizer."""
-        weights = [
-            part for key, value in sorted(self.state_dict().items()) for part in (key, value.cpu().numpy())
-        ]
+        weights = [part for key, value in sorted(self.state_dict().items()) for part in (key, value.cpu().numpy())]
         shape = {key: value for key, value in asdict(self.config).items() if key != "training"}
         return digest(self.name, shape, self.vocabulary.fingerprint if self.vocabulary else "", *weights)
 
@@ -242,9 +232,7 @@ class TokenSelector(nn.Module):
         known = SelectorConfig.__dataclass_fields__
         unknown = sorted(set(config) - set(known))
         if unknown:
-            raise ValueError(
-                f"{name_or_path}: unknown config keys {unknown}; written by a newer tsporec? Upgrade."
-            )
+            raise ValueError(f"{name_or_path}: unknown config keys {unknown}; written by a newer tsporec? Upgrade.")
         selector = cls(SelectorConfig(**config))
         hub.load_strictly(selector, weights, name_or_path)
         return selector

@@ -1,0 +1,85 @@
+"""What every path of the top-k operation asks of its input, in one place so that all refuse the same things."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["INT32_MAX", "check_arrays", "check_offsets", "segment_budgets"]
+
+INT32_MAX = 2**31 - 1
+FLOATS = (np.dtype(np.float32), np.dtype(np.float16))
+
+
+def check_arrays(scores: Any, cu_seqlens: Any, protected: Any = None, forbidden: Any = None) -> None:
+    """Refuse numpy arrays whose shape or dtype the top-k operation does not take.
+
+    Raises
+    ------
+    ValueError
+        Naming the array, what was found and what was expected.
+    """
+    if scores.ndim != 1:
+        raise ValueError(f"scores has shape {scores.shape}, expected one axis [T]: pack the segments first")
+    if scores.dtype not in FLOATS:
+        raise ValueError(f"scores is {scores.dtype}, expected float32 or float16: convert it with .astype(np.float32)")
+    if len(scores) > INT32_MAX:
+        raise ValueError(
+            f"scores has {len(scores)} tokens, more than int32 offsets can address ({INT32_MAX}): "
+            "select in several calls of whole segments"
+        )
+    if cu_seqlens.ndim != 1 or len(cu_seqlens) < 1:
+        raise ValueError(f"cu_seqlens has shape {cu_seqlens.shape}, expected [N+1] offsets, [0] for no segments")
+    if cu_seqlens.dtype != np.int32:
+        raise ValueError(f"cu_seqlens is {cu_seqlens.dtype}, expected int32: convert it with .astype(np.int32)")
+    for name, flags in (("protected", protected), ("forbidden", forbidden)):
+        if flags is None:
+            continue
+        if flags.shape != scores.shape:
+            raise ValueError(f"{name} has shape {flags.shape}, expected that of scores, {scores.shape}")
+        if flags.dtype != np.bool_:
+            raise ValueError(f"{name} is {flags.dtype}, expected bool: convert it with .astype(bool)")
+
+
+def check_offsets(cu_seqlens: NDArray[np.int32], tokens: int) -> None:
+    """Refuse offsets that do not start with 0, fall, or do not end with the number of tokens.
+
+    Raises
+    ------
+    ValueError
+        Naming the offsets at fault.
+    """
+    if cu_seqlens[0] != 0 or cu_seqlens[-1] != tokens:
+        raise ValueError(
+            f"cu_seqlens runs from {cu_seqlens[0]} to {cu_seqlens[-1]}, expected from 0 to the {tokens} tokens of scores"
+        )
+    falls = cu_seqlens[1:] < cu_seqlens[:-1]
+    if falls.any():
+        at = int(falls.argmax())
+        raise ValueError(
+            f"cu_seqlens falls from {cu_seqlens[at]} to {cu_seqlens[at + 1]} at segment {at}, expected offsets that "
+            "never fall: build them as the running sum of the segments' lengths"
+        )
+
+
+def segment_budgets(k: NDArray[np.int32] | int, segments: int) -> NDArray[np.int32]:
+    """One int32 budget a segment from an int or an array.
+
+    A negative budget in an array counts as 0, as on a GPU, where looking for one would cost a synchronisation.
+
+    Raises
+    ------
+    ValueError
+        If an int is negative or an array is not integers [N] within int32.
+    """
+    if isinstance(k, (int, np.integer)):
+        if not 0 <= k <= INT32_MAX:
+            raise ValueError(f"k is {k}, expected a number of tokens from 0 to {INT32_MAX}")
+        return np.full(segments, k, np.int32)
+    if k.shape != (segments,):
+        raise ValueError(f"k has shape {k.shape}, expected one budget for each of the {segments} segments")
+    if k.dtype != np.int32:
+        raise ValueError(f"k is {k.dtype}, expected int32: convert it with .astype(np.int32)")
+    return k

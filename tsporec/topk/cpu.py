@@ -1,0 +1,290 @@
+"""Top-k of every segment in numpy: the CPU path, and what everything without a GPU runs on.
+
+A row-by-row loop spends most of its time in Python, and a padded batch wastes memory on long tails. So the packed
+scores are read in blocks that stay in cache; in a block, rows of similar length are copied side by side and
+partitioned by one numpy call; the k-th best key of each row is its threshold, and one comparison with it, in text
+order, finds the kept tokens. Scores become int32 keys that order as the scores do, with what is forbidden below
+everything and what is protected above, so that one code path serves every dtype and mask.
+
+No compiler is needed, and beyond its output it needs only a few blocks of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from tsporec.topk.checks import check_arrays, check_offsets, segment_budgets
+
+__all__ = ["gather", "mask", "select"]
+
+FORBIDDEN = np.int32(-(2**31))
+NAN = np.int32(-(2**31) + 1)
+PROTECTED = np.int32(2**31 - 1)
+
+BLOCK_TOKENS = 1 << 16  # a block's keys and their copies stay in a level-2 cache
+SORT_UP_TO = 256  # below this width numpy sorts a row as fast as it partitions it
+
+Array = NDArray[Any]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int32]
+Positions = NDArray[np.int64]
+
+
+def select(
+    scores: Array,
+    cu_seqlens: Ints,
+    k: Ints | int,
+    protected: Bools | None = None,
+    forbidden: Bools | None = None,
+) -> tuple[Positions, Ints]:
+    """Keep the best k tokens of each segment, in text order.
+
+    Parameters
+    ----------
+    scores : float32 or float16 [T]
+        Higher is more worth keeping. Ties go to the earlier token; NaN ranks below every number; -0 equals +0.
+    cu_seqlens : int32 [N+1]
+        Offsets of the segments: starts with 0, never falls, ends with T.
+    k : int or int32 [N]
+        Budget of each segment in tokens. The number kept is min(max(k, protected count), allowed count).
+    protected, forbidden : bool [T], optional
+        Tokens that are always, or never, kept. Forbidden beats protected.
+
+    Returns
+    -------
+    kept : int64 [K]
+        Kept positions into [T], ascending.
+    new_cu_seqlens : int32 [N+1]
+        Offsets of the segments in `kept`.
+
+    Raises
+    ------
+    ValueError
+        If a shape, a dtype or the offsets are not as above, or T does not fit int32.
+
+    Examples
+    --------
+    >>> kept, cu = select(np.float32([3, 1, 2, 5, 4]), np.int32([0, 3, 5]), 2)
+    >>> kept.tolist(), cu.tolist()
+    ([0, 2, 3, 4], [0, 2, 4])
+    """
+    budgets = _checked(scores, cu_seqlens, k, protected, forbidden)
+    counts = kept_counts(cu_seqlens, budgets, protected, forbidden)
+    new_cu = _offsets(counts)
+    kept = np.empty(int(new_cu[-1]), np.int64)
+    done = 0
+    for start, _, positions in _blocks(scores, cu_seqlens, counts, protected, forbidden):
+        stop = done + len(positions)
+        np.add(positions, start, out=kept[done:stop])
+        done = stop
+    return kept, new_cu
+
+
+def mask(
+    scores: Array,
+    cu_seqlens: Ints,
+    k: Ints | int,
+    protected: Bools | None = None,
+    forbidden: Bools | None = None,
+) -> Bools:
+    """Mark the tokens that `select` keeps.
+
+    Parameters and errors are those of `select`.
+
+    Returns
+    -------
+    bool [T]
+        True where the token is kept.
+    """
+    budgets = _checked(scores, cu_seqlens, k, protected, forbidden)
+    counts = kept_counts(cu_seqlens, budgets, protected, forbidden)
+    kept = np.zeros(len(scores), np.bool_)
+    for start, stop, positions in _blocks(scores, cu_seqlens, counts, protected, forbidden):
+        kept[start:stop][positions] = True
+    return kept
+
+
+def gather(
+    scores: Array,
+    cu_seqlens: Ints,
+    k: Ints | int,
+    payloads: Sequence[Array],
+    protected: Bools | None = None,
+    forbidden: Bools | None = None,
+) -> tuple[list[Array], Ints]:
+    """Select, and cut every payload to the kept tokens.
+
+    Parameters
+    ----------
+    payloads : sequence of arrays [T, ...]
+        Any per-token arrays. The other parameters and the errors are those of `select`.
+
+    Returns
+    -------
+    kept payloads : list of arrays [K, ...]
+    new_cu_seqlens : int32 [N+1]
+    """
+    for i, payload in enumerate(payloads):
+        if payload.ndim < 1 or len(payload) != len(scores):
+            raise ValueError(
+                f"payload {i} has shape {payload.shape}, expected its first axis to be {len(scores)} tokens of scores"
+            )
+    kept, new_cu = select(scores, cu_seqlens, k, protected, forbidden)
+    return [payload.take(kept, axis=0) for payload in payloads], new_cu
+
+
+def kept_counts(
+    cu_seqlens: Ints, budgets: Ints, protected: Bools | None = None, forbidden: Bools | None = None
+) -> Ints:
+    """Effective k of each segment: min(max(k, protected count), allowed count), int32 [N]."""
+    allowed = np.diff(cu_seqlens)
+    counts = np.maximum(budgets, 0)
+    if protected is not None:
+        counted = protected if forbidden is None else protected & ~forbidden
+        np.maximum(counts, _segment_counts(counted, cu_seqlens), out=counts)
+    if forbidden is not None:
+        allowed -= _segment_counts(forbidden, cu_seqlens)
+    return np.minimum(counts, allowed, out=counts)
+
+
+def _checked(scores: Array, cu_seqlens: Ints, k: Ints | int, protected: Bools | None, forbidden: Bools | None) -> Ints:
+    check_arrays(scores, cu_seqlens, protected, forbidden)
+    check_offsets(cu_seqlens, len(scores))
+    return segment_budgets(k, len(cu_seqlens) - 1)
+
+
+def _segment_counts(flags: Bools, cu_seqlens: Ints) -> Ints:
+    """Number of set flags in each segment, int32 [N]."""
+    found = np.flatnonzero(flags)
+    return np.diff(np.searchsorted(found, cu_seqlens)).astype(np.int32)
+
+
+def _offsets(counts: Ints) -> Ints:
+    offsets = np.zeros(len(counts) + 1, np.int32)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
+
+
+def _blocks(
+    scores: Array, cu_seqlens: Ints, counts: Ints, protected: Bools | None, forbidden: Bools | None
+) -> Iterator[tuple[int, int, Positions]]:
+    """Yield (start, stop, kept positions relative to start) for runs of whole segments of about BLOCK_TOKENS."""
+    segments = len(counts)
+    first = 0
+    while first < segments:
+        start = int(cu_seqlens[first])
+        last = int(np.searchsorted(cu_seqlens, start + BLOCK_TOKENS, side="right")) - 1
+        last = min(max(last, first + 1), segments)
+        stop = int(cu_seqlens[last])
+        part = slice(start, stop)
+        keys = order_keys(
+            scores[part],
+            None if protected is None else protected[part],
+            None if forbidden is None else forbidden[part],
+        )
+        yield start, stop, _select_block(keys, cu_seqlens[first : last + 1] - start, counts[first:last])
+        first = last
+
+
+def order_keys(scores: Array, protected: Bools | None = None, forbidden: Bools | None = None) -> Ints:
+    """Map scores to int32 keys: forbidden < NaN < numbers in their order < protected; -0 and +0 share a key."""
+    # Adding +0 copies (float16 becomes float32, exactly) and turns -0 into +0.
+    values = np.add(scores, np.float32(0), dtype=np.float32)
+    keys: Ints = values.view(np.int32)
+    # A negative float orders backwards by its magnitude bits: flip them.
+    flips = keys >> 31
+    flips &= 0x7FFFFFFF
+    has_nan = bool(np.isnan(values.min(initial=0)))
+    nans = np.isnan(values) if has_nan else None
+    keys ^= flips
+    if nans is not None:
+        keys[nans] = NAN
+    if protected is not None:
+        keys[protected] = PROTECTED
+    if forbidden is not None:
+        keys[forbidden] = FORBIDDEN
+    return keys
+
+
+def _select_block(keys: Ints, offsets: Ints, counts: Ints) -> Positions:
+    """Kept positions of one block: those at or above their row's threshold, less the later ones of a tie."""
+    lengths = np.diff(offsets)
+    thresholds = _thresholds(keys, offsets, lengths, counts)
+    positions: Positions = np.flatnonzero(keys >= np.repeat(thresholds, lengths))
+    if len(positions) == int(counts.sum()):
+        return positions
+    return _break_ties(keys, offsets, counts, thresholds, positions)
+
+
+def _thresholds(keys: Ints, offsets: Ints, lengths: Ints, counts: Ints) -> Ints:
+    """Key of the last token kept in each row (of equal keys, the earlier are kept), int32 [n]."""
+    # A row that keeps nothing holds no protected key, one that keeps all it may has nothing else above FORBIDDEN.
+    thresholds = np.where(counts > 0, NAN, PROTECTED)
+    rows = np.flatnonzero((counts > 0) & (counts < lengths))
+    if not len(rows):
+        return thresholds
+    rows = rows[np.argsort(lengths[rows], kind="stable")]
+    widths = lengths[rows]
+    # Rows within an eighth of each other's length go together; the shorter are filled up from below.
+    bucket = np.frexp(widths)[1].astype(np.int32)
+    bucket = (bucket << 3) + (widths >> np.maximum(bucket - 4, 0))
+    cuts = (np.flatnonzero(np.diff(bucket)) + 1).tolist()
+    for low, high in zip([0, *cuts], [*cuts, len(rows)], strict=True):
+        run = rows[low:high]
+        thresholds[run] = _run_thresholds(keys, offsets[run], lengths[run], counts[run])
+    return thresholds
+
+
+def _run_thresholds(keys: Ints, starts: Ints, lengths: Ints, counts: Ints) -> Ints:
+    """Thresholds of rows of similar length, the longest last: side by side, one partition for all."""
+    width = int(lengths[-1])
+    same_k = int(counts[0]) if (counts == counts[0]).all() else None
+    if same_k is None and width > SORT_UP_TO:
+        return _row_thresholds(keys, starts, lengths, counts)
+    # The window of a short row runs into its neighbours (or stops at the end of the block); both are overwritten.
+    starts_in = np.minimum(starts, len(keys) - width)
+    windows = as_strided(keys, (len(keys) - width + 1, width), (keys.itemsize, keys.itemsize))
+    rows = windows[starts_in]
+    if int(lengths[0]) != width:
+        columns = np.arange(width, dtype=np.int32)
+        shift = (starts - starts_in)[:, None]
+        rows[(columns < shift) | (columns >= shift + lengths[:, None])] = FORBIDDEN
+    if same_k is None:
+        rows.sort(axis=1)
+        picked: Ints = rows[np.arange(len(rows)), width - counts]
+        return picked
+    rows.partition(width - same_k, axis=1)
+    return rows[:, width - same_k]
+
+
+def _row_thresholds(keys: Ints, starts: Ints, lengths: Ints, counts: Ints) -> Ints:
+    """Thresholds of long rows whose budgets differ, one partition each."""
+    thresholds = np.empty(len(starts), np.int32)
+    for i, (start, length, count) in enumerate(zip(starts.tolist(), lengths.tolist(), counts.tolist(), strict=True)):
+        row = keys[start : start + length].copy()
+        row.partition(length - count)
+        thresholds[i] = row[length - count]
+    return thresholds
+
+
+def _break_ties(keys: Ints, offsets: Ints, counts: Ints, thresholds: Ints, positions: Positions) -> Positions:
+    """Drop the last of the tokens equal to their row's threshold where a row holds more than its count."""
+    found = np.diff(np.searchsorted(positions, offsets))
+    excess = found - counts
+    tied = np.flatnonzero(excess)
+    where = np.flatnonzero(np.repeat(excess > 0, found))
+    at_threshold = keys[positions[where]] == np.repeat(thresholds[tied], found[tied])
+    equal = np.flatnonzero(at_threshold)
+    ends = np.cumsum(found[tied])
+    equal_ends = np.searchsorted(equal, ends)
+    equal_counts = np.diff(equal_ends, prepend=0)
+    # A token is dropped if fewer equal tokens follow it in its row than the row has too many.
+    dropped = np.arange(len(equal)) >= np.repeat(equal_ends - excess[tied], equal_counts)
+    keep = np.ones(len(positions), np.bool_)
+    keep[where[equal[dropped]]] = False
+    return positions[keep]

@@ -1,0 +1,100 @@
+"""Top-k of every segment in plain torch: the oracle that the fast paths must match bit for bit.
+
+Written to be read, not to be fast: two stable sorts and a rank. It runs on any device, and is what a GPU falls back
+to when the CUDA kernels cannot be built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["gather", "mask", "select"]
+
+FORBIDDEN = -(2**31)
+NAN = FORBIDDEN + 1
+PROTECTED = 2**31 - 1
+
+
+def order_keys(scores: Tensor, protected: Tensor | None = None, forbidden: Tensor | None = None) -> Tensor:
+    """Map scores [T] to int32 keys: forbidden < NaN < numbers in their order < protected; -0 and +0 share a key."""
+    values = scores.float() + 0.0
+    bits = values.view(torch.int32)
+    keys = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    keys = torch.where(values.isnan(), NAN, keys)
+    if protected is not None:
+        keys = torch.where(protected, PROTECTED, keys)
+    if forbidden is not None:
+        keys = torch.where(forbidden, FORBIDDEN, keys)
+    return keys
+
+
+def mask(
+    scores: Tensor,
+    cu_seqlens: Tensor,
+    k: Tensor,
+    protected: Tensor | None = None,
+    forbidden: Tensor | None = None,
+) -> Tensor:
+    """Mark the best k tokens of each segment.
+
+    Parameters
+    ----------
+    scores : float [T]
+    cu_seqlens, k : int32 [N+1], int32 [N]
+    protected, forbidden : bool [T], optional
+
+    Returns
+    -------
+    bool [T]
+        True for the min(max(k, protected count), allowed count) tokens of each segment with the highest keys;
+        ties go to the earlier token.
+    """
+    keys = order_keys(scores, protected, forbidden)
+    tokens = len(keys)
+    positions = torch.arange(tokens, device=keys.device)
+    cu = cu_seqlens.long()
+    segment = torch.searchsorted(cu, positions, right=True) - 1
+    best_first = torch.sort(keys, descending=True, stable=True).indices
+    order = best_first[torch.sort(segment[best_first], stable=True).indices]
+    rank = torch.empty_like(positions)
+    rank[order] = positions - cu[segment]
+    counts = torch.maximum(k.long(), _segment_sums(keys == PROTECTED, cu))
+    return (rank < counts[segment]) & (keys != FORBIDDEN)
+
+
+def select(
+    scores: Tensor,
+    cu_seqlens: Tensor,
+    k: Tensor,
+    protected: Tensor | None = None,
+    forbidden: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Positions (int64 [K], ascending) of the tokens that `mask` marks, and the new offsets (int32 [N+1])."""
+    kept = mask(scores, cu_seqlens, k, protected, forbidden)
+    counts = _segment_sums(kept, cu_seqlens.long())
+    new_cu = torch.zeros_like(cu_seqlens)
+    new_cu[1:] = counts.cumsum(0)
+    return kept.nonzero().squeeze(1), new_cu
+
+
+def gather(
+    scores: Tensor,
+    cu_seqlens: Tensor,
+    k: Tensor,
+    payloads: Sequence[Tensor],
+    protected: Tensor | None = None,
+    forbidden: Tensor | None = None,
+) -> list[Tensor]:
+    """Every payload [T, ...] cut to the kept tokens [K, ...], and the new offsets last."""
+    kept, new_cu = select(scores, cu_seqlens, k, protected, forbidden)
+    return [*(payload.index_select(0, kept) for payload in payloads), new_cu]
+
+
+def _segment_sums(flags: Tensor, cu: Tensor) -> Tensor:
+    """Number of set flags in each segment, int64 [N]."""
+    running = torch.zeros(len(flags) + 1, dtype=torch.int64, device=flags.device)
+    running[1:] = flags.cumsum(0)
+    return running[cu[1:]] - running[cu[:-1]]
