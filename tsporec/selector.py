@@ -267,6 +267,6 @@ def _fixed_linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     whole = -(-count // _ROWS) * _ROWS
     padded = F.pad(rows, (0, 0, 0, whole - count)) if whole != count else rows
     out, columns = padded.new_empty(whole, weight.shape[0]), weight.t()
-    for block, result in zip(padded.split(_ROWS), out.split(_ROWS), strict=True):
-        torch.mm(block, columns, out=result)
+    for start in range(0, whole, _ROWS):
+        torch.mm(padded.narrow(0, start, _ROWS), columns, out=out.narrow(0, start, _ROWS))
     return out[:count] if bias is None else out[:count] + bias

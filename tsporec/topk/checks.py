@@ -53,7 +53,7 @@ def check_offsets(cu_seqlens: NDArray[np.int32], tokens: int) -> None:
     """
     if cu_seqlens[0] != 0 or cu_seqlens[-1] != tokens:
         raise ValueError(
-            f"cu_seqlens runs from {cu_seqlens[0]} to {cu_seqlens[-1]}, expected from 0 to the {tokens} tokens of scores"
+            f"cu_seqlens runs from {cu_seqlens[0]} to {cu_seqlens[-1]}, expected 0 to {tokens}, the tokens of scores"
         )
     falls = cu_seqlens[1:] < cu_seqlens[:-1]
     if falls.any():
