@@ -4,19 +4,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import make_tokenizer
-from tsporec.features import CLASSES, read_vocabulary, spell
-
-
-def test_spelling_of_each_kind():
-    surfaces, starts = spell(["Ġpen", "pen", "ĠcafÃ©", "Ċ", "Ġ"])
-    assert surfaces == ["pen", "pen", "café", "\n", ""]
-    assert starts.tolist() == [True, False, True, False, False]
-    surfaces, starts = spell(["▁pen", "s", "<0x41>", "▁"])
-    assert surfaces == ["pen", "s", "A", ""]
-    assert starts.tolist() == [True, False, False, False]
-    surfaces, starts = spell(["pen", "##s", "##"])
-    assert surfaces == ["pen", "s", "##"]
-    assert starts.tolist() == [True, False, True]
+from tsporec.features import CLASSES, read_vocabulary
 
 
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])

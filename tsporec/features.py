@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.fingerprint import tokenizer_fingerprint
+from tsporec.pieces import read_pieces
 
 CLASSES = (
     "word_start",
@@ -73,8 +74,7 @@ _CACHED_VOCABULARIES = 4
 def read_vocabulary(tokenizer: Any, gram_buckets: int, surface_buckets: int) -> Vocabulary:
     """The features of every entry of ``tokenizer``; remembered by its fingerprint.
 
-    Byte-level BPE, BPE with metaspace, WordPiece and Unigram are told apart by the marks their entries
-    carry. Ids without an entry count as special.
+    Ids without an entry count as special.
     """
     key = (tokenizer_fingerprint(tokenizer), gram_buckets, surface_buckets)
     if key not in _CACHE:
@@ -86,15 +86,11 @@ def read_vocabulary(tokenizer: Any, gram_buckets: int, surface_buckets: int) -> 
 
 
 def _read(tokenizer: Any, fingerprint: str, gram_buckets: int, surface_buckets: int) -> Vocabulary:
-    pieces = tokenizer.get_vocab()
-    size = max(pieces.values(), default=-1) + 1
-    entries: list[str] = [""] * size
-    special = np.ones(size, dtype=bool)
-    for piece, index in pieces.items():
-        entries[index], special[index] = piece, False
-    special[[i for i in tokenizer.all_special_ids if i < size]] = True
-    surfaces, starts = spell(entries)
-    starts = starts & ~special
+    pieces = read_pieces(tokenizer)
+    size, special = len(pieces), pieces.special
+    texts = [piece.decode("utf-8", errors="replace") for piece in pieces.bytes]
+    starts = np.fromiter((text.startswith(" ") and len(text) > 1 for text in texts), bool, size) & ~special
+    surfaces = [text.lstrip(" ") for text in texts]
     codes, lengths = _codepoints([s.lower() for s in surfaces])
     # A leading mark tells "pen" at a word's start from "pen" inside "open".
     marked = np.concatenate([np.where(starts, 1, 2)[:, None].astype(np.uint64), codes], axis=1)
@@ -116,57 +112,6 @@ def _read(tokenizer: Any, fingerprint: str, gram_buckets: int, surface_buckets: 
         special=special,
         fingerprint=fingerprint,
     )
-
-
-def spell(entries: list[str]) -> tuple[list[str], NDArray[np.bool_]]:
-    """The surface of each entry and whether it starts a word.
-
-    >>> spell(["Ġpen", "s", "ĠcafÃ©"])[0]
-    ['pen', 's', 'café']
-    >>> spell(["pen", "##s"])[1].tolist(), spell(["▁pen", "s", "<0x41>"])[0]
-    ([True, False], ['pen', 's', 'A'])
-    """
-    marks = {mark: sum(entry.startswith(mark) for entry in entries) for mark in ("Ġ", "▁", "##")}
-    mark = max(marks, key=lambda m: marks[m])
-    starts = np.zeros(len(entries), dtype=bool)
-    surfaces = []
-    for i, entry in enumerate(entries):
-        if mark == "##":
-            inside = entry.startswith("##") and len(entry) > 2
-            starts[i] = not inside
-            surfaces.append(entry[2:] if inside else entry)
-        else:
-            starts[i] = entry.startswith(mark) and len(entry) > 1
-            text = entry.lstrip(mark)
-            surfaces.append(_byte_level(text) if mark == "Ġ" else _byte_fallback(text))
-    return surfaces, starts
-
-
-def _byte_level(text: str) -> str:
-    if text.isascii():
-        return text
-    try:
-        return bytes(_BYTES[c] for c in text).decode("utf-8", errors="replace")
-    except KeyError:  # an added token is not spelled in bytes
-        return text
-
-
-def _byte_fallback(text: str) -> str:
-    if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
-        return chr(int(text[3:5], 16))
-    return text
-
-
-def _byte_table() -> dict[str, int]:
-    """GPT-2's map from printable characters to the bytes they stand for (openai/gpt-2, encoder.py)."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    table = {chr(b): b for b in printable}
-    others = [b for b in range(256) if b not in set(printable)]
-    table.update({chr(256 + i): b for i, b in enumerate(others)})
-    return table
-
-
-_BYTES = _byte_table()
 
 
 def _codepoints(surfaces: list[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

@@ -1,0 +1,285 @@
+"""Every scorer through the one protocol: exact budgets, and scores that depend on the text alone."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import TEXTS, make_causal_lm, make_tokenizer, random_tokens
+from tsporec.budget import Budget
+from tsporec.language_model import cut_layers
+from tsporec.pieces import read_pieces
+from tsporec.ragged import RaggedTokens
+from tsporec.scorers import SCORERS, Scorer, make_scorer
+from tsporec.scorers.cached import CachedScorer
+from tsporec.selection import select
+from tsporec.selector import SelectorConfig, TokenSelector
+
+
+@pytest.fixture(scope="module")
+def scorers(tokenizer, wordpiece_tokenizer):
+    lm = make_causal_lm(len(tokenizer))
+    built = {
+        "head": make_scorer("head"),
+        "random": make_scorer("random", seed=3),
+        "tfidf": make_scorer("tfidf").fit(encode(tokenizer)),
+        "self_information": make_scorer("self_information", model=lm),
+        "attention": make_scorer("attention", model=lm, layers=1),
+        "centroid": make_scorer("centroid", model=lm),
+        "llmlingua2": make_scorer(
+            "llmlingua2", model=classifier(len(wordpiece_tokenizer)), tokenizer=wordpiece_tokenizer, window=9
+        ).for_tokenizer(tokenizer),
+        "selector": TokenSelector(SelectorConfig(gram_buckets=64, surface_buckets=64))
+        .for_tokenizer(tokenizer)
+        .fit(encode(tokenizer)),
+    }
+    assert set(SCORERS) | {"selector"} == set(built)
+    return built
+
+
+def classifier(vocab_size):
+    from transformers import BertConfig, BertForTokenClassification
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=vocab_size, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )  # fmt: skip
+    return BertForTokenClassification(config).eval()
+
+
+def encode(tokenizer, texts=TEXTS) -> RaggedTokens:
+    return RaggedTokens.from_lists(tokenizer(texts, add_special_tokens=False)["input_ids"])
+
+
+NAMES = [*SCORERS, "selector"]
+BUDGETS = st.one_of(
+    st.builds(Budget, tokens=st.integers(1, 9)),
+    st.builds(Budget, keep_ratio=st.floats(0.01, 1.0)),
+    st.builds(Budget, total=st.integers(1, 40), minimum=st.integers(0, 3)),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(seed=st.integers(0, 2**32 - 1), budget=BUDGETS)
+@settings(max_examples=12)
+def test_budgets_are_exact_and_protected_tokens_stay(scorers, name, seed, budget):
+    rng = np.random.default_rng(seed)
+    tokens = random_tokens(rng, segments=5, vocab=300, longest=12)
+    protected, forbidden = rng.random(tokens.num_tokens) < 0.2, rng.random(tokens.num_tokens) < 0.1
+    scores = scorers[name].score(tokens)
+    assert scores.dtype == np.float32
+    k = budget.resolve(scores, tokens.cu_seqlens, None, protected, forbidden)
+    chosen = select(scorers[name], tokens, budget, protected=protected, forbidden=forbidden)
+    segment = tokens.segment_ids()
+
+    def count(flags):
+        return np.bincount(segment[flags], minlength=len(tokens))
+
+    expected = np.minimum(np.maximum(k, count(protected & ~forbidden)), count(~forbidden))
+    np.testing.assert_array_equal(np.diff(chosen.cu_seqlens), expected)
+    assert (np.diff(chosen.kept) > 0).all()
+    assert set(np.flatnonzero(protected & ~forbidden)) <= set(chosen.kept)
+    assert not forbidden[chosen.kept].any()
+    np.testing.assert_array_equal(segment[chosen.kept], np.repeat(np.arange(len(tokens)), expected))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=8)
+def test_scores_depend_on_the_text_alone(scorers, name, seed):
+    rng = np.random.default_rng(seed)
+    tokens = random_tokens(rng, segments=14, vocab=300, longest=14)
+    scorer = scorers[name]
+    scores = scorer.score(tokens)
+    np.testing.assert_array_equal(scores, scorer.score(tokens))
+    np.testing.assert_array_equal(scores, scorer.score(RaggedTokens.from_padded(*tokens.to_padded())))
+    for i in rng.permutation(len(tokens))[:3]:
+        part = slice(tokens.cu_seqlens[i], tokens.cu_seqlens[i + 1])
+        np.testing.assert_array_equal(scores[part], scorer.score(tokens.take([i])))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_protocol(scorers, name, tokenizer):
+    scorer = scorers[name]
+    assert isinstance(scorer, Scorer)
+    assert scorer.score(RaggedTokens.from_lists([])).shape == (0,)
+    assert scorer.score(RaggedTokens.from_lists([[], []])).shape == (0,)
+    assert len(scorer.fingerprint) == 32
+    if not hasattr(scorer, "model"):  # transformers hooks its models with functions that do not pickle
+        assert pickle.loads(pickle.dumps(scorer)).fingerprint == scorer.fingerprint
+    assert scorer.fit(encode(tokenizer)) is not None
+
+
+def test_fingerprints_tell_scorers_apart(scorers, tokenizer):
+    prints = {s.fingerprint for s in scorers.values()} | {make_scorer("random", seed=4).fingerprint}
+    prints.add(make_scorer("tfidf").fit(encode(tokenizer, TEXTS[:3])).fingerprint)
+    prints.add(make_scorer("centroid", model=make_causal_lm(len(tokenizer), seed=1)).fingerprint)
+    assert len(prints) == len(scorers) + 3
+
+
+def test_head_keeps_the_first():
+    tokens = RaggedTokens.from_lists([[9, 8, 7], [6]])
+    assert select(make_scorer("head"), tokens, Budget(tokens=2)).apply(tokens).to_lists() == [[9, 8], [6]]
+
+
+def test_random_is_uniform_and_seeded():
+    tokens = RaggedTokens.from_lists(np.arange(40000).reshape(400, 100) % 97)
+    scores = make_scorer("random").score(tokens)
+    assert abs(scores.mean() - 0.5) < 0.01
+    assert abs(np.corrcoef(scores, tokens.offsets())[0, 1]) < 0.02
+    assert abs(np.corrcoef(scores, make_scorer("random", seed=1).score(tokens))[0, 1]) < 0.02
+
+
+def test_tfidf_worked_example():
+    corpus = RaggedTokens.from_lists([[1, 2, 1], [2, 3], [2]])
+    scorer = make_scorer("tfidf").fit(corpus)
+    idf = {1: np.log(4 / 2) + 1, 2: np.log(4 / 4) + 1, 3: np.log(4 / 2) + 1, 9: np.log(4) + 1}
+    np.testing.assert_allclose(
+        scorer.score(RaggedTokens.from_lists([[1, 2, 1, 3], [9]])), [2 * idf[1], idf[2], -1, idf[3], idf[9]], rtol=1e-6
+    )
+    with pytest.raises(ValueError, match=r"call scorer\.fit\(corpus\)"):
+        make_scorer("tfidf").score(corpus)
+
+
+def test_self_information_is_the_models_surprisal(tokenizer, causal_lm):
+    ids = encode(tokenizer)[0].tolist()
+    with torch.no_grad():
+        logits = causal_lm(torch.tensor([[causal_lm.config.bos_token_id, *ids[:-1]]])).logits[0]
+    expected = -logits.log_softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)]
+    found = make_scorer("self_information", model=causal_lm).score(RaggedTokens.from_lists([ids]))
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
+
+
+def test_attention_and_centroid_are_what_they_say(tokenizer, causal_lm):
+    ids = torch.tensor([encode(tokenizer)[1].tolist()])
+    length = ids.shape[1]
+    lm = make_causal_lm(len(tokenizer))
+    lm.set_attn_implementation("eager")
+    with torch.no_grad():
+        out = lm(ids, output_attentions=True, output_hidden_states=True)
+    mean = torch.stack(out.attentions).mean(dim=(0, 2))[0]
+    seen = torch.tensor([mean[t:, t].mean() for t in range(length)])
+    tokens = RaggedTokens.from_lists(ids.numpy())
+    np.testing.assert_allclose(make_scorer("attention", model=causal_lm).score(tokens), seen.numpy(), rtol=1e-4)
+    assert causal_lm.config._attn_implementation != "eager"
+    states = out.hidden_states[-1][0]
+    likeness = torch.cosine_similarity(states, states.mean(0, keepdim=True))
+    np.testing.assert_allclose(make_scorer("centroid", model=causal_lm).score(tokens), likeness.numpy(), atol=1e-4)
+
+
+def test_another_vocabulary_is_read_by_offsets(tokenizer, wordpiece_tokenizer):
+    lm = make_causal_lm(len(wordpiece_tokenizer))
+    scorer = make_scorer("centroid", model=lm, tokenizer=wordpiece_tokenizer)
+    same = scorer.for_tokenizer(wordpiece_tokenizer)
+    assert same.reader is None
+    other = scorer.for_tokenizer(tokenizer)
+    tokens = encode(tokenizer)
+    scores = other.score(tokens)
+    assert np.isfinite(scores).all()
+    # A whole word that is one token in both has the score of its twin.
+    text = TEXTS[1]
+    theirs = wordpiece_tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    own = same.score(RaggedTokens.from_lists([theirs["input_ids"]]))
+    ours = scores[tokens.cu_seqlens[1] : tokens.cu_seqlens[2]]
+    _, spans = read_pieces(tokenizer).text(tokens[1])
+    twins = 0
+    for value, (start, end) in zip(own, theirs["offset_mapping"], strict=True):
+        for score, (s, e) in zip(ours, spans, strict=True):
+            if e == end and s in (start, start - 1):
+                assert score == pytest.approx(value, rel=1e-5)
+                twins += 1
+    assert twins > 3
+    foreign = RaggedTokens.from_lists([[10**6]])
+    with pytest.raises(ValueError, match="outside the centroid model's vocabulary"):
+        scorer.score(foreign)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
+def test_pieces_spell_the_text(kind):
+    tokenizer = make_tokenizer(kind)
+    pieces = read_pieces(tokenizer)
+    for text in [*TEXTS, "naïve 日本 🙂 é", ""]:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        spelled, spans = pieces.text(ids)
+        if kind == "bpe":
+            assert spelled == text
+        assert len(spans) == len(ids)
+        assert all(0 <= s <= e <= len(spelled) for s, e in spans.tolist())
+        known = [i for i in ids if not pieces.special[i]]
+        if kind != "bpe" and len(known) == len(ids):
+            assert spelled.lower().replace(" ", "") == tokenizer.decode(ids).lower().replace(" ", "")
+
+
+def test_broken_bytes_keep_their_places(tokenizer):
+    ids = tokenizer("🙂é", add_special_tokens=False)["input_ids"]
+    text, spans = read_pieces(tokenizer).text(ids[1:])
+    assert len(spans) == len(ids) - 1
+    assert spans[-1, 1] == len(text)
+
+
+def test_cut_layers_leaves_the_model_alone(tokenizer):
+    model = make_causal_lm(len(tokenizer), layers=3)
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        whole = model(ids, output_hidden_states=True)
+        cut = cut_layers(model, 2)
+        again = model(ids)
+        short = cut(ids, output_hidden_states=True)
+    assert torch.equal(whole.logits, again.logits)
+    assert len(cut.model.layers) == 2
+    assert model.config.num_hidden_layers == 3
+    torch.testing.assert_close(short.hidden_states[1], whole.hidden_states[1])
+    with pytest.raises(ValueError, match="layers must be from 1 to 3"):
+        cut_layers(model, 4)
+
+
+def test_cache_remembers_and_forgets(tokenizer):
+    class Counting:
+        calls = 0
+
+        def score(self, tokens):
+            self.calls += len(tokens)
+            return tokens.ids.astype(np.float32)
+
+    counting = Counting()
+    cached = CachedScorer(counting, max_tokens=8)
+    tokens = RaggedTokens.from_lists([[1, 2], [3], [1, 2], []])
+    np.testing.assert_array_equal(cached.score(tokens), tokens.ids)
+    assert counting.calls == 3
+    np.testing.assert_array_equal(cached.score(tokens), tokens.ids)
+    assert counting.calls == 3
+    cached.score(RaggedTokens.from_lists([[7] * 7]))
+    cached.score(RaggedTokens.from_lists([[1, 2]]))
+    assert counting.calls == 5
+    long = RaggedTokens.from_lists([[4] * 20])
+    np.testing.assert_array_equal(cached.score(long), long.ids)
+    again = pickle.loads(pickle.dumps(CachedScorer(make_scorer("head"))))
+    assert again.score(tokens).tolist() == [0, -1, 0, 0, -1]
+    assert again.fingerprint == make_scorer("head").fingerprint
+
+
+def test_unknown_scorer_and_wrong_shape():
+    with pytest.raises(ValueError, match="there is no scorer 'best'; expected one of head"):
+        make_scorer("best")
+
+    class Wrong:
+        def score(self, tokens):
+            return np.zeros(1, np.float32)
+
+    with pytest.raises(ValueError, match=r"Wrong\.score returned shape \(1,\) for 2 tokens"):
+        select(Wrong(), RaggedTokens.from_lists([[1, 2]]), Budget(tokens=1))
+
+
+def test_nan_scores_rank_last():
+    class Nan:
+        def score(self, tokens):
+            return np.array([np.nan, 1, np.nan, 0], np.float32)
+
+    tokens = RaggedTokens.from_lists([[1, 2, 3, 4]])
+    for budget in (Budget(tokens=3), Budget(total=3)):
+        assert select(Nan(), tokens, budget).kept.tolist() == [0, 1, 3]

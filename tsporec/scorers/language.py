@@ -1,0 +1,101 @@
+"""What scorers that read with a language model share: binding, another vocabulary, batching."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsporec.language_model import cut_layers, load_causal_lm, run_equal_lengths, weights_digest
+from tsporec.pieces import Pieces, read_pieces
+from tsporec.ragged import RaggedTokens
+from tsporec.scorers.base import BaseScorer, Scores
+
+
+class LanguageScorer(BaseScorer):
+    """A scorer that reads with a causal LM; a subclass says what it makes of a batch in :meth:`read`.
+
+    Parameters
+    ----------
+    model : causal LM, folder or Hub id
+    tokenizer : tokenizer of ``model``, optional
+        Needed where the texts' ids are of another tokenizer (then the texts are read again with this one, and scores
+        are carried over by character offsets). None: the ids are the model's own. A folder or Hub id brings its own.
+    layers : int, optional
+        Read with the first layers only.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any = None, layers: int | None = None) -> None:
+        if isinstance(model, torch.nn.Module):
+            self.model, self.tokenizer = cut_layers(model.eval(), layers), tokenizer
+        else:
+            self.model, own = load_causal_lm(model, layers)
+            self.tokenizer = tokenizer or own
+        self.reader: Pieces | None = None  # of the texts' tokenizer, where it is not the model's
+        self._digest: list[Any] | None = None
+
+    def for_tokenizer(self, tokenizer: Any) -> LanguageScorer:
+        """A scorer for ids of ``tokenizer``; the model is shared."""
+        bound = copy.copy(self)
+        own = None if self.tokenizer is None else read_pieces(self.tokenizer)
+        theirs = read_pieces(tokenizer)
+        bound.reader = None if own is None or own.fingerprint == theirs.fingerprint else theirs
+        return bound
+
+    def config(self) -> dict[str, Any]:
+        """A digest of the model and of the tokenizer read from."""
+        if self._digest is None:
+            self._digest = weights_digest(self.model)
+        return {"weights": self._digest, "reader": self.reader.fingerprint if self.reader else ""}
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Scores float ``[B, L]`` of ``ids`` int64 ``[B, L]``, rows of one length without padding."""
+        raise NotImplementedError
+
+    def score(self, tokens: RaggedTokens) -> Scores:
+        """float32 ``[T]``; a segment's scores do not depend on the batch."""
+        if self.reader is not None:
+            return score_by_offsets(tokens, self.reader, self.tokenizer, self._score_own)
+        return self._score_own(tokens)
+
+    def _score_own(self, tokens: RaggedTokens) -> Scores:
+        size = self.model.config.vocab_size
+        if tokens.num_tokens and int(tokens.ids.max()) >= size:
+            raise ValueError(
+                f"token id {int(tokens.ids.max())} is outside the {self.name} model's vocabulary of {size}; give the "
+                "scorer its tokenizer and call for_tokenizer with the one the ids are of."
+            )
+        device = next(self.model.parameters()).device
+        return run_equal_lengths(tokens, self.read, device, self.name)
+
+
+def score_by_offsets(tokens: RaggedTokens, reader: Pieces, tokenizer: Any, score: Any) -> Scores:
+    """Scores of ``tokens`` from those that ``score`` gives their texts in another tokenization.
+
+    A token's score is the mean over its characters of the score of the other token that covers each; characters
+    that no token covers (white space) count only where a token has no others, and then as the text's lowest score.
+    """
+    texts = [reader.text(segment) for segment in tokens]
+    if not texts:
+        return np.zeros(0, dtype=np.float32)
+    encoded = tokenizer([text for text, _ in texts], add_special_tokens=False, return_offsets_mapping=True)
+    other = RaggedTokens.from_lists(encoded["input_ids"])
+    theirs = score(other)
+    scores = np.zeros(tokens.num_tokens, dtype=np.float32)
+    for i, (text, spans) in enumerate(texts):
+        values = theirs[other.cu_seqlens[i] : other.cu_seqlens[i + 1]]
+        if not len(spans) or not len(values):
+            continue
+        covered = np.zeros(len(text) + 1, dtype=np.float64)
+        total = np.zeros(len(text) + 1, dtype=np.float64)
+        for (start, end), value in zip(encoded["offset_mapping"][i], values.tolist(), strict=True):
+            total[start:end] += value
+            covered[start:end] += 1
+        sums, counts = np.cumsum(np.append(0, total)), np.cumsum(np.append(0, covered))
+        count = counts[spans[:, 1]] - counts[spans[:, 0]]
+        mean = (sums[spans[:, 1]] - sums[spans[:, 0]]) / np.maximum(count, 1)
+        scores[tokens.cu_seqlens[i] : tokens.cu_seqlens[i + 1]] = np.where(count > 0, mean, values.min())
+    return scores
