@@ -1,0 +1,265 @@
+"""An embedding recommender in the manner of HLLM (Chen et al., 2024): item vectors from text, a user model over them.
+
+The item's vector is a projection of what :class:`~tsporec.recommenders.encoder.ItemEncoder` makes of its tokens; a small
+causal transformer reads the vectors of a history; the next item is the one whose vector is most like the context.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
+
+from tsporec.metrics import ndcg, ranks
+from tsporec.progress import progress
+
+History = Sequence[int]
+
+
+@dataclass(frozen=True)
+class EmbeddingConfig:
+    """Shape and training of an :class:`EmbeddingRecommender`.
+
+    Parameters
+    ----------
+    width, layers, heads : int
+        Of the user model.
+    dropout : float
+    max_history : int
+        Items read; older ones are cut off.
+    temperature : float
+        Of the softmax over cosine similarities, at the start; it is learned.
+    epochs, patience : int
+        At most ``epochs``; stops when held-out likelihood has not risen for ``patience`` epochs.
+    batch_size : int
+        Sequences a step.
+    learning_rate, weight_decay : float
+        Of AdamW.
+    seed : int
+    """
+
+    width: int = 96
+    layers: int = 1
+    heads: int = 2
+    dropout: float = 0.3
+    max_history: int = 10
+    temperature: float = 0.05
+    epochs: int = 40
+    patience: int = 4
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    seed: int = 0
+
+
+class EmbeddingRecommender(nn.Module):
+    """Project item features, read histories, rank all items.
+
+    Parameters
+    ----------
+    feature_width : int
+        W, the width of an item's features.
+    config : EmbeddingConfig, optional
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, feature_width: int, config: EmbeddingConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or EmbeddingConfig()
+        width = self.config.width
+        self.register_buffer("mean", torch.zeros(feature_width))
+        self.register_buffer("scale", torch.ones(feature_width))
+        self.project = nn.Linear(feature_width, width)
+        self.place = nn.Embedding(self.config.max_history, width)
+        layer = nn.TransformerEncoderLayer(
+            width, self.config.heads, 2 * width, self.config.dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.reader = nn.TransformerEncoder(layer, self.config.layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.dropout = nn.Dropout(self.config.dropout)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(self.config.temperature)))
+
+    # -- reading
+
+    def item_vectors(self, features: Tensor) -> Tensor:
+        """Unit vectors ``[..., width]`` of item features ``[..., W]``."""
+        return F.normalize(self.project(self.dropout((features - self.mean) / self.scale)), dim=-1)
+
+    def contexts(self, vectors: Tensor, histories: Tensor) -> Tensor:
+        """A unit vector for every place of every history.
+
+        Parameters
+        ----------
+        vectors : ``[N, width]``
+            Of all items.
+        histories : int64 ``[B, L]``
+            Items oldest first, right-padded with -1.
+
+        Returns
+        -------
+        ``[B, L, width]``
+            At place ``l``: what is known after item ``l``.
+        """
+        length = histories.shape[1]
+        read = vectors[histories.clamp(min=0)] * math.sqrt(self.config.width) + self.place.weight[:length]
+        causal = torch.ones(length, length, dtype=torch.bool, device=histories.device).triu(1)
+        # Padding stands behind the items and a place sees only what is before it, so no padding mask is needed.
+        return F.normalize(self.reader(self.dropout(read), mask=causal), dim=-1)
+
+    @property
+    def temperature(self) -> float:
+        """What similarities are divided by before the softmax."""
+        return float(self.log_temperature.detach().exp())
+
+    @torch.no_grad()
+    def user_contexts(self, vectors: Tensor, histories: Sequence[History]) -> Tensor:
+        """``[M, width]``: the context after the last item of each history (not empty), in eval mode."""
+        self.eval()
+        parts = []
+        for start in range(0, len(histories), 512):
+            padded = pad_histories(histories[start : start + 512], self.config.max_history).to(vectors.device)
+            last = (padded >= 0).sum(dim=1) - 1
+            parts.append(self.contexts(vectors, padded)[torch.arange(len(padded)), last])
+        return torch.cat(parts) if parts else vectors.new_zeros(0, self.config.width)
+
+    @torch.no_grad()
+    def scores(self, features: NDArray[np.float32], histories: Sequence[History]) -> NDArray[np.float32]:
+        """float32 ``[M, N]``: the logit of every item after each history, from item features ``[N, W]``."""
+        self.eval()
+        vectors = self.item_vectors(torch.from_numpy(features))
+        return (self.user_contexts(vectors, histories) @ vectors.T / self.temperature).numpy()
+
+    # -- learning
+
+    def fit(
+        self,
+        features: NDArray[np.float32],
+        sequences: Sequence[History],
+        held_out: Sequence[History],
+        description: str = "fit",
+    ) -> EmbeddingRecommender:
+        """Learn to predict every next item of ``sequences`` among all items; keep what does best on ``held_out``.
+
+        Parameters
+        ----------
+        features : float32 ``[N, W]`` or ``[V, N, W]``
+            Of all items, or V views of each (token subsets): every step draws a view for every item, and what is
+            held out is read with their mean.
+        sequences, held_out : sequences of item indices
+            At least two items each.
+        """
+        if not sequences or not held_out or min(map(len, [*sequences, *held_out])) < 2:
+            raise ValueError("fit needs training and held-out sequences of at least two items each.")
+        generator = torch.Generator().manual_seed(self.config.seed)
+        views = torch.from_numpy(features if features.ndim == 3 else features[None])
+        fixed = views.mean(dim=0)
+        self.mean.copy_(views.flatten(0, 1).mean(dim=0))
+        self.scale.copy_(views.flatten(0, 1).std(dim=0) + 1e-6)
+        windows = pad_histories(cut_windows(sequences, self.config.max_history + 1), self.config.max_history + 1)
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        best, best_state, waited = -math.inf, self._snapshot(), 0
+        for _ in progress(range(self.config.epochs), description=description):
+            self.train()
+            for batch in torch.randperm(len(windows), generator=generator).split(self.config.batch_size):
+                chosen = torch.randint(len(views), (views.shape[1],), generator=generator)
+                drawn = fixed if len(views) == 1 else views[chosen, torch.arange(views.shape[1])]
+                loss = self._loss(drawn, windows[batch])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            likelihood = self.log_likelihood(fixed, held_out)
+            if likelihood > best:
+                best, best_state, waited = likelihood, self._snapshot(), 0
+            else:
+                waited += 1
+                if waited >= self.config.patience:
+                    break
+        self.load_state_dict(best_state)
+        return self.eval()
+
+    @torch.no_grad()
+    def log_likelihood(self, features: Tensor, sequences: Sequence[History]) -> float:
+        """Mean log-likelihood, in nats, of every next item of ``sequences``."""
+        self.eval()
+        length = self.config.max_history + 1
+        return -float(self._loss(features, pad_histories(cut_windows(sequences, length), length)))
+
+    @torch.no_grad()
+    def held_out_ndcg(self, features: NDArray[np.float32], sequences: Sequence[History], k: int = 10) -> float:
+        """NDCG@k of the last item of each sequence, the items before it masked."""
+        scores = self.scores(features, [s[:-1] for s in sequences])
+        return float(ndcg(ranks(scores, [s[-1] for s in sequences], [s[:-1] for s in sequences]), k).mean())
+
+    def _loss(self, features: Tensor, windows: Tensor) -> Tensor:
+        vectors = self.item_vectors(features)
+        given, targets = windows[:, :-1], windows[:, 1:]
+        known = targets >= 0
+        contexts = self.contexts(vectors, given)[known]
+        return F.cross_entropy(contexts @ vectors.T / self.log_temperature.exp(), targets[known])
+
+    def _snapshot(self) -> dict[str, Tensor]:
+        return {key: value.clone() for key, value in self.state_dict().items()}
+
+    # -- keeping
+
+    def save(self, folder: str | Path) -> None:
+        """Write config (JSON) and weights (safetensors) to ``folder``."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self._snapshot(), folder / "recommender.safetensors.part")
+        (folder / "recommender.safetensors.part").replace(folder / "recommender.safetensors")
+        header = {"feature_width": self.mean.shape[0], **asdict(self.config)}
+        (folder / "recommender.json").write_text(json.dumps(header, indent=2, sort_keys=True) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> EmbeddingRecommender:
+        """What :meth:`save` wrote."""
+        from safetensors.torch import load_file
+
+        header = json.loads((Path(folder) / "recommender.json").read_text())
+        recommender = cls(header.pop("feature_width"), EmbeddingConfig(**header))
+        recommender.load_state_dict(load_file(Path(folder) / "recommender.safetensors"))
+        return recommender.eval()
+
+
+def make_recommender(feature_width: int, config: EmbeddingConfig | None = None) -> EmbeddingRecommender:
+    """A recommender whose first weights and dropout follow ``config.seed``."""
+    config = config or EmbeddingConfig()
+    torch.manual_seed(config.seed)
+    return EmbeddingRecommender(feature_width, config)
+
+
+def pad_histories(histories: Sequence[History], longest: int) -> Tensor:
+    """int64 ``[M, L]``: the last ``longest`` items of each history, right-padded with -1."""
+    cut = [list(history)[-longest:] for history in histories]
+    if not all(cut):
+        raise ValueError("a history is empty; a user without items has no context.")
+    width = max(map(len, cut), default=1)
+    return torch.tensor([row + [-1] * (width - len(row)) for row in cut], dtype=torch.int64).reshape(len(cut), width)
+
+
+def cut_windows(sequences: Sequence[History], longest: int) -> list[History]:
+    """Windows of at most ``longest`` items that together predict every item of every sequence but its first.
+
+    >>> cut_windows([[1, 2, 3, 4, 5]], 3)
+    [[1, 2, 3], [3, 4, 5]]
+    """
+    windows: list[History] = []
+    for sequence in sequences:
+        items = list(sequence)
+        for start in range(0, max(len(items) - 1, 1), longest - 1):
+            windows.append(items[start : start + longest])
+    return windows
