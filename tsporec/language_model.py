@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ _ROWS = 8  # rows of every forward: few, so that a length with one text wastes l
 def load_causal_lm(name_or_path: str | Path, layers: int | None = None) -> tuple[Any, Any]:
     """(causal LM in float32 and eval mode, its tokenizer) from a folder or a Hub id, cut to its first ``layers``."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
         model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=torch.float32)

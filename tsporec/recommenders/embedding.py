@@ -1,7 +1,7 @@
 """An embedding recommender in the manner of HLLM (Chen et al., 2024): item vectors from text, a user model over them.
 
-The item's vector is a projection of what :class:`~tsporec.recommenders.encoder.ItemEncoder` makes of its tokens; a small
-causal transformer reads the vectors of a history; the next item is the one whose vector is most like the context.
+The item's vector is a projection of what :class:`~tsporec.recommenders.encoder.ItemEncoder` makes of its tokens; a
+small causal transformer reads the vectors of a history; the next item is the one whose vector is most like the context.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class EmbeddingRecommender(nn.Module):
         best, best_state, waited = -math.inf, self._snapshot(), 0
         for _ in progress(range(self.config.epochs), description=description):
             self.train()
-            for batch in torch.randperm(len(windows), generator=generator).split(self.config.batch_size):
+            for batch in torch.split(torch.randperm(len(windows), generator=generator), self.config.batch_size):
                 chosen = torch.randint(len(views), (views.shape[1],), generator=generator)
                 drawn = fixed if len(views) == 1 else views[chosen, torch.arange(views.shape[1])]
                 loss = self._loss(drawn, windows[batch])
@@ -260,6 +260,5 @@ def cut_windows(sequences: Sequence[History], longest: int) -> list[History]:
     windows: list[History] = []
     for sequence in sequences:
         items = list(sequence)
-        for start in range(0, max(len(items) - 1, 1), longest - 1):
-            windows.append(items[start : start + longest])
+        windows.extend(items[start : start + longest] for start in range(0, max(len(items) - 1, 1), longest - 1))
     return windows

@@ -1,8 +1,7 @@
-"""Item texts to vectors by a causal LM: the expensive half of an embedding recommender, and what short texts make cheap."""
+"""Item texts to vectors by a causal LM: the costly half of an embedding recommender, the one short texts make cheap."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,40 +23,25 @@ class ItemEncoder:
     pooling : "mean" or "last"
     batch_tokens : int
         Tokens in one forward.
-    cache : folder, optional
-        Remember the vectors of every set of texts here, by a digest of the ids and the model.
     """
 
-    def __init__(
-        self, model: Any, pooling: str = "mean", batch_tokens: int = 2048, cache: str | Path | None = None
-    ) -> None:
+    def __init__(self, model: Any, pooling: str = "mean", batch_tokens: int = 2048) -> None:
         if pooling not in ("mean", "last"):
             raise ValueError(f"pooling must be 'mean' or 'last', found {pooling!r}.")
         self.model, self.pooling, self.batch_tokens = base_model(model).eval(), pooling, batch_tokens
-        self.cache = None if cache is None else Path(cache)
         self.width = int(self.model.config.hidden_size)
-        self._digest: list[Any] | None = None
+        self._digest: str | None = None
 
-    def encode(self, tokens: RaggedTokens) -> NDArray[np.float32]:
-        """float32 ``[N, width]``; an empty text is the zero vector."""
-        if self.cache is None:
-            return self._encode(tokens)
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the model and the pooling."""
         if self._digest is None:
-            self._digest = weights_digest(self.model)
-        path = self.cache / f"{digest(tokens.ids, tokens.cu_seqlens, self.pooling, self._digest)}.npy"
-        if path.exists():
-            cached: NDArray[np.float32] = np.load(path, allow_pickle=False)
-            return cached
-        vectors = self._encode(tokens)
-        self.cache.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        with part.open("wb") as stream:
-            np.save(stream, vectors, allow_pickle=False)
-        part.replace(path)
-        return vectors
+            self._digest = digest("encoder", self.pooling, weights_digest(self.model))
+        return self._digest
 
     @torch.inference_mode()
-    def _encode(self, tokens: RaggedTokens) -> NDArray[np.float32]:
+    def encode(self, tokens: RaggedTokens) -> NDArray[np.float32]:
+        """float32 ``[N, width]``; an empty text is the zero vector."""
         vectors = np.zeros((len(tokens), self.width), dtype=np.float32)
         device = next(self.model.parameters()).device
         for batch in progress(self._batches(tokens.lengths), description="encode"):

@@ -1,0 +1,217 @@
+"""The command line: ``tsporec demo | evaluate | show``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+try:
+    import typer
+except ModuleNotFoundError:
+    sys.exit('the command line needs typer and rich. Run: pip install "tsporec[cli]"')
+
+app = typer.Typer(
+    help="Keep the tokens of an item's text that an LLM recommender recommends best with.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ItemsOption = Annotated[Path, typer.Option("--items", help="The catalogue: a file of items.")]
+ModelOption = Annotated[str, typer.Option("--model", help="A causal LM: a folder or a Hub id.")]
+FieldsOption = Annotated[str, typer.Option("--fields", help="Text fields in order, comma-separated.")]
+FormatOption = Annotated[str | None, typer.Option("--format", help="Format of the files, if their names do not tell.")]
+
+
+def _clean_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Bad input ends in one line and exit code 2, not in a traceback."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (ValueError, ImportError, OSError) as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+
+    return run
+
+
+@app.command()
+@_clean_errors
+def demo(
+    budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of the generated catalogue and the recommender.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="Write a results file (JSON) here.")] = None,
+) -> None:
+    """Run the whole job on a generated catalogue: select, recommend, compare (under 90 seconds, no download)."""
+    from tsporec.demo import run_demo
+
+    run_demo(budget, seed, output)
+
+
+@app.command()
+@_clean_errors
+def evaluate(
+    items: ItemsOption,
+    train: Annotated[Path, typer.Option(help="Sequences to learn from.")],
+    test: Annotated[Path, typer.Option(help="Test rows: history, then the target. Only reported on.")],
+    model: ModelOption,
+    budget: Annotated[str, typer.Option(help="Tokens to keep of each text, comma-separated.")] = "8,16,32",
+    scorers: Annotated[str, typer.Option(help="Comma-separated; 'full' is the whole text.")] = "head,random,tfidf,full",
+    cases: Annotated[str, typer.Option(help="adapted, frozen or both, comma-separated.")] = "adapted",
+    fields: FieldsOption = "title,description",
+    layers: Annotated[int | None, typer.Option(help="Encode with the first layers of the model only.")] = None,
+    scorer_layers: Annotated[
+        int | None, typer.Option(help="Layers that the attention and centroid scorers read with; default: as --layers.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="Cut whole texts to their first tokens.")] = 256,
+    seeds: Annotated[str, typer.Option(help="Seeds of the recommender, comma-separated.")] = "0",
+    format_: FormatOption = None,
+    selector: Annotated[str | None, typer.Option(help="The scorer 'selector': a folder or Hub id.")] = None,
+    classifier: Annotated[str | None, typer.Option(help="The scorer 'llmlingua2': its checkpoint.")] = None,
+    drop_unknown: Annotated[bool, typer.Option(help="Leave out items that the catalogue lacks.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Write a results file (JSON) here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw quality against tokens kept here (PNG, SVG).")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Keep finished work here and go on from it.")] = None,
+) -> None:
+    """Compare scorers at equal budgets: recommendation quality on all test rows, tokens and time."""
+    from tsporec.evaluation import Evaluator, prepare
+    from tsporec.language_model import cut_layers, load_causal_lm
+    from tsporec.readers import read_items, read_sequences
+    from tsporec.recommenders.encoder import ItemEncoder
+    from tsporec.results import write_results
+    from tsporec.show import plot_quality, results_table
+
+    budgets, seed_list = _numbers(budget, "--budget", least=1), _numbers(seeds, "--seeds", least=0)
+    names = _names(scorers)
+    catalogue = read_items(items, format_)
+    rows = read_sequences(train, format_), read_sequences(test, format_)
+    lm, tokenizer = load_causal_lm(model)
+    unknown = "drop" if drop_unknown else "error"
+    task = prepare(catalogue, *rows, tokenizer, _names(fields), max_tokens, unknown)
+    built = {
+        name: _build_scorer(name, task.tokens, lm, tokenizer, scorer_layers or layers, selector, classifier)
+        for name in names
+    }
+    evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, layers)), seeds=seed_list, cache=cache)
+    evaluation = evaluator.run(built, budgets, _names(cases))
+    console = _console()
+    for case in _names(cases):
+        console.print(results_table(evaluation, case))
+    console.print(f"{100 * task.repeats:.1f}% of the targets stand in their history; they are ranked all the same.")
+    if output:
+        settings = {
+            "items": items.name, "train": train.name, "test": test.name, "model": Path(model).name, "layers": layers,
+            "scorer_layers": scorer_layers, "fields": _names(fields), "max_tokens": max_tokens, "budgets": budgets,
+        }  # fmt: skip
+        write_results(output, {"command": "evaluate", "settings": settings, **evaluation.to_dict()}, seed_list[0])
+        console.print(f"results written to {output}")
+    if plot:
+        console.print(f"plot written to {plot_quality(evaluation, plot)}")
+
+
+@app.command()
+@_clean_errors
+def show(
+    items: ItemsOption,
+    model: Annotated[str, typer.Option(help="A tokenizer (and, for scorers that read, its LM): folder or Hub id.")],
+    budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
+    scorer: Annotated[str, typer.Option(help="head, random, tfidf, self_information, attention, centroid.")] = "tfidf",
+    item: Annotated[
+        list[str] | None, typer.Option(help="Ids to show (again for more); default: the first ones.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="How many items, without --item.")] = 3,
+    fields: FieldsOption = "title,description",
+    layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model only.")] = None,
+    selector: Annotated[str | None, typer.Option(help="The scorer 'selector': a folder or Hub id.")] = None,
+    format_: FormatOption = None,
+) -> None:
+    """Show which tokens a scorer keeps of some items, highlighted in their text."""
+    from tsporec.budget import Budget
+    from tsporec.items import tokenize_items
+    from tsporec.language_model import load_causal_lm
+    from tsporec.readers import read_items
+    from tsporec.selection import select
+    from tsporec.show import highlighted
+
+    catalogue = read_items(items, format_)
+    wanted = [found for found in catalogue if not item or found.id in item]
+    if item and len(wanted) < len(set(item)):
+        missing = sorted(set(item) - {found.id for found in wanted})
+        raise ValueError(f"no item {missing[0]!r} in {items}, which has {len(catalogue)} items.")
+    lm, tokenizer = load_causal_lm(model)
+    corpus = tokenize_items(catalogue, tokenizer, _names(fields))
+    built = _build_scorer(scorer, corpus, lm, tokenizer, layers, selector, None)
+    if built is None:
+        raise ValueError("'full' keeps everything; name a scorer.")
+    shown = wanted if item else wanted[:count]
+    tokens = tokenize_items(shown, tokenizer, _names(fields))
+    selection = select(built, tokens, Budget(tokens=budget))
+    console = _console()
+    for i, found in enumerate(shown):
+        console.print(f"[bold]{found.id}[/bold]", highlighted(tokens, selection, tokenizer, i), "")
+
+
+def _build_scorer(
+    name: str, corpus: Any, lm: Any, tokenizer: Any, layers: int | None, selector: str | None, classifier: str | None
+) -> Any:
+    """The scorer called ``name`` ready for ids of ``tokenizer``; None for the whole text."""
+    from tsporec.scorers import SCORERS, make_scorer
+    from tsporec.selector import TokenSelector
+
+    if name == "full":
+        return None
+    if name == "selector":
+        made = TokenSelector.from_pretrained(selector) if selector else TokenSelector()
+        bound = made.for_tokenizer(tokenizer)
+        return bound if selector else bound.fit(corpus)
+    if name in ("self_information", "attention", "centroid"):
+        # Surprisal needs the whole model: its head reads the last layer.
+        return make_scorer(name, model=lm, layers=None if name == "self_information" else layers)
+    if name == "llmlingua2":
+        if classifier is None:
+            raise ValueError("the scorer llmlingua2 needs a checkpoint: give --classifier.")
+        return make_scorer(name, model=classifier).for_tokenizer(tokenizer)
+    if name not in SCORERS:
+        raise ValueError(f"there is no scorer {name!r}; expected {', '.join(SCORERS)}, selector or full.")
+    return make_scorer(name).fit(corpus)
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _numbers(text: str, option: str, least: int) -> list[int]:
+    try:
+        numbers = [int(part) for part in _names(text)]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < least:
+        raise ValueError(f"{option} takes whole numbers of at least {least}, comma-separated; found {text!r}.")
+    return numbers
+
+
+def _console() -> Any:
+    from tsporec.extras import require
+
+    # Without a terminal there is no width to fit; the usual 80 columns would cut the tables.
+    width = None if sys.stdout.isatty() else 140
+    return require("rich.console", extra="cli").Console(highlight=False, width=width)
+
+
+def main() -> None:
+    """Run the command line."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    app()
+
+
+if __name__ == "__main__":
+    main()

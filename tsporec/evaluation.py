@@ -1,0 +1,324 @@
+"""What a selection does to recommendations and to their cost: scorers by budgets, one table.
+
+Two cases. *Adapted*: the recommender is fitted on each selection, as a user would who trains with it. *Frozen*: one
+recommender, warmed up on the subsets that cheap rules keep, meets every selection without being fitted again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsporec.budget import Budget
+from tsporec.fingerprint import digest
+from tsporec.items import FIELDS, Interactions, Item, check_known, tokenize_items
+from tsporec.metrics import ndcg, paired_bootstrap, ranks, recall, reciprocal_rank
+from tsporec.progress import progress
+from tsporec.ragged import RaggedTokens
+from tsporec.recommenders.embedding import EmbeddingConfig, make_recommender
+from tsporec.recommenders.encoder import ItemEncoder
+from tsporec.scorers import Scorer, make_scorer
+from tsporec.selection import select
+from tsporec.splits import hold_out_users, training_sequences
+
+FULL = "full"
+"""The name of the whole text in a list of scorers."""
+
+METRICS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float64]]] = {
+    "recall@10": lambda rank: recall(rank, 10),
+    "ndcg@10": lambda rank: ndcg(rank, 10),
+    "mrr": reciprocal_rank,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Texts and sequences, by item index.
+
+    Parameters
+    ----------
+    tokens : RaggedTokens
+        The whole text of every item.
+    train, held_out : sequences of item indices
+        To learn from, and to choose by: different users.
+    test : sequences of item indices
+        Only reported on: the last item is the target, those before it are the history and are not ranked.
+    users : str per test row
+    """
+
+    tokens: RaggedTokens
+    train: list[list[int]]
+    held_out: list[list[int]]
+    test: list[list[int]]
+    users: list[str]
+
+    @property
+    def repeats(self) -> float:
+        """Share of test rows whose target stands in the history; it is ranked all the same."""
+        return sum(row[-1] in row[:-1] for row in self.test) / max(len(self.test), 1)
+
+
+def prepare(
+    items: Sequence[Item],
+    train: Sequence[Interactions],
+    test: Sequence[Interactions],
+    tokenizer: Any,
+    fields: Sequence[str] = FIELDS,
+    max_tokens: int | None = 256,
+    unknown: str = "error",
+    seed: int = 0,
+) -> Task:
+    """A :class:`Task` from what the readers give.
+
+    Training sequences are merged as :func:`tsporec.splits.training_sequences` says; a tenth of their users is held
+    out. Texts are cut to their first ``max_tokens`` tokens (HLLM reads 256).
+    """
+    index = {item.id: i for i, item in enumerate(items)}
+    train, test = check_known(items, train, unknown), check_known(items, test, unknown)
+    rows = [row for row in test if len(row.item_ids) > 1]
+    if not rows:
+        raise ValueError("no test row has a history and a target; expected at least two items in some row.")
+    rest, held = hold_out_users(training_sequences(train, test), 0.1, seed)
+    if not rest or not held:
+        raise ValueError("too few training sequences: at least two users with two items each are needed.")
+
+    def indices(sequences: Sequence[Interactions]) -> list[list[int]]:
+        return [[index[item] for item in sequence.item_ids] for sequence in sequences]
+
+    tokens = tokenize_items(items, tokenizer, fields, max_tokens)
+    if tokens.num_tokens == 0:
+        raise ValueError(f"no item has text in the fields {list(fields)}; name the fields that hold it.")
+    return Task(tokens, indices(rest), indices(held), indices(rows), [row.user_id for row in rows])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One scorer at one budget in one case; means over test rows and seeds.
+
+    Parameters
+    ----------
+    scorer, budget, case : str, tokens (None: the whole text), "adapted" or "frozen"
+    metrics : mean of each metric
+    deviation : standard deviation of each metric's mean over the seeds
+    tokens : kept by all items together
+    score_seconds, encode_seconds : to score and to encode the catalogue
+    versus : rival -> metric -> (mean difference, low, high), a 95% interval over users
+    """
+
+    scorer: str
+    budget: int | None
+    case: str
+    metrics: dict[str, float]
+    deviation: dict[str, float]
+    tokens: int
+    score_seconds: float
+    encode_seconds: float
+    versus: dict[str, dict[str, tuple[float, float, float]]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The cells of a table and what they were measured on."""
+
+    cells: list[Cell]
+    rows: int
+    repeats: float
+    seeds: list[int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a results file."""
+        return {
+            "test_rows": self.rows,
+            "repeat_targets": self.repeats,
+            "seeds": self.seeds,
+            "cells": [asdict(cell) for cell in self.cells],
+        }
+
+
+class Evaluator:
+    """Runs the cells of one task with one encoder, each remembered in ``cache`` as soon as it is done.
+
+    Parameters
+    ----------
+    task : Task
+    encoder : ItemEncoder
+    config : EmbeddingConfig
+        Of the recommender; its seed is replaced by each of ``seeds``.
+    seeds : ints
+    cache : folder, optional
+        Finished work is kept here and found again by what it was made from.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        encoder: ItemEncoder,
+        config: EmbeddingConfig | None = None,
+        seeds: Sequence[int] = (0,),
+        cache: str | Path | None = None,
+    ) -> None:
+        self.task, self.encoder, self.seeds = task, encoder, list(seeds)
+        self.config = asdict(config or EmbeddingConfig())
+        self.cache = None if cache is None else Path(cache)
+        self._task_digest = digest(task.tokens.ids, task.tokens.cu_seqlens, task.train, task.held_out, task.test)
+        self._memory: dict[str, dict[str, NDArray[Any]]] = {}
+
+    def run(
+        self, scorers: Mapping[str, Scorer | None], budgets: Sequence[int], cases: Sequence[str] = ("adapted",)
+    ) -> Evaluation:
+        """Every scorer (None: the whole text) at every budget in every case.
+
+        The first scorer called "head" and the whole text, where they are among ``scorers``, are what the others
+        are compared with.
+        """
+        for case in cases:
+            if case not in ("adapted", "frozen"):
+                raise ValueError(f"a case is 'adapted' or 'frozen', found {case!r}.")
+        plan: list[tuple[str, Scorer | None, int | None, str]] = []
+        for case in cases:
+            plan += [(name, scorer, b, case) for name, scorer in scorers.items() if scorer for b in budgets]
+            plan += [(name, None, None, case) for name, scorer in scorers.items() if scorer is None]
+        found: dict[tuple[str, int | None, str], dict[str, NDArray[Any]]] = {}
+        for name, scorer, budget, case in progress(plan, description="evaluate"):
+            found[name, budget, case] = self._cell(scorer, budget, case, budgets)
+        cells = [self._summary(key, result, found) for key, result in found.items()]
+        return Evaluation(cells, len(self.task.test), self.task.repeats, self.seeds)
+
+    def features(self, scorer: Scorer | None, budget: int | None) -> dict[str, NDArray[Any]]:
+        """``vectors`` float32 ``[N, W]`` of what the scorer keeps, ``tokens`` and the ``seconds`` it took."""
+        tokens = self.task.tokens
+        score_seconds = 0.0
+        if scorer is not None and budget is not None:
+            scored = self.scores(scorer)
+            score_seconds = float(scored["seconds"])
+            tokens = select(_Known(scored["scores"]), tokens, Budget(tokens=budget)).apply(tokens)
+
+        def encode() -> dict[str, NDArray[Any]]:
+            start = time.perf_counter()
+            vectors = self.encoder.encode(tokens)
+            return {"vectors": vectors, "seconds": np.float64(time.perf_counter() - start)}  # type: ignore[dict-item]
+
+        key = digest("encode", tokens.ids, tokens.cu_seqlens, self.encoder.fingerprint)
+        return {
+            **self._remember(key, encode),
+            "tokens": np.int64(tokens.num_tokens),  # type: ignore[dict-item]
+            "score_seconds": np.float64(score_seconds),  # type: ignore[dict-item]
+        }
+
+    def scores(self, scorer: Scorer) -> dict[str, NDArray[Any]]:
+        """``scores`` float32 ``[T]`` of all texts and the ``seconds`` they took."""
+
+        def score() -> dict[str, NDArray[Any]]:
+            start = time.perf_counter()
+            values = scorer.score(self.task.tokens)
+            return {"scores": values, "seconds": np.float64(time.perf_counter() - start)}  # type: ignore[dict-item]
+
+        name = getattr(scorer, "fingerprint", None) or f"unnamed {id(scorer)}"
+        return self._remember(digest("score", self._task_digest, name), score)
+
+    def _cell(
+        self, scorer: Scorer | None, budget: int | None, case: str, budgets: Sequence[int]
+    ) -> dict[str, NDArray[Any]]:
+        features = self.features(scorer, budget)
+        vectors = features["vectors"]
+        parts = [self._task_digest, case, self.config, self.seeds, vectors]
+        if case == "frozen":
+            parts.append(list(budgets))
+
+        def rank() -> dict[str, NDArray[Any]]:
+            return {"ranks": np.stack([self._ranks(vectors, case, seed, budgets) for seed in self.seeds])}
+
+        return {**features, **self._remember(digest("cell", *parts), rank)}
+
+    def _ranks(self, vectors: NDArray[np.float32], case: str, seed: int, budgets: Sequence[int]) -> NDArray[np.int64]:
+        task = self.task
+        recommender = make_recommender(vectors.shape[1], EmbeddingConfig(**{**self.config, "seed": seed}))
+        if case == "adapted":
+            recommender.fit(vectors, task.train, task.held_out)
+        else:
+            state = self._remember(
+                digest("warm", self._task_digest, self.config, seed, list(budgets), self.encoder.fingerprint),
+                lambda: {
+                    key: value.numpy()
+                    for key, value in recommender.fit(self.warm_up_views(budgets), task.train, task.held_out)
+                    .state_dict()
+                    .items()
+                },
+            )
+            import torch
+
+            recommender.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in state.items()})
+        histories, targets = [row[:-1] for row in task.test], [row[-1] for row in task.test]
+        return ranks(recommender.scores(vectors, histories), targets, histories)
+
+    def warm_up_views(self, budgets: Sequence[int]) -> NDArray[np.float32]:
+        """float32 ``[V, N, W]``: the catalogue as head, random and tf-idf keep it at each budget."""
+        rules = [make_scorer("head"), make_scorer("random", seed=1), make_scorer("random", seed=2)]
+        rules.append(make_scorer("tfidf").fit(self.task.tokens))
+        return np.stack([self.features(rule, budget)["vectors"] for budget in budgets for rule in rules])
+
+    def _summary(
+        self,
+        key: tuple[str, int | None, str],
+        result: dict[str, NDArray[Any]],
+        found: Mapping[tuple[str, int | None, str], dict[str, NDArray[Any]]],
+    ) -> Cell:
+        name, budget, case = key
+        per_seed = {metric: of(result["ranks"]) for metric, of in METRICS.items()}
+        versus = {}
+        for rival, rival_budget in (("head", budget), (FULL, None)):
+            other = found.get((rival, rival_budget, case))
+            if other is not None and rival != name:
+                versus[rival] = {
+                    metric: paired_bootstrap(
+                        values.mean(axis=0), METRICS[metric](other["ranks"]).mean(axis=0), self.task.users
+                    )
+                    for metric, values in per_seed.items()
+                }
+        return Cell(
+            name,
+            budget,
+            case,
+            {metric: float(values.mean()) for metric, values in per_seed.items()},
+            {metric: float(values.mean(axis=1).std()) for metric, values in per_seed.items()},
+            int(result["tokens"]),
+            float(result["score_seconds"]),
+            float(result["seconds"]),
+            versus,
+        )
+
+    def _remember(self, key: str, compute: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        """The arrays that ``compute`` gives, from memory or from the cache where they were made before."""
+        if key in self._memory:
+            return self._memory[key]
+        path = None if self.cache is None else self.cache / f"{key}.npz"
+        if path is not None and path.exists():
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = dict(stored)
+        else:
+            arrays = compute()
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                part = path.with_suffix(".part")
+                with part.open("wb") as stream:
+                    np.savez(stream, **arrays)  # type: ignore[arg-type]
+                part.replace(path)
+        self._memory[key] = arrays
+        return arrays
+
+
+class _Known:
+    """Scores computed before, as a scorer."""
+
+    def __init__(self, scores: NDArray[np.float32]) -> None:
+        self._scores = scores
+
+    def score(self, tokens: RaggedTokens) -> NDArray[np.float32]:
+        """The scores given."""
+        return self._scores

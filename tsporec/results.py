@@ -1,0 +1,68 @@
+"""Results files: numbers with what is needed to get them again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("tsporec", "torch", "transformers", "tokenizers", "numpy", "python")
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Commit, seed, versions and hardware of this run."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "commit": _commit(),
+        "seed": seed,
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "hardware": {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu},
+    }
+
+
+def write_results(path: str | Path, results: dict[str, Any], seed: int) -> Path:
+    """Write ``results`` and :func:`environment` to ``path`` as JSON, beside its place and then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(json.dumps({"environment": environment(seed), **results}, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
+    return path
+
+
+def _version(name: str) -> str:
+    if name == "python":
+        return platform.python_version()
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        from tsporec import __version__
+
+        return __version__ if name == "tsporec" else "not installed"
+
+
+def _commit() -> str:
+    """The commit of the source tree this package runs from; "-dirty" behind it if files were changed."""
+    here = Path(__file__).parent
+    try:
+        run = {"cwd": here, "capture_output": True, "text": True, "timeout": 10}
+        if subprocess.run(["git", "ls-files", "--error-unmatch", __file__], **run).returncode:  # type: ignore[call-overload]
+            return "not a checkout"
+        found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], **run)  # type: ignore[call-overload]
+        return str(found.stdout.strip()) or "not a checkout"
+    except (OSError, subprocess.TimeoutExpired):
+        return "not a checkout"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
