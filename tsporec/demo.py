@@ -1,0 +1,109 @@
+"""The whole job on a generated catalogue: select, recommend, compare, show."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsporec.budget import Budget
+from tsporec.evaluation import FULL, Evaluator, Task, prepare
+from tsporec.extras import require
+from tsporec.progress import progress
+from tsporec.ragged import RaggedTokens
+from tsporec.recommenders.embedding import EmbeddingConfig
+from tsporec.recommenders.encoder import ItemEncoder
+from tsporec.results import write_results
+from tsporec.scorers import Scorer, make_scorer
+from tsporec.selection import select
+from tsporec.selector import TokenSelector
+from tsporec.show import highlighted, results_table
+from tsporec.synthetic import CatalogueConfig, PlantedCatalogue, generate, planted_recall
+
+
+def run_demo(budget: int = 8, seed: int = 0, output: Path | None = None) -> dict[str, Any]:
+    """Print the demo's table and texts, write a results file to ``output``, and return what it holds."""
+    start = time.perf_counter()
+    console = require("rich.console", extra="cli").Console(highlight=False, width=None if _is_terminal() else 140)
+    catalogue = generate(CatalogueConfig(seed=seed))
+    task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",), seed=seed)
+    lm = train_tiny_lm(task.tokens, len(catalogue.tokenizer), seed)
+    scorers = demo_scorers(task, catalogue, lm)
+    evaluator = Evaluator(task, ItemEncoder(lm), EmbeddingConfig(width=64, seed=seed), seeds=[seed])
+    evaluation = evaluator.run(scorers, [budget])
+    found = {name: _recall(scorer, task, catalogue, budget) for name, scorer in scorers.items()}
+    cells = [cell for cell in evaluation.cells if cell.budget] + [cell for cell in evaluation.cells if not cell.budget]
+    shares = [f"{100 * found[cell.scorer]:.0f}%" for cell in cells]
+    console.print(results_table(evaluation, "adapted", {"planted words kept": shares}))
+    console.print(
+        f"{len(catalogue.items)} generated items of {task.tokens.lengths[0]} words, {len(task.test)} users; "
+        f"{int(catalogue.planted.sum()) // len(catalogue.items)} planted words a text carry what users like."
+    )
+    console.print("'selector' is untrained here: it starts as a rule over inverse document frequency.\n")
+    for name in ("tfidf", "selector"):
+        scorer = scorers[name]
+        assert scorer is not None
+        selection = select(scorer, task.tokens, Budget(tokens=budget))
+        console.print(f"[bold]{name}[/bold]:", highlighted(task.tokens, selection, catalogue.tokenizer, 0), "")
+    results = {
+        "command": "demo",
+        "budget": budget,
+        "planted_recall": found,
+        **evaluation.to_dict(),
+        "seconds": time.perf_counter() - start,
+    }
+    if output is not None:
+        console.print(f"results written to {write_results(output, results, seed)}")
+    return results
+
+
+def demo_scorers(task: Task, catalogue: PlantedCatalogue, lm: Any) -> dict[str, Scorer | None]:
+    """Every scorer that needs no downloaded checkpoint, ready for the demo's tokens."""
+    return {
+        "head": make_scorer("head"),
+        "random": make_scorer("random"),
+        "tfidf": make_scorer("tfidf").fit(task.tokens),
+        "self_information": make_scorer("self_information", model=lm),
+        "attention": make_scorer("attention", model=lm),
+        "centroid": make_scorer("centroid", model=lm),
+        "selector": TokenSelector().for_tokenizer(catalogue.tokenizer).fit(task.tokens),
+        FULL: None,
+    }
+
+
+def train_tiny_lm(tokens: RaggedTokens, vocab_size: int, seed: int, epochs: int = 4) -> Any:
+    """A two-layer Llama of width 64, trained for a few seconds on the catalogue's own texts."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocab_size, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=256, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).train()
+    ids = torch.from_numpy(tokens.to_padded()[0].astype(np.int64))
+    ids = torch.cat([torch.full_like(ids[:, :1], config.bos_token_id), ids], dim=1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in progress(range(epochs), description="language model"):
+        for batch in torch.split(torch.randperm(len(ids)), 32):
+            loss = model(input_ids=ids[batch], labels=ids[batch]).loss
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+    return model.eval()
+
+
+def _recall(scorer: Scorer | None, task: Task, catalogue: PlantedCatalogue, budget: int) -> float:
+    if scorer is None:
+        return 1.0
+    kept = select(scorer, task.tokens, Budget(tokens=budget)).kept
+    return planted_recall(catalogue.planted, kept, task.tokens.segment_ids(), budget)
+
+
+def _is_terminal() -> bool:
+    import sys
+
+    return sys.stdout.isatty()
