@@ -47,7 +47,7 @@ def _clean_errors(command: Callable[P, R]) -> Callable[P, R]:
 @app.command()
 @_clean_errors
 def demo(
-    budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 8,
+    budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the generated catalogue and the recommender.")] = 0,
     output: Annotated[Path | None, typer.Option(help="Write a results file (JSON) here.")] = None,
 ) -> None:

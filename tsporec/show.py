@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,30 @@ from tsporec.selection import Selection
 
 
 def highlighted(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segment: int) -> Any:
-    """A rich ``Text``: the text of one segment, its kept tokens bold on colour and the others dim."""
+    """A rich ``Text``: the text of one segment, its kept tokens bold on colour and the others dim.
+
+    Where output is no terminal, colours are lost; kept tokens then stand in ``[brackets]``.
+    """
     text_module = require("rich.text", extra="cli")
     start, end = tokens.cu_seqlens[segment], tokens.cu_seqlens[segment + 1]
     kept = np.zeros(end - start, dtype=bool)
     chosen = selection.kept[selection.cu_seqlens[segment] : selection.cu_seqlens[segment + 1]]
     kept[chosen - start] = True
     text, spans = read_pieces(tokenizer).text(tokens[segment])
+    runs = []
+    for first, last in spans[kept].tolist():
+        first += len(text[first:last]) - len(text[first:last].lstrip())
+        if runs and runs[-1][1] >= first:
+            runs[-1][1] = max(last, runs[-1][1])
+        elif last > first:
+            runs.append([first, last])
+    if not sys.stdout.isatty():
+        for first, last in reversed(runs):
+            text = f"{text[:first]}[{text[first:last]}]{text[last:]}"
+        return text_module.Text(text)
     picture = text_module.Text(text, style="dim")
-    for (first, last), keep in zip(spans.tolist(), kept.tolist(), strict=True):
-        if keep:
-            first += len(text[first:last]) - len(text[first:last].lstrip())
-            picture.stylize("not dim bold black on bright_green", first, last)
+    for first, last in runs:
+        picture.stylize("not dim bold black on bright_green", first, last)
     return picture
 
 
