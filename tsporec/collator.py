@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,22 +37,22 @@ class SelectorCollator:
         collator), a pair of begin and end marker ids, or a callable ``feature -> [(start, end), ...]``.
     positions : "renumber", "keep" or "right_align"
         What becomes of a ``position_ids`` column; see :mod:`tsporec.positions`.
-    protected_ids : ints
-        Token ids that are always kept; give the special tokens: ``tokenizer.all_special_ids``.
+    protected_ids : ints, optional
+        Token ids that are always kept; by default the special tokens of the base collator's ``tokenizer``, if any.
     cache_tokens : int
         Scores of so many tokens of item texts are remembered. 0: none.
 
     Notes
     -----
-    Never dropped: text outside spans, ``protected_ids``, tokens whose label is not -100. A non-empty span keeps at least
-    one token. Every column as long as ``input_ids`` is per token and cut alike (lists, numpy arrays, tensors keep their
-    type); other columns pass. With a budget that drops nothing, features reach the base collator unchanged but for the
+    Never dropped: text outside spans, ``protected_ids``, tokens whose label is not -100. A non-empty span keeps at
+    least one token. Every column as long as ``input_ids`` is per token and cut alike (lists, numpy arrays and tensors
+    keep their type); other columns pass. With a budget that drops nothing, features reach the base collator unchanged but for the
     span column.
 
     Examples
     --------
     >>> collator = SelectorCollator(                                                  # doctest: +SKIP
-    ...     DataCollatorForSeq2Seq(tokenizer), selector, Budget(tokens=16), protected_ids=tokenizer.all_special_ids
+    ...     DataCollatorForSeq2Seq(tokenizer), selector, budget=Budget(tokens=16), spans="item_spans"
     ... )
     >>> Trainer(model, TrainingArguments(..., remove_unused_columns=False), data_collator=collator)  # doctest: +SKIP
     """
@@ -64,7 +65,7 @@ class SelectorCollator:
         spans: str | tuple[int, int] | SpanFinder = ITEM_SPANS,
         *,
         positions: str = "renumber",
-        protected_ids: Sequence[int] = (),
+        protected_ids: Sequence[int] | None = None,
         cache_tokens: int = 4_000_000,
     ) -> None:
         self.base_collator, self.budget = base_collator, budget
@@ -72,6 +73,10 @@ class SelectorCollator:
         self.find = find_spans(spans)
         self.span_column = self.find.column if isinstance(self.find, ColumnSpans) else None
         self.reposition = position_policies.policy(positions)
+        if budget.total is not None and budget.minimum < 1:
+            raise ValueError("a total with minimum=0 could drop a whole item; give a minimum of at least 1.")
+        if protected_ids is None:
+            protected_ids = getattr(getattr(base_collator, "tokenizer", None), "all_special_ids", [])
         self.protected_ids = np.unique(np.asarray(list(protected_ids), dtype=np.int64))
 
     def __call__(self, features: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> Any:
@@ -111,7 +116,7 @@ class SelectorCollator:
         where = np.arange(cu[-1]) + np.repeat(bounds[:, 0] - cu[:-1], lengths)
         protected = np.isin(flat[where], self.protected_ids)
         if any(row is not None for row in labels):
-            labelled = [np.zeros(len(row), bool) if l is None else l for row, l in zip(ids, labels, strict=True)]
+            labelled = [np.zeros(len(a), bool) if b is None else b for a, b in zip(ids, labels, strict=True)]
             protected |= np.concatenate([*labelled, np.zeros(0, dtype=bool)])[where]
         tokens = RaggedTokens(flat[where], cu)
         chosen = select(
@@ -120,7 +125,7 @@ class SelectorCollator:
         keep = np.ones(len(flat), dtype=bool)
         keep[where] = False
         keep[where[chosen.kept]] = True
-        rows = [keep[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        rows = [keep[a:b] for a, b in pairwise(starts)]
         return [None if row.all() else np.flatnonzero(row) for row in rows]
 
     def _rebuild(self, feature: Mapping[str, Any], length: int, kept: NDArray[np.int64] | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def highlighted(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segm
     chosen = selection.kept[selection.cu_seqlens[segment] : selection.cu_seqlens[segment + 1]]
     kept[chosen - start] = True
     text, spans = read_pieces(tokenizer).text(tokens[segment])
-    runs = []
+    runs: list[list[int]] = []
     for first, last in spans[kept].tolist():
         first += len(text[first:last]) - len(text[first:last].lstrip())
         if runs and runs[-1][1] >= first:

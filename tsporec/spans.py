@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 Span = tuple[int, int]
@@ -63,7 +64,7 @@ class MarkerSpans:
         ids = [int(i) for i in feature["input_ids"]]
         marks = [i for i, token in enumerate(ids) if token in (self.begin, self.end)]
         if self.begin == self.end:
-            pairs = list(zip(marks, marks[1:], strict=False))
+            pairs = list(pairwise(marks))
         else:
             pairs = list(zip(marks[::2], marks[1::2], strict=False))
             if len(marks) % 2 or any(ids[a] != self.begin or ids[b] != self.end for a, b in pairs):

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from tsporec.budget import Budget
+from tsporec.collator import SelectorCollator
+from tsporec.positions import policy
+from tsporec.scorers import make_scorer
+from tsporec.spans import MarkerSpans, check_spans, find_spans
+
+
+def make_features(rng, count, vocab=390, as_type=list):
+    """Features with spans, labels (some of them in spans), positions, a scalar and a string."""
+    features = []
+    for _ in range(count):
+        length = int(rng.integers(1, 30))
+        bounds = np.sort(rng.choice(length + 1, size=2 * int(rng.integers(0, 3)), replace=True)).reshape(-1, 2)
+        ids = rng.integers(0, vocab, size=length)
+        labels = np.where(rng.random(length) < 0.2, ids, -100)
+        as_is = {
+            "input_ids": ids,
+            "attention_mask": np.ones(length, dtype=np.int64),
+            "labels": labels,
+            "position_ids": np.arange(length) + 3,
+        }
+        feature = {name: value.tolist() if as_type is list else as_type(value) for name, value in as_is.items()}
+        features.append({**feature, "user": 7, "item_spans": [tuple(map(int, b)) for b in bounds]})
+    return features
+
+
+def collators(tokenizer):
+    from transformers import (
+        DataCollatorForLanguageModeling,
+        DataCollatorForSeq2Seq,
+        DataCollatorForTokenClassification,
+        DataCollatorWithFlattening,
+        DataCollatorWithPadding,
+    )
+
+    return {
+        "padding": (DataCollatorWithPadding(tokenizer), ("input_ids", "attention_mask")),
+        "padding_to_8": (DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8), ("input_ids", "attention_mask")),
+        "seq2seq": (DataCollatorForSeq2Seq(tokenizer), ("input_ids", "attention_mask", "labels")),
+        "classification": (DataCollatorForTokenClassification(tokenizer), ("input_ids", "attention_mask", "labels")),
+        "causal": (DataCollatorForLanguageModeling(tokenizer, mlm=False), ("input_ids", "attention_mask")),
+        "flattening": (DataCollatorWithFlattening(), ("input_ids", "labels")),
+    }
+
+
+@pytest.mark.parametrize("name", ["padding", "padding_to_8", "seq2seq", "classification", "causal", "flattening"])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_budget_that_drops_nothing_changes_nothing(tokenizer, name, seed):
+    base, columns = collators(tokenizer)[name]
+    features = make_features(np.random.default_rng(seed), 4)
+    plain = [{c: f[c] for c in columns} for f in features]
+    spanned = [{**p, "item_spans": f["item_spans"]} for p, f in zip(plain, features, strict=True)]
+    expected = base([dict(p) for p in plain])
+    found = SelectorCollator(base, make_scorer("random"), Budget(tokens=1000))(spanned)
+    assert list(found) == list(expected)
+    for key, value in expected.items():
+        assert type(found[key]) is type(value)
+        if isinstance(value, torch.Tensor):
+            assert found[key].dtype == value.dtype
+            assert torch.equal(found[key], value)
+        else:
+            assert found[key] == value
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1), k=st.integers(1, 6), as_type=st.sampled_from([list, np.asarray, torch.as_tensor])
+)
+def test_what_must_survive_survives_and_budgets_are_exact(seed, k, as_type):
+    rng = np.random.default_rng(seed)
+    features = make_features(rng, 3, vocab=20, as_type=as_type)
+    wrapped = SelectorCollator(list, make_scorer("random"), Budget(tokens=k), protected_ids=[0, 1])
+    for before, after in zip(features, wrapped(features), strict=True):
+        length = len(before["input_ids"])
+        assert "item_spans" not in after
+        assert after["user"] == 7
+        assert {len(after[c]) for c in ("input_ids", "labels", "position_ids", "attention_mask")} == {
+            len(after["input_ids"])
+        }
+        assert isinstance(after["input_ids"], type(before["input_ids"]))
+        ids, labels = np.asarray(before["input_ids"]), np.asarray(before["labels"])
+        fixed = (labels != -100) | np.isin(ids, [0, 1])
+        expected = length
+        outside = np.ones(length, dtype=bool)
+        for start, end in before["item_spans"]:
+            outside[start:end] = False
+            kept = min(max(k, fixed[start:end].sum()), end - start)
+            assert kept >= min(1, end - start)
+            expected -= end - start - kept
+        assert len(after["input_ids"]) == expected
+        assert np.asarray(after["position_ids"]).tolist() == list(range(3, 3 + expected))
+        # What is left is a subsequence that holds everything fixed.
+        pairs = list(zip(np.asarray(after["input_ids"]).tolist(), np.asarray(after["labels"]).tolist(), strict=True))
+        walk = iter(zip(ids.tolist(), labels.tolist(), strict=True))
+        assert all(pair in walk for pair in pairs)
+        must = np.flatnonzero(fixed | outside)
+        walk = iter(pairs)
+        assert all((int(ids[i]), int(labels[i])) in walk for i in must)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_feature_does_not_depend_on_its_batch(seed):
+    rng = np.random.default_rng(seed)
+    features = make_features(rng, 5, vocab=30)
+    for budget in (Budget(tokens=2), Budget(keep_ratio=0.4), Budget(total=5)):
+        wrapped = SelectorCollator(list, make_scorer("random"), budget)
+        together = wrapped(features)
+        assert [wrapped([f])[0] for f in features] == together
+        assert wrapped(features) == together
+
+
+def test_totals_are_shared_within_a_feature():
+    features = [
+        {"input_ids": list(range(10, 30)), "spans": [(0, 8), (10, 20)]},
+        {"input_ids": [1, 2, 3], "spans": [(0, 3)]},
+    ]
+    cut = SelectorCollator(list, make_scorer("random"), Budget(total=6, minimum=1), spans="spans")(features)
+    assert len(cut[0]["input_ids"]) == 6 + 2
+    assert cut[1]["input_ids"] == [1, 2, 3]
+    with pytest.raises(ValueError, match="could drop a whole item"):
+        SelectorCollator(list, make_scorer("random"), Budget(total=6, minimum=0))
+
+
+def test_markers_and_callables():
+    feature = {"input_ids": [5, 90, 1, 2, 3, 91, 6, 90, 4, 91, 90, 91]}
+    assert MarkerSpans(90, 91)(feature) == [(2, 5), (8, 9)]
+    cut = SelectorCollator(list, make_scorer("head"), Budget(tokens=1), spans=(90, 91))([feature])
+    assert cut == [{"input_ids": [5, 90, 1, 91, 6, 90, 4, 91, 90, 91]}]
+    assert MarkerSpans(90, 90)({"input_ids": [90, 1, 2, 90, 3, 90]}) == [(1, 3), (4, 5)]
+    cut = SelectorCollator(list, make_scorer("head"), Budget(tokens=2), spans=lambda f: [(1, 5)])(
+        [{"input_ids": [1] * 6}]
+    )
+    assert len(cut[0]["input_ids"]) == 4
+    with pytest.raises(ValueError, match="spans must be a column's name"):
+        find_spans(3)
+
+
+@pytest.mark.parametrize(
+    ("feature", "message"),
+    [
+        ({"input_ids": [1, 2]}, "feature 1: there is no column 'item_spans'.* set remove_unused_columns=False"),
+        ({"input_ids": [1, 2], "item_spans": [(0, 3)]}, r"feature 1: span \(0, 3\) does not fit its 2 tokens"),
+        ({"input_ids": [1, 2], "item_spans": [(0, 2), (1, 2)]}, r"feature 1: span \(1, 2\) overlaps"),
+        ({"input_ids": [[1, 2]], "item_spans": []}, "feature 1: input_ids must be one flat list"),
+        ({"input_ids": [[1], [1, 2]], "item_spans": []}, "feature 1: input_ids must be one flat list"),
+        ({"labels": [1]}, "feature 1 has no column 'input_ids'"),
+    ],
+)
+def test_faults_name_the_feature(feature, message):
+    good = {"input_ids": [1, 2], "item_spans": [(0, 1)]}
+    with pytest.raises(ValueError, match=message):
+        SelectorCollator(list, make_scorer("head"), Budget(tokens=1))([good, feature])
+
+
+def test_unbalanced_markers_are_named():
+    for ids in ([90, 1], [91, 1, 90], [90, 90, 91, 91]):
+        with pytest.raises(ValueError, match="feature 0: the markers 90 and 91 are not balanced"):
+            SelectorCollator(list, make_scorer("head"), Budget(tokens=1), spans=(90, 91))([{"input_ids": ids}])
+    assert check_spans([], 0) == []
+
+
+def test_position_policies():
+    positions, kept = np.arange(5, 11), np.array([0, 2, 5])
+    assert policy("renumber")(positions, kept).tolist() == [5, 6, 7]
+    assert policy("keep")(positions, kept).tolist() == [5, 7, 10]
+    assert policy("right_align")(positions, kept).tolist() == [8, 9, 10]
+    with pytest.raises(ValueError, match="there is no position policy 'left'"):
+        policy("left")
+
+
+def test_special_tokens_of_the_base_collators_tokenizer_are_protected(tokenizer):
+    from transformers import DataCollatorWithPadding
+
+    wrapped = SelectorCollator(DataCollatorWithPadding(tokenizer), make_scorer("head"), Budget(tokens=1))
+    batch = wrapped([{"input_ids": [5, 6, 2, 1], "item_spans": [(0, 4)]}])
+    assert batch["input_ids"].tolist() == [[2, 1]]
+
+
+class Rows(torch.utils.data.Dataset):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.rows[index]
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_give_the_same_batches(tokenizer, start):
+    from transformers import DataCollatorWithPadding
+
+    rows = [
+        {"input_ids": f["input_ids"], "item_spans": f["item_spans"]}
+        for f in make_features(np.random.default_rng(0), 12)
+    ]
+    wrapped = SelectorCollator(DataCollatorWithPadding(tokenizer), make_scorer("random"), Budget(tokens=2))
+    here = [b["input_ids"] for b in DataLoader(Rows(rows), batch_size=4, collate_fn=wrapped)]
+    loader = DataLoader(
+        Rows(rows),
+        batch_size=4,
+        collate_fn=wrapped,
+        num_workers=2,
+        multiprocessing_context=start,
+        persistent_workers=True,
+    )
+    for _ in range(2):
+        assert all(torch.equal(a, b["input_ids"]) for a, b in zip(here, loader, strict=True))
