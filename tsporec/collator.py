@@ -45,9 +45,9 @@ class SelectorCollator:
     Notes
     -----
     Never dropped: text outside spans, ``protected_ids``, tokens whose label is not -100. A non-empty span keeps at
-    least one token. Every column as long as ``input_ids`` is per token and cut alike (lists, numpy arrays and tensors
-    keep their type); other columns pass. With a budget that drops nothing, features reach the base collator unchanged but for the
-    span column.
+    least one token. Every column as long as ``input_ids`` is per token and cut alike (lists, numpy arrays and
+    tensors keep their type); other columns pass. With a budget that drops nothing, features reach the base
+    collator unchanged but for the span column.
 
     Examples
     --------

@@ -21,6 +21,7 @@ from tsporec.network import SIGNALS, Linear, ScoringNetwork, neighbours, text_si
 from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import Scores
 from tsporec.selection import Selection, select
+from tsporec.words import compress_text
 
 _ROWS = 192  # rows of every matrix product in scoring, so that no result depends on the batch
 Features = tuple[Tensor, Tensor, Tensor]
@@ -177,6 +178,18 @@ class TokenSelector(nn.Module):
     def select(self, tokens: RaggedTokens, budget: Budget, *, protected: NDArray[np.bool_] | None = None) -> Selection:
         """The best tokens of each segment; see :func:`tsporec.selection.select`."""
         return select(self, tokens, budget, protected=protected)
+
+    def compress_text(self, text: str, budget: Budget, tokenizer: Any) -> str:
+        """The words of ``text`` worth keeping, in order, one space apart: for models behind an API.
+
+        Parameters
+        ----------
+        text : str
+        budget : Budget
+            In tokens of ``tokenizer``; words are kept whole, so at most so many tokens are kept.
+        tokenizer : the tokenizer this selector is bound to
+        """
+        return compress_text(self, tokenizer, text, budget)
 
     def _logits(self, ids: Tensor, lengths: Tensor, features: Features, linear: Linear) -> Tensor:
         rows, idf, classes = features
