@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.conftest import TEXTS, make_causal_lm
+from tsporec import demo as demo_module
+from tsporec.cli import app
+from tsporec.recommenders.embedding import EmbeddingConfig
+from tsporec.synthetic import CatalogueConfig, generate
+
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, tokenizer):
+    """A small catalogue in plain files and a tiny model in a folder."""
+    folder = tmp_path_factory.mktemp("cli")
+    items = [{"id": str(i), "title": TEXTS[i % 6], "description": TEXTS[(i + 1) % 6]} for i in range(12)]
+    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    rows = [f"u{u},{(u + step) % 12},{step}" for u in range(20) for step in range(4)]
+    (folder / "interactions.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    make_causal_lm(len(tokenizer)).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    return folder
+
+
+def run(*arguments):
+    return runner.invoke(app, [str(a) for a in arguments])
+
+
+def evaluate_arguments(files):
+    return [
+        "evaluate", "--items", files / "items.jsonl", "--train", files / "interactions.csv",
+        "--test", files / "interactions.csv", "--model", files / "model",
+    ]  # fmt: skip
+
+
+def test_evaluate_prints_a_table_and_writes_results(files, tmp_path, monkeypatch):
+    import tsporec.evaluation
+
+    monkeypatch.setattr(tsporec.evaluation, "EmbeddingConfig", lambda **k: EmbeddingConfig(**{**k, "epochs": 1}))
+    every = "head,random,tfidf,self_information,attention,centroid,selector,full"
+    result = run(
+        *evaluate_arguments(files), "--budget", "2,4", "--scorers", every, "--layers", 1, "--seeds", "0,1",
+        "--output", tmp_path / "r.json", "--plot", tmp_path / "p.svg", "--cache", tmp_path / "cache",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "self_information" in result.output
+    cells = json.loads((tmp_path / "r.json").read_text())["cells"]
+    assert len(cells) == 2 * 7 + 1
+    assert "<svg" in (tmp_path / "p.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--items", "nowhere.item.json"], "there is no such file"),
+        (["--model", "/nowhere"], "no language model could be loaded"),
+        (["--budget", "0"], "--budget takes whole numbers of at least 1"),
+        (["--budget", "many"], "--budget takes whole numbers of at least 1"),
+        (["--scorers", "best"], "there is no scorer 'best'"),
+        (["--scorers", "llmlingua2"], "needs a checkpoint"),
+        (["--format", "xml"], "there is no format 'xml'"),
+        (["--fields", "colour"], "no item has text in the fields"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(files, tmp_path, change, message):
+    result = run(*evaluate_arguments(files), *change, "--output", tmp_path / "r.json")
+    assert result.exit_code == 2
+    assert message in result.output.replace("\n", " ")
+    assert "Traceback" not in result.output
+    assert result.output.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_show_marks_what_is_kept(files):
+    result = run(
+        "show",
+        "--items",
+        files / "items.jsonl",
+        "--model",
+        files / "model",
+        "--budget",
+        3,
+        "--item",
+        5,
+        "--scorer",
+        "head",
+    )
+    assert result.exit_code == 0, result.output
+    assert "[Caf" in result.output
+    result = run("show", "--items", files / "items.jsonl", "--model", files / "model", "--item", 99)
+    assert result.exit_code == 2
+    assert "no item '99'" in result.output
+
+
+def test_demo_runs_the_whole_job(tmp_path, monkeypatch):
+    small = generate(CatalogueConfig(items=60, users=80, tastes=6, phrases=8, words_per_taste=3, sequence=5))
+    monkeypatch.setattr(demo_module, "generate", lambda config: small)
+    monkeypatch.setattr(demo_module, "_RECOMMENDER", EmbeddingConfig(width=16, epochs=2))
+    result = run("demo", "--output", tmp_path / "demo.json", "--budget", 3)
+    assert result.exit_code == 0, result.output
+    written = json.loads((tmp_path / "demo.json").read_text())
+    assert written["planted_recall"]["planted"] == 1.0
+    assert {cell["scorer"] for cell in written["cells"]} == set(written["planted_recall"])
+
+
+def test_help_is_quick_and_lists_the_commands():
+    code = "import sys; from tsporec.cli import main; sys.argv = ['tsporec', '--help']; main()"
+    out = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False)
+    for command in ("demo", "evaluate", "show"):
+        assert command in out.stdout
+    assert "transformers" not in out.stderr
+
+
+def test_a_missing_extra_is_one_line(monkeypatch, tmp_path):
+    from tsporec.extras import require
+
+    with pytest.raises(ImportError, match=r'Run: pip install "tsporec\[viz\]"'):
+        require("no_such_module_at_all", extra="viz")
