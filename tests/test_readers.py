@@ -237,3 +237,10 @@ def test_real_categories(data_dir, category, items, valid, test, sequences, pair
     assert not any(
         "{" in item_text(item) and "}" in item_text(item) and ";" in item_text(item) for item in catalogue[:500]
     )
+
+
+def test_text_before_a_style_rule_stays():
+    assert (
+        clean_text("Great paper, 8.5 x 11. .head, .foot b {color:#000;} For printers")
+        == "Great paper, 8.5 x 11. For printers"
+    )

@@ -11,8 +11,8 @@ _COMMENT = re.compile(r"<!--.*?(?:-->|$)", re.DOTALL)
 _BLOCK = re.compile(r"<(script|style)\b[^>]*>.*?(?:</\1\s*>|$)", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<![A-Za-z][^<>]*>")
 _CUT_TAG = re.compile(r"<[a-zA-Z/][^<>]*$")
-# A CSS rule: selectors (starting with . # @ or a name) before braces that hold "property: value" pairs.
-_CSS = re.compile(r"(?:[.#@]?[\w*-]+[\w\s.,#:>*()-]*)?\{(?:[^{}]*:[^{}]*;?[^{}]*|\s*)\}")
+# A CSS rule: braces around "property: value" pairs, and the selectors before them from the first that has a mark.
+_CSS = re.compile(r"(?:[.#@][A-Za-z_][\w-]*(?:[\s,>:]+[.#]?[\w-]+)*\s*)?\{(?:[^{}]*:[^{}]*|\s*)\}")
 _SPACE = re.compile(r"\s+")
 
 

@@ -1,0 +1,59 @@
+"""What the README, the docs and the examples show runs."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "docs" / "index.md"]
+
+
+def snippets() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)):
+            found.append((f"{page.name}-{number}", code))
+    return found
+
+
+@pytest.mark.parametrize(("name", "code"), snippets(), ids=[name for name, _ in snippets()])
+def test_snippets_run(name, code, capsys):
+    exec(compile(code, name, "exec"), {})
+    printed = capsys.readouterr().out.strip()
+    page = next(p for p in PAGES if p.name == name.rsplit("-", 1)[0]).read_text()
+    if printed:
+        assert printed in page, "the page says something else than the code prints"
+
+
+def test_prompt_recommender():
+    read = runpy.run_path(str(ROOT / "examples" / "prompt_recommender.py"))["main"](users=16)
+    assert read["8 tokens an item"] < read["whole texts"] / 2
+
+
+def test_docstring_examples():
+    import doctest
+    import importlib
+
+    names = (
+        "ragged",
+        "text",
+        "items",
+        "splits",
+        "pieces",
+        "words",
+        "recommenders.trie",
+        "recommenders.embedding",
+        "budget",
+    )
+    for name in names:
+        module = importlib.import_module(f"tsporec.{name}")
+        import numpy as np
+
+        from tsporec.budget import Budget
+
+        result = doctest.testmod(module, extraglobs={"np": np, "Budget": Budget})
+        assert result.failed == 0, name
