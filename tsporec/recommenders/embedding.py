@@ -49,13 +49,13 @@ class EmbeddingConfig:
     width: int = 96
     layers: int = 1
     heads: int = 2
-    dropout: float = 0.3
+    dropout: float = 0.2
     max_history: int = 10
     temperature: float = 0.05
-    epochs: int = 40
+    epochs: int = 30
     patience: int = 4
-    batch_size: int = 128
-    learning_rate: float = 1e-3
+    batch_size: int = 256
+    learning_rate: float = 2e-3
     weight_decay: float = 0.01
     seed: int = 0
 
