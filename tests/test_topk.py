@@ -108,17 +108,30 @@ def test_bfloat16_ties_as_it_rounds(seed):
     assert torch.equal(topk_select(scores, cu, k)[0], topk_select(scores.float(), cu, k)[0])
 
 
-@given(st.integers(0, 2**32 - 1))
-def test_padded_agrees_with_packed(seed):
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(0, 9, size=4)
-    mask = np.arange(8) < np.minimum(lengths, 8)[:, None]
-    scores = rng.integers(0, 4, size=mask.shape).astype(np.float32)
-    positions, kept_mask = topk_padded(torch.from_numpy(scores), torch.from_numpy(mask), 3, width=3)
-    kept, new_cu = cpu.select(scores[mask], lengths_to_offsets(mask.sum(1)), 3)
-    starts = np.repeat(lengths_to_offsets(mask.sum(1))[:-1], np.diff(new_cu))
-    assert positions[kept_mask].tolist() == (kept - starts).tolist()
-    assert kept_mask.sum(1).tolist() == np.diff(new_cu).tolist()
+@given(cases(), st.sampled_from(["left", "right"]))
+def test_padded_agrees_with_packed(case, side):
+    kept, new_cu = cpu.select(*case)
+    tensors = [None if a is None else torch.from_numpy(a) for a in case]
+    width = int(np.diff(new_cu).max(initial=0)) + 2
+    payloads = [torch.arange(len(case[0])), torch.arange(2.0 * len(case[0])).view(-1, 2)]
+    padded, mask = topk_padded(*tensors[:3], payloads, width, *tensors[3:], fill=[-1, 0.5], side=side)
+    assert mask.shape == (len(case[2]), width)
+    assert padded[0][mask.bool()].tolist() == kept.tolist()
+    assert torch.equal(padded[1][mask.bool()], payloads[1][torch.from_numpy(kept)])
+    assert (padded[0][~mask.bool()] == -1).all()
+    assert (padded[1][~mask.bool()] == 0.5).all()
+    assert mask.sum(1).tolist() == np.diff(new_cu).tolist()
+    assert torch.equal(mask, mask.sort(dim=1, descending=side == "right").values)
+
+
+def test_padded_refuses_to_drop_what_does_not_fit():
+    scores, cu = torch.randn(10), torch.tensor([0, 4, 10], dtype=torch.int32)
+    with pytest.raises(RuntimeError, match="raise k_max"):
+        topk_padded(scores, cu, 3, [scores], 2)
+    with pytest.raises(ValueError, match="expected 'right' or 'left'"):
+        topk_padded(scores, cu, 3, [scores], 3, side="middle")
+    with pytest.raises(ValueError, match="fill has 2 values"):
+        topk_padded(scores, cu, 3, [scores], 3, fill=[0, 0])
 
 
 def test_blocks_do_not_change_results(monkeypatch):
@@ -147,9 +160,23 @@ def test_mask_compiles_whole():
     cu, k = torch.tensor([0, 4, 10], dtype=torch.int32), torch.tensor([2, 3], dtype=torch.int32)
     compiled = torch.compile(lambda s: topk_mask(s, cu, k), fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(scores), topk_mask(scores, cu, k))
-    padded = torch.compile(lambda s, m: topk_padded(s, m, 2, width=2), fullgraph=True, backend="aot_eager")
-    batch, mask = torch.randn(3, 5), torch.ones(3, 5, dtype=torch.bool)
-    assert torch.equal(padded(batch, mask)[0], topk_padded(batch, mask, 2, width=2)[0])
+    padded = torch.compile(lambda s: topk_padded(s, cu, k, [s], 3), fullgraph=True, backend="aot_eager")
+    for found, expected in zip(
+        padded(scores)[0] + [padded(scores)[1]],
+        [*topk_padded(scores, cu, k, [scores], 3)[0], topk_padded(scores, cu, k, [scores], 3)[1]],
+        strict=True,
+    ):
+        assert torch.equal(found, expected)
+
+
+def test_select_and_gather_compile_whole_with_dynamic_shapes():
+    scores = torch.randn(10)
+    cu, k = torch.tensor([0, 4, 10], dtype=torch.int32), torch.tensor([2, 3], dtype=torch.int32)
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        select = torch.compile(lambda s: topk_select(s, cu, k), fullgraph=True, backend="aot_eager")
+        gather = torch.compile(lambda s: topk_gather(s, cu, k, [s]), fullgraph=True, backend="aot_eager")
+        assert torch.equal(select(scores)[0], topk_select(scores, cu, k)[0])
+        assert torch.equal(gather(scores)[0], topk_gather(scores, cu, k, [scores])[0])
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,21 @@
-"""The k best tokens of every segment, in text order: one operation, an implementation a device.
+"""Keep the best k tokens of each segment, in text order: the operation everything here rests on.
 
-``cpu`` is numpy and works on arrays; ``reference`` is plain torch, the oracle, and what runs on a GPU. The functions
-here work on torch tensors, are registered with ``torch.library`` as ``tsporec::topk_*``, and agree bit for bit.
+One operation, three implementations that agree bit for bit: `reference` (plain torch, the oracle), `cpu` (numpy) and
+`cuda` (NVRTC). The functions below take torch tensors on either kind of device; `tsporec.topk.cpu` takes numpy arrays.
+docs/topk.md gives the semantics in full.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from tsporec.topk import cpu, reference
-from tsporec.topk.checks import segment_budgets
+from tsporec.topk import ops  # noqa: F401  # registers the operators that torch.ops.tsporec names
+from tsporec.topk.checks import INT32_MAX, check_payloads
 
 __all__ = ["topk_gather", "topk_mask", "topk_padded", "topk_select"]
-
-_MASKS = "Tensor? protected=None, Tensor? forbidden=None"
-torch.library.define("tsporec::topk_mask", f"(Tensor scores, Tensor cu_seqlens, Tensor k, {_MASKS}) -> Tensor")
-torch.library.define(
-    "tsporec::topk_select", f"(Tensor scores, Tensor cu_seqlens, Tensor k, {_MASKS}) -> (Tensor, Tensor)"
-)
-torch.library.define(
-    "tsporec::topk_gather",
-    f"(Tensor scores, Tensor cu_seqlens, Tensor k, Tensor[] payloads, {_MASKS}) -> Tensor[]",
-)
 
 
 def topk_mask(
@@ -35,32 +25,31 @@ def topk_mask(
     protected: Tensor | None = None,
     forbidden: Tensor | None = None,
 ) -> Tensor:
-    """Mark the ``k`` best tokens of each segment.
+    """Mark the best k tokens of each segment.
 
     Parameters
     ----------
-    scores : float32, float16 or bfloat16 ``[T]``
+    scores : float32, float16 or bfloat16 [T]
         Higher is more worth keeping. Ties go to the earlier token; NaN ranks below every number; -0 equals +0.
-    cu_seqlens : int32 ``[N + 1]``
-        Offsets of the segments.
-    k : int32 ``[N]`` or int
-        Tokens each segment may keep; the number kept is ``min(max(k, protected), allowed)``.
-    protected, forbidden : bool ``[T]``, optional
-        Always, never kept; forbidden beats protected.
+    cu_seqlens : int32 [N+1]
+        Offsets of the segments, as in FlashAttention's varlen API.
+    k : int or int32 [N]
+        Budget of each segment in tokens. The number kept is min(max(k, protected count), allowed count).
+    protected, forbidden : bool [T], optional
+        Tokens that are always, or never, kept. Forbidden beats protected.
 
     Returns
     -------
-    bool ``[T]``
+    bool [T]
+        True where the token is kept.
 
     Raises
     ------
     ValueError
-        On the CPU: if a shape, a dtype or the offsets are not as above, or T does not fit int32. On a GPU the
-        contents of ``cu_seqlens`` are not checked, which would cost a synchronisation.
+        If a shape, a dtype, a device or (on the CPU) an offset is not as above, or T does not fit int32.
     """
-    budgets = _budgets(k, cu_seqlens)
-    kept: Tensor = torch.ops.tsporec.topk_mask(scores, cu_seqlens, budgets, protected, forbidden)
-    return kept
+    mask: Tensor = torch.ops.tsporec.topk_mask(scores, cu_seqlens, _budgets(k, cu_seqlens), protected, forbidden)
+    return mask
 
 
 def topk_select(
@@ -70,10 +59,28 @@ def topk_select(
     protected: Tensor | None = None,
     forbidden: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The positions that :func:`topk_mask` marks (int64 ``[K]``, ascending) and their offsets (int32 ``[N + 1]``)."""
-    budgets = _budgets(k, cu_seqlens)
-    kept, new_cu = torch.ops.tsporec.topk_select(scores, cu_seqlens, budgets, protected, forbidden)
-    return kept, new_cu
+    """Find the best k tokens of each segment.
+
+    Parameters and errors are those of `topk_mask`.
+
+    Returns
+    -------
+    kept : int64 [K]
+        Kept positions into [T], ascending.
+    new_cu_seqlens : int32 [N+1]
+        Offsets of the segments in `kept`.
+
+    Examples
+    --------
+    >>> scores = torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0])
+    >>> kept, cu = topk_select(scores, torch.tensor([0, 3, 5], dtype=torch.int32), 2)
+    >>> kept.tolist(), cu.tolist()
+    ([0, 2, 3, 4], [0, 2, 4])
+    """
+    kept: tuple[Tensor, Tensor] = torch.ops.tsporec.topk_select(
+        scores, cu_seqlens, _budgets(k, cu_seqlens), protected, forbidden
+    )
+    return kept
 
 
 def topk_gather(
@@ -84,129 +91,101 @@ def topk_gather(
     protected: Tensor | None = None,
     forbidden: Tensor | None = None,
 ) -> list[Tensor]:
-    """Every payload ``[T, ...]`` cut to the kept tokens ``[K, ...]``, and the new offsets last."""
-    budgets = _budgets(k, cu_seqlens)
-    cut: list[Tensor] = torch.ops.tsporec.topk_gather(scores, cu_seqlens, budgets, list(payloads), protected, forbidden)
-    return cut
+    """Cut every payload to the best k tokens of each segment, in one pass.
 
-
-def topk_padded(scores: Tensor, attention_mask: Tensor, k: Tensor | int, width: int) -> tuple[Tensor, Tensor]:
-    """Keep the ``k`` best tokens of each row of a padded batch.
+    Not differentiable: to let gradients through, index with the positions of `topk_select`.
 
     Parameters
     ----------
-    scores : float ``[N, L]``
-    attention_mask : bool or int ``[N, L]``
-        Where it is 0 there is no token.
-    k : int32 ``[N]`` or int
-    width : int
-        Columns of the result; the kept tokens beyond it are lost, so give at least the largest ``k``.
+    payloads : sequence of tensors [T, ...]
+        Any per-token tensors. The other parameters and the errors are those of `topk_mask`.
 
     Returns
     -------
-    positions : int64 ``[N, width]``
-        Kept columns of each row, ascending, right-padded with 0.
-    mask : bool ``[N, width]``
+    list of tensors
+        Each payload as [K, ...], then the new cu_seqlens, int32 [N+1].
     """
-    rows, length = scores.shape
-    cu = torch.arange(0, rows * length + 1, max(length, 1), dtype=torch.int32, device=scores.device)[: rows + 1]
-    kept = topk_mask(scores.reshape(-1), cu, k, forbidden=(attention_mask == 0).reshape(-1)).view(rows, length)
-    # Kept columns first, in their order: a stable sort of a boolean.
-    order = torch.argsort((~kept).to(torch.int8), dim=1, stable=True)[:, :width]
-    if order.shape[1] < width:
-        order = torch.nn.functional.pad(order, (0, width - order.shape[1]))
-    mask = torch.arange(width, device=scores.device) < kept.sum(dim=1, keepdim=True)
-    return order * mask, mask
+    cut: list[Tensor] = torch.ops.tsporec.topk_gather(
+        scores, cu_seqlens, _budgets(k, cu_seqlens), list(payloads), protected, forbidden
+    )
+    return cut
+
+
+def topk_padded(
+    scores: Tensor,
+    cu_seqlens: Tensor,
+    k: Tensor | int,
+    payloads: Sequence[Tensor],
+    k_max: int,
+    protected: Tensor | None = None,
+    forbidden: Tensor | None = None,
+    fill: Sequence[int | float] | None = None,
+    side: str = "right",
+) -> tuple[list[Tensor], Tensor]:
+    """Cut every payload to the best k tokens of each segment, as a padded batch of fixed width.
+
+    The width is given, not found, so that the shape does not depend on the data: it compiles with `fullgraph=True`
+    and needs no synchronisation with a GPU.
+
+    Parameters
+    ----------
+    payloads : sequence of tensors [T, ...]
+    k_max : int
+        Width of the batch in tokens. No segment may keep more, protected tokens included.
+    fill : sequence of numbers, optional
+        What each payload is padded with; 0 by default.
+    side : "right" or "left"
+        Where the padding goes.
+    scores, cu_seqlens, k, protected, forbidden
+        As in `topk_mask`.
+
+    Returns
+    -------
+    payloads : list of tensors [N, k_max, ...]
+    attention_mask : int64 [N, k_max]
+        1 where a token stands, 0 in the padding.
+
+    Raises
+    ------
+    ValueError
+        As `topk_mask`; or if a payload, `fill` or `side` is not as above.
+    RuntimeError
+        If a segment keeps more than k_max tokens (on a GPU: an asynchronous device assertion).
+    """
+    if side not in ("right", "left"):
+        raise ValueError(f"side is {side!r}, expected 'right' or 'left'")
+    if not 0 <= k_max <= INT32_MAX:
+        raise ValueError(f"k_max is {k_max}, expected a number of tokens from 0 to {INT32_MAX}")
+    fill = [0] * len(payloads) if fill is None else fill
+    if len(fill) != len(payloads):
+        raise ValueError(f"fill has {len(fill)} values, expected one for each of the {len(payloads)} payloads")
+    tokens, segments = scores.shape[0], cu_seqlens.shape[0] - 1
+    check_payloads(payloads, tokens)
+    kept = topk_mask(scores, cu_seqlens, k, protected, forbidden)
+    cu = cu_seqlens.long()
+    before = torch.cat([cu.new_zeros(1), kept.cumsum(0)])
+    counts = before[cu[1:]] - before[cu[:-1]]
+    torch._assert_async((counts <= k_max).all(), "a segment keeps more than k_max tokens: raise k_max")
+    segment = torch.searchsorted(cu, torch.arange(tokens, device=cu.device), right=True) - 1
+    column = before[:-1] - before[cu[segment]]
+    if side == "left":
+        column = column + k_max - counts[segment]
+    # Dropped tokens go to one spare slot at the end, so that no shape depends on the data.
+    slot = torch.where(kept, segment * k_max + column, segments * k_max)
+    padded = []
+    for payload, value in zip(payloads, fill, strict=True):
+        out = payload.new_full((segments * k_max + 1, *payload.shape[1:]), value)
+        out = out.index_copy(0, slot, payload)
+        padded.append(out[:-1].view(segments, k_max, *payload.shape[1:]))
+    columns = torch.arange(k_max, device=cu.device)
+    held = counts[:, None]
+    attention = columns < held if side == "right" else columns >= k_max - held
+    return padded, attention.long()
 
 
 def _budgets(k: Tensor | int, cu_seqlens: Tensor) -> Tensor:
     if isinstance(k, Tensor):
         return k
-    segment_budgets(k, 0)
-    return torch.full((cu_seqlens.shape[0] - 1,), k, dtype=torch.int32, device=cu_seqlens.device)
-
-
-def _array(tensor: Tensor | None) -> np.ndarray | None:
-    if tensor is None:
-        return None
-    values = tensor.detach()
-    # numpy has no bfloat16; float32 holds each of its values exactly.
-    array: np.ndarray = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    return array
-
-
-def _mask_cpu(
-    scores: Tensor,
-    cu_seqlens: Tensor,
-    k: Tensor,
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
-) -> Tensor:
-    kept = cpu.mask(*map(_array, (scores, cu_seqlens, k, protected, forbidden)))  # type: ignore[arg-type]  # not None
-    return torch.from_numpy(kept)
-
-
-def _select_cpu(
-    scores: Tensor,
-    cu_seqlens: Tensor,
-    k: Tensor,
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    kept, new_cu = cpu.select(*map(_array, (scores, cu_seqlens, k, protected, forbidden)))  # type: ignore[arg-type]
-    return torch.from_numpy(kept), torch.from_numpy(new_cu)
-
-
-def _gather_cpu(
-    scores: Tensor,
-    cu_seqlens: Tensor,
-    k: Tensor,
-    payloads: list[Tensor],
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
-) -> list[Tensor]:
-    kept, new_cu = _select_cpu(scores, cu_seqlens, k, protected, forbidden)
-    return [*(payload.index_select(0, kept) for payload in payloads), new_cu]
-
-
-def _mask_fake(
-    scores: Tensor,
-    cu_seqlens: Tensor,
-    k: Tensor,
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
-) -> Tensor:
-    return torch.empty_like(scores, dtype=torch.bool)
-
-
-def _select_fake(
-    scores: Tensor,
-    cu_seqlens: Tensor,
-    k: Tensor,
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    count = torch.library.get_ctx().new_dynamic_size()
-    return scores.new_empty(count, dtype=torch.int64), torch.empty_like(cu_seqlens)
-
-
-def _gather_fake(
-    scores: Tensor,
-    cu_seqlens: Tensor,
-    k: Tensor,
-    payloads: list[Tensor],
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
-) -> list[Tensor]:
-    count = torch.library.get_ctx().new_dynamic_size()
-    return [*(p.new_empty((count, *p.shape[1:])) for p in payloads), torch.empty_like(cu_seqlens)]
-
-
-for _name, _on_cpu, _on_gpu, _fake in (
-    ("tsporec::topk_mask", _mask_cpu, reference.mask, _mask_fake),
-    ("tsporec::topk_select", _select_cpu, reference.select, _select_fake),
-    ("tsporec::topk_gather", _gather_cpu, reference.gather, _gather_fake),
-):
-    torch.library.impl(_name, "cpu", _on_cpu)
-    torch.library.impl(_name, "cuda", _on_gpu)
-    torch.library.register_fake(_name, _fake)
+    if not 0 <= k <= INT32_MAX:
+        raise ValueError(f"k is {k}, expected a number of tokens from 0 to {INT32_MAX}")
+    return torch.full((max(cu_seqlens.shape[0] - 1, 0),), k, dtype=torch.int32, device=cu_seqlens.device)

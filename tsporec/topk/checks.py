@@ -2,45 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-__all__ = ["INT32_MAX", "check_arrays", "check_offsets", "segment_budgets"]
+__all__ = [
+    "INT32_MAX",
+    "check_arrays",
+    "check_budgets",
+    "check_devices",
+    "check_offsets",
+    "check_payloads",
+    "segment_budgets",
+]
 
 INT32_MAX = 2**31 - 1
-FLOATS = (np.dtype(np.float32), np.dtype(np.float16))
+NUMPY_FLOATS = ("float32", "float16")
+TORCH_FLOATS = ("float32", "float16", "bfloat16")
 
 
 def check_arrays(scores: Any, cu_seqlens: Any, protected: Any = None, forbidden: Any = None) -> None:
-    """Refuse numpy arrays whose shape or dtype the top-k operation does not take.
+    """Refuse arrays or tensors whose shape or dtype the top-k operation does not take.
 
     Raises
     ------
     ValueError
         Naming the array, what was found and what was expected.
     """
+    floats = NUMPY_FLOATS if isinstance(scores, np.ndarray) else TORCH_FLOATS
     if scores.ndim != 1:
-        raise ValueError(f"scores has shape {scores.shape}, expected one axis [T]: pack the segments first")
-    if scores.dtype not in FLOATS:
-        raise ValueError(f"scores is {scores.dtype}, expected float32 or float16: convert it with .astype(np.float32)")
+        raise ValueError(f"scores has shape {tuple(scores.shape)}, expected one axis [T]: pack the segments first")
+    if _dtype(scores) not in floats:
+        raise ValueError(f"scores is {_dtype(scores)}, expected {' or '.join(floats)}: convert it to float32")
     if len(scores) > INT32_MAX:
         raise ValueError(
             f"scores has {len(scores)} tokens, more than int32 offsets can address ({INT32_MAX}): "
             "select in several calls of whole segments"
         )
     if cu_seqlens.ndim != 1 or len(cu_seqlens) < 1:
-        raise ValueError(f"cu_seqlens has shape {cu_seqlens.shape}, expected [N+1] offsets, [0] for no segments")
-    if cu_seqlens.dtype != np.int32:
-        raise ValueError(f"cu_seqlens is {cu_seqlens.dtype}, expected int32: convert it with .astype(np.int32)")
+        raise ValueError(
+            f"cu_seqlens has shape {tuple(cu_seqlens.shape)}, expected offsets [N+1]: just [0] for no segments"
+        )
+    if _dtype(cu_seqlens) != "int32":
+        raise ValueError(f"cu_seqlens is {_dtype(cu_seqlens)}, expected int32: convert it")
     for name, flags in (("protected", protected), ("forbidden", forbidden)):
         if flags is None:
             continue
         if flags.shape != scores.shape:
-            raise ValueError(f"{name} has shape {flags.shape}, expected that of scores, {scores.shape}")
-        if flags.dtype != np.bool_:
-            raise ValueError(f"{name} is {flags.dtype}, expected bool: convert it with .astype(bool)")
+            raise ValueError(f"{name} has shape {tuple(flags.shape)}, expected that of scores, {tuple(scores.shape)}")
+        if _dtype(flags) != "bool":
+            raise ValueError(f"{name} is {_dtype(flags)}, expected bool: convert it")
+
+
+def check_budgets(k: Any, segments: int) -> None:
+    """Refuse an array or tensor of budgets that is not int32 [N]."""
+    if tuple(k.shape) != (segments,):
+        raise ValueError(
+            f"k has shape {tuple(k.shape)}, expected one budget for each of the {segments} segments, [{segments}]"
+        )
+    if _dtype(k) != "int32":
+        raise ValueError(f"k is {_dtype(k)}, expected int32: convert it")
+
+
+def check_payloads(payloads: Sequence[Any], tokens: int) -> None:
+    """Refuse payloads whose first axis is not the tokens of the scores."""
+    for i, payload in enumerate(payloads):
+        if payload.ndim < 1 or payload.shape[0] != tokens:
+            raise ValueError(
+                f"payload {i} has shape {tuple(payload.shape)}, expected one row for each of the {tokens} tokens of "
+                "scores"
+            )
+
+
+def check_devices(scores: Tensor, **others: Tensor | None) -> None:
+    """Refuse tensors that are not all on the device of the scores."""
+    for name, other in others.items():
+        if other is not None and other.device != scores.device:
+            raise ValueError(
+                f"{name} is on {other.device}, expected the device of scores, {scores.device}: move it with .to()"
+            )
 
 
 def check_offsets(cu_seqlens: NDArray[np.int32], tokens: int) -> None:
@@ -78,8 +121,9 @@ def segment_budgets(k: NDArray[np.int32] | int, segments: int) -> NDArray[np.int
         if not 0 <= k <= INT32_MAX:
             raise ValueError(f"k is {k}, expected a number of tokens from 0 to {INT32_MAX}")
         return np.full(segments, k, np.int32)
-    if k.shape != (segments,):
-        raise ValueError(f"k has shape {k.shape}, expected one budget for each of the {segments} segments")
-    if k.dtype != np.int32:
-        raise ValueError(f"k is {k.dtype}, expected int32: convert it with .astype(np.int32)")
+    check_budgets(k, segments)
     return k
+
+
+def _dtype(array: Any) -> str:
+    return str(array.dtype).rpartition(".")[2]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from tsporec.topk.checks import check_arrays, check_offsets, segment_budgets
+from tsporec.topk.checks import check_arrays, check_offsets, check_payloads, segment_budgets
 
 __all__ = ["gather", "mask", "select"]
 
@@ -129,11 +129,7 @@ def gather(
     kept payloads : list of arrays [K, ...]
     new_cu_seqlens : int32 [N+1]
     """
-    for i, payload in enumerate(payloads):
-        if payload.ndim < 1 or len(payload) != len(scores):
-            raise ValueError(
-                f"payload {i} has shape {payload.shape}, expected its first axis to be {len(scores)} tokens of scores"
-            )
+    check_payloads(payloads, len(scores))
     kept, new_cu = select(scores, cu_seqlens, k, protected, forbidden)
     return [payload.take(kept, axis=0) for payload in payloads], new_cu
 
@@ -194,7 +190,7 @@ def _blocks(
 def order_keys(scores: Array, protected: Bools | None = None, forbidden: Bools | None = None) -> Ints:
     """Map scores to int32 keys: forbidden < NaN < numbers in their order < protected; -0 and +0 share a key."""
     # Adding +0 copies (float16 becomes float32, exactly) and turns -0 into +0.
-    values = np.add(scores, np.float32(0), dtype=np.float32)
+    values = np.add(scores, np.float32(0), dtype=np.float32, order="C")
     keys: Ints = values.view(np.int32)
     # A negative float orders backwards by its magnitude bits: flip them.
     flips = keys >> 31
