@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -47,3 +48,54 @@ def test_bootstrap_draws_users_whole():
     assert (low, high) == (0, 1)
     with pytest.raises(ValueError, match="0 rows and 0 groups"):
         paired_bootstrap([], [], [])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_bootstrap_sample_is_a_draw_of_users(seed):
+    """Two users of one row each: a sample's mean is one of three values, and the interval is made of them."""
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=2)
+    mean, low, high = paired_bootstrap(a, [0, 0], ["u", "v"], samples=500, seed=seed, level=0.9)
+    assert mean == pytest.approx(a.mean())
+    assert (low, high) == (pytest.approx(a.min()), pytest.approx(a.max()))
+
+
+def test_bootstrap_is_the_same_for_a_seed_and_fast():
+    rng = np.random.default_rng(0)
+    a, b, users = rng.random(5000), rng.random(5000), np.arange(5000)
+    start = time.perf_counter()
+    first = paired_bootstrap(a, b, users, samples=2000, seed=1)
+    assert time.perf_counter() - start < 2
+    assert first == paired_bootstrap(a, b, users, samples=2000, seed=1) != paired_bootstrap(a, b, users, seed=2)
+
+
+def test_ties_infinities_and_repeats():
+    scores = np.array([[1.0, 1.0, 2.0], [-np.inf, np.nan, 0.0], [3.0, 2.0, 1.0]])
+    assert ranks(scores, [0, 0, 1]).tolist() == [3, 3, 2]
+    assert ranks(scores, [0, 0, 1], [[2], [1, 1], [0, 1]]).tolist() == [2, 2, 1]
+    assert ranks(scores.astype(np.float16)[:, ::-1], [2, 2, 1]).tolist() == [3, 3, 2]
+    assert ranks(np.zeros((0, 3)), [], []).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((2, 3)), [-1, 0]), "targets must be item indices from 0 to 2, found -1"),
+        ((np.zeros((2, 3)), [0, 3]), "targets must be item indices from 0 to 2, found 3"),
+        ((np.zeros((2, 3)), [0.0, 1.0]), "targets must be item indices, found float64"),
+        ((np.zeros((2, 3)), [0]), r"found \(2, 3\), \(1,\)"),
+        ((np.zeros(3), [0]), r"expected scores \[B, N\]"),
+        ((np.zeros((2, 3)), [0, 1], [[], [-1]]), "masked items must be item indices from 0 to 2, found -1"),
+        ((np.zeros((2, 3)), [0, 1], [[1]]), "and 1"),
+    ],
+)
+def test_ranks_refuse_what_is_no_item(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ranks(*arguments)
+
+
+def test_bootstrap_refuses_what_is_no_pair():
+    with pytest.raises(ValueError, match=r"must both be \[B\]; found \(2,\) and \(3,\)"):
+        paired_bootstrap([1, 2], [1, 2, 3], ["u", "v"])
+    with pytest.raises(ValueError, match="samples must be at least 1"):
+        paired_bootstrap([1], [1], ["u"], samples=0)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tsporec.items import Interactions, Item, check_known, item_text, tokenize_items
 from tsporec.readers import read_items, read_sequences
@@ -107,6 +110,38 @@ def test_every_format_gives_the_same_sequences(tmp_path, name, kind, text):
     assert read_sequences(write(tmp_path / name, text), kind) == SEQUENCES
 
 
+def test_times_are_kept_in_order(tmp_path):
+    path = write(tmp_path / "interactions.csv", "user_id,item_id,timestamp\r\nu,2,5\r\nu,1,1\r\n\r\n")
+    assert read_sequences(path)[0].times == (1.0, 5.0)
+
+
+def test_recbole_rows_and_vectors(tmp_path):
+    text = "user_id:token\titem_id_list:token_seq\titem_id:token\n0\t1 2 3\t4\n0\t1 2\t3\n"
+    path = write(tmp_path / "X.train.inter", text)
+    assert read_sequences(path) == [Interactions("0", ("1", "2", "3", "4")), Interactions("0", ("1", "2", "3"))]
+    path = write(tmp_path / "X.item", "item_id:token\tname:token_seq\tv:float_seq\tyear:float\n1\tPen\t0.1 2\t1995\n")
+    assert read_items(path) == [Item("1", {"name": "Pen", "year": "1995"})]
+
+
+words = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters="<>&{}[]"), min_size=1, max_size=8)
+
+
+@given(st.dictionaries(words, st.tuples(words, words), min_size=1, max_size=5))
+def test_what_is_written_is_read(tmp_path_factory, catalogue):
+    folder = tmp_path_factory.mktemp("formats")
+    rows = [{"item_id": key, "title": title, "description": text} for key, (title, text) in catalogue.items()]
+    with (folder / "X.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, ["item_id", "title", "description"])
+        writer.writeheader()
+        writer.writerows(rows)
+    write(folder / "items.jsonl.gz", lines(*({"id": r["item_id"], **r} for r in rows)))
+    header = "item_id:token\ttitle:token_seq\tdescription:token_seq\n"
+    write(folder / "X.item", header + "".join("\t".join(row.values()) + "\n" for row in rows))
+    expected = [Item(key, {"title": title, "description": text}) for key, (title, text) in catalogue.items()]
+    assert read_items(folder / "X.csv", "hllm") == read_items(folder / "X.item") == expected
+    assert [item.fields["title"] for item in read_items(folder / "items.jsonl.gz")] == [r["title"] for r in rows]
+
+
 def test_minionerec_rows(tmp_path):
     path = write(tmp_path / "X.valid.csv", 'user_id,history_item_id,item_id\nu,"[1, 2]",3\nv,[],1\n')
     assert read_sequences(path) == [Interactions("u", ("1", "2", "3")), Interactions("v", ("1",))]
@@ -121,6 +156,12 @@ MALFORMED = [
     ("X.item", "name\n1\n", r"X\.item:1: no column 'item_id'"),
     ("X.item", "item_id:token\ttitle:token\n1\n", r"X\.item:2: 1 fields, expected 2"),
     ("news.tsv", "N1\ta\n", r"news\.tsv:1: 2 tab-separated fields, expected 8"),
+    ("X.item.json", '{"1": {"title": "a"}, "1": {"title": "b"}}', "the key '1' stands there twice"),
+    ("items.jsonl", '{"id": [1]}\n', r"items\.jsonl:1: expected an id .* found \[1\]"),
+    ("items.jsonl", '{"id": 1}\n{"id": 2.0}\n', r"items\.jsonl:2: expected an id .* found 2\.0"),
+    ("items.jsonl", "[" * 100_000, r"items\.jsonl:1: not"),
+    ("items.jsonl", "\n", r"items\.jsonl: the catalogue is empty"),
+    ("X.item.json", "{}", r"X\.item\.json: the catalogue is empty"),
 ]
 
 
@@ -138,6 +179,14 @@ MALFORMED_SEQUENCES = [
     ("X.valid.csv", "", "the file is empty"),
     ("interactions.csv", "user_id,item_id,timestamp\nu,1,soon\n", r":2: expected a timestamp, found 'soon'"),
     ("behaviors.tsv", "1\tu\tyesterday\t\t\n", r":1: expected a time like"),
+    ("behaviors.tsv", "1\tu\t11/11/2019 9:05:58 AM\tN1\tN2 N3\n", r":1: impression 'N2' has no click label"),
+    ("interactions.csv", "user_id,item_id,timestamp\nu,1,1\n\nu,2,nan\n", r":4: expected a timestamp, found 'nan'"),
+    ("interactions.csv", 'user_id,"item_id,timestamp\n', "not a CSV row"),
+    ("X.valid.csv", 'user_id,history_item_id,item_id\nu,"[[1]]",3\n', r":2: expected an id"),
+    ("X.valid.csv", "user_id,history_item_id,item_id\nu,[{[]: 1}],3\n", r":2: expected a literal list"),
+    ("X.valid.csv", "user_id,history_item_id,item_id\nu," + "[" * 9999 + ",3\n", r":2: expected a literal list"),
+    ("X.valid.csv", "user_id,history_item_id,item_id\n,[1],3\n", r":2: no 'user_id'"),
+    ("X.inter.json", '{"u": [1, null]}', "expected an id .* found None"),
 ]
 
 
@@ -150,8 +199,14 @@ def test_a_malformed_sequence_is_named(tmp_path, name, text, message):
 def test_a_cut_gzip_a_missing_file_and_an_unknown_format(tmp_path):
     path = write(tmp_path / "meta.json.gz", lines(*({"asin": str(i), "title": "x" * 50} for i in range(999))))
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match="gzip stream is cut"):
+    with pytest.raises(ValueError, match=r"meta\.json\.gz:\d+: the gzip stream is cut"):
         read_items(path, "amazon2018")
+    path.write_bytes(b"no gzip")
+    with pytest.raises(ValueError, match=r"meta\.json\.gz:1: the gzip stream is cut or damaged"):
+        read_items(path, "amazon2018")
+    (tmp_path / "items.jsonl").write_bytes(b'{"id": 1}\n' * 5000 + b'{"id": "\xff"}\n')
+    with pytest.raises(ValueError, match=r"items\.jsonl:5001: not UTF-8 text"):
+        read_items(tmp_path / "items.jsonl")
     with pytest.raises(ValueError, match="there is no such file"):
         read_items(tmp_path / "none.item.json")
     with pytest.raises(ValueError, match="does not tell the format"):
@@ -190,6 +245,11 @@ def test_text_and_tokens(tokenizer):
     assert tokenizer.decode(tokens[0]) == "Writes. Fine."
     assert tokenize_items(EXPECTED, tokenizer, max_tokens=2).lengths.tolist() == [2, min(2, len(tokens[1]) or 2)]
     assert len(tokenize_items([], tokenizer)) == 0
+    many = [Item(str(i), {"title": "Gel pen " * (i % 3)}) for i in range(5000)]
+    counts = tokenize_items(many, tokenizer).lengths
+    assert counts.tolist() == tokenize_items(many[:3], tokenizer).lengths.tolist() * 1666 + counts[:2].tolist()
+    with pytest.raises(ValueError, match="max_tokens must be at least 1 or None, found 0"):
+        tokenize_items(EXPECTED, tokenizer, max_tokens=0)
 
 
 def test_unknown_doubled_and_no_items():
@@ -198,6 +258,12 @@ def test_unknown_doubled_and_no_items():
     assert check_known(EXPECTED, [Interactions("w", ("1", "9")), Interactions("x", ("9",))], "drop") == [
         Interactions("w", ("1",))
     ]
+    rows = [Interactions("w", ("1", "9", "2")), Interactions("w", ("1", "2", "9"))]
+    assert check_known(EXPECTED, rows, "drop", targets=True) == [Interactions("w", ("1", "2"))]
+    timed = [Interactions("w", ("1", "9", "2"), (1.0, 2.0, 3.0))]
+    assert check_known(EXPECTED, timed, "drop")[0].times == (1.0, 3.0)
+    with pytest.raises(ValueError, match="unknown must be 'error' or 'drop'"):
+        check_known(EXPECTED, [], "ignore")
     with pytest.raises(ValueError, match="the catalogue is empty"):
         check_known([], [])
     with pytest.raises(ValueError, match="'1' stands in the catalogue twice"):

@@ -6,6 +6,7 @@ recommender, warmed up on the subsets that cheap rules keep, meets every selecti
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -80,7 +81,7 @@ def prepare(
     out. Texts are cut to their first ``max_tokens`` tokens (HLLM reads 256).
     """
     index = {item.id: i for i, item in enumerate(items)}
-    train, test = check_known(items, train, unknown), check_known(items, test, unknown)
+    train, test = check_known(items, train, unknown), check_known(items, test, unknown, targets=True)
     rows = [row for row in test if len(row.item_ids) > 1]
     if not rows:
         raise ValueError("no test row has a history and a target; expected at least two items in some row.")
@@ -168,6 +169,9 @@ class Evaluator:
         self.cache = None if cache is None else Path(cache)
         self._task_digest = digest(task.tokens.ids, task.tokens.cu_seqlens, task.train, task.held_out, task.test)
         self._memory: dict[str, dict[str, NDArray[Any]]] = {}
+        self._unnamed: list[tuple[Scorer, dict[str, NDArray[Any]]]] = []
+        if not self.seeds:
+            raise ValueError("seeds is empty; give at least one seed.")
 
     def run(
         self, scorers: Mapping[str, Scorer | None], budgets: Sequence[int], cases: Sequence[str] = ("adapted",)
@@ -212,15 +216,25 @@ class Evaluator:
         }
 
     def scores(self, scorer: Scorer) -> dict[str, NDArray[Any]]:
-        """``scores`` float32 ``[T]`` of all texts and the ``seconds`` they took."""
+        """``scores`` float32 ``[T]`` of all texts and the ``seconds`` they took.
+
+        A scorer without a ``fingerprint`` is remembered by this evaluator only: nothing would tell its scores from
+        another's in ``cache``.
+        """
 
         def score() -> dict[str, NDArray[Any]]:
             start = time.perf_counter()
             values = scorer.score(self.task.tokens)
             return {"scores": values, "seconds": np.float64(time.perf_counter() - start)}  # type: ignore[dict-item]
 
-        name = getattr(scorer, "fingerprint", None) or f"unnamed {id(scorer)}"
-        return self._remember(digest("score", self._task_digest, name), score)
+        name = getattr(scorer, "fingerprint", None)
+        if name is not None:
+            return self._remember(digest("score", self._task_digest, name), score)
+        for known, scored in self._unnamed:
+            if known is scorer:
+                return scored
+        self._unnamed.append((scorer, score()))
+        return self._unnamed[-1][1]
 
     def _cell(
         self, scorer: Scorer | None, budget: int | None, case: str, budgets: Sequence[int]
@@ -305,7 +319,7 @@ class Evaluator:
             arrays = compute()
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_suffix(".part")
+                part = path.with_suffix(f".{os.getpid()}.part")  # another run may be making the same
                 with part.open("wb") as stream:
                     np.savez(stream, **arrays)  # type: ignore[arg-type]
                 part.replace(path)

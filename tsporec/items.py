@@ -12,6 +12,8 @@ from tsporec.text import clean_text
 FIELDS = ("title", "description")
 """The fields that make an item's text unless others are named."""
 
+_TOKENIZED_TOGETHER = 4096  # texts: bounds the memory that the tokenizer's offsets take
+
 
 @dataclass(frozen=True)
 class Item:
@@ -44,10 +46,13 @@ class Interactions:
     ----------
     user_id : str
     item_ids : tuple of str
+    times : tuple of float, optional
+        When each item was touched, in the unit of the file; empty where the file does not say.
     """
 
     user_id: str
     item_ids: tuple[str, ...]
+    times: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
 
 def item_text(item: Item, fields: Sequence[str] = FIELDS) -> str:
@@ -71,16 +76,30 @@ def tokenize_items(
     fields : names of the fields to join
     max_tokens : int, optional
         Cut longer texts to their first ``max_tokens`` tokens.
+
+    Raises
+    ------
+    ValueError
+        If ``max_tokens`` is not positive.
     """
+    if max_tokens is not None and max_tokens < 1:
+        raise ValueError(f"max_tokens must be at least 1 or None, found {max_tokens}.")
     texts = [item_text(item, fields) for item in items]
-    if not texts:
-        return RaggedTokens.from_lists([])
-    ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-    return RaggedTokens.from_lists([row[:max_tokens] for row in ids])
+    rows: list[Any] = []
+    for start in range(0, len(texts), _TOKENIZED_TOGETHER):
+        part = texts[start : start + _TOKENIZED_TOGETHER]
+        ids = tokenizer(part, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        rows += [row[:max_tokens] for row in ids]
+    return RaggedTokens.from_lists(rows)
 
 
-def check_known(items: Sequence[Item], sequences: Iterable[Interactions], unknown: str = "error") -> list[Interactions]:
+def check_known(
+    items: Sequence[Item], sequences: Iterable[Interactions], unknown: str = "error", *, targets: bool = False
+) -> list[Interactions]:
     """The sequences, with items that the catalogue lacks refused (``"error"``) or left out (``"drop"``).
+
+    With ``targets`` a sequence is an evaluation row: one whose target (its last item) is unknown is left out whole,
+    for otherwise the item before it would be taken for the target.
 
     Raises
     ------
@@ -104,7 +123,10 @@ def check_known(items: Sequence[Item], sequences: Iterable[Interactions], unknow
                 f"sequence {number} (user {sequence.user_id!r}) names item {missing[0]!r}, which the catalogue of "
                 f"{len(known)} items lacks; give the catalogue it belongs to, or drop unknown items."
             )
-        kept = tuple(item_id for item_id in sequence.item_ids if item_id in known)
-        if kept:
-            checked.append(Interactions(sequence.user_id, kept))
-    return checked
+        if not missing:
+            checked.append(sequence)
+        elif len(missing) < len(sequence.item_ids) and not (targets and sequence.item_ids[-1] not in known):
+            kept = [place for place, item_id in enumerate(sequence.item_ids) if item_id in known]
+            times = tuple(sequence.times[place] for place in kept) if sequence.times else ()
+            checked.append(Interactions(sequence.user_id, tuple(sequence.item_ids[place] for place in kept), times))
+    return [sequence for sequence in checked if sequence.item_ids]

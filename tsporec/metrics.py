@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,16 +29,38 @@ def ranks(
     -------
     int64 ``[B]``
         Ties count against the target: every other item with its score ranks above it.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree, or a target or a masked item is no index of an item.
     """
-    target = np.asarray(targets, dtype=np.int64)
+    scores, target = np.asarray(scores), np.asarray(targets)
+    if scores.ndim != 2 or target.shape != scores.shape[:1] or len(target if masked is None else masked) != len(target):
+        raise ValueError(
+            f"expected scores [B, N], targets [B] and B masked sequences; found {scores.shape}, {target.shape}"
+            f"{'' if masked is None else f' and {len(masked)}'}."
+        )
+    _check_items(target, scores.shape[1], "targets")
+    target = target.astype(np.int64)
     values = np.where(np.isnan(scores), -np.inf, scores)
     own = values[np.arange(len(values)), target][:, None]
     ahead = values >= own
-    for row, items in enumerate(masked or ()):
-        ahead[row, list(items)] = False
+    if masked is not None:
+        columns = np.fromiter(chain.from_iterable(masked), dtype=np.int64)
+        _check_items(columns, scores.shape[1], "masked items")
+        ahead[np.repeat(np.arange(len(masked)), [len(items) for items in masked]), columns] = False
     ahead[np.arange(len(values)), target] = False
     rank: NDArray[np.int64] = 1 + ahead.sum(axis=1)
     return rank
+
+
+def _check_items(indices: NDArray[np.int64], count: int, name: str) -> None:
+    if indices.size and not np.issubdtype(indices.dtype, np.integer):
+        raise ValueError(f"{name} must be item indices, found {indices.dtype}.")
+    wrong = indices[(indices < 0) | (indices >= count)]  # -1 would count from the end, unnoticed
+    if wrong.size:
+        raise ValueError(f"{name} must be item indices from 0 to {count - 1}, found {wrong[0]}.")
 
 
 def recall(rank: ArrayLike, k: int) -> Floats:
@@ -71,10 +94,19 @@ def paired_bootstrap(
     Returns
     -------
     mean, low, high : float
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree, there are no rows, or ``samples`` or ``level`` is out of range.
     """
+    if np.ndim(a) != 1 or np.shape(a) != np.shape(b):
+        raise ValueError(f"a and b must both be [B]; found {np.shape(a)} and {np.shape(b)}.")
     difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     if len(difference) == 0 or len(difference) != len(groups):
         raise ValueError(f"expected rows and a group for each; found {len(difference)} rows and {len(groups)} groups.")
+    if samples < 1 or not 0 < level < 1:
+        raise ValueError(f"samples must be at least 1 and level in (0, 1); found {samples} and {level}.")
     _, group = np.unique(np.asarray(groups), return_inverse=True)
     sums, counts = np.bincount(group, weights=difference), np.bincount(group)
     rng = np.random.default_rng(seed)

@@ -29,7 +29,8 @@ def training_sequences(train: Sequence[Interactions], test: Sequence[Interaction
     """The sequences to learn from: the merged ``train`` rows, and what came before each user's first test target.
 
     The history of a user's first row in ``test`` is older than the test period; later histories hold test
-    targets, so they are not read. Sequences of a single item have nothing to predict and are left out.
+    targets, so they are not read. Each user has one sequence, so no pair is learned from twice and holding out a
+    user holds out all of theirs. Sequences of a single item have nothing to predict and are left out.
     """
     first: dict[str, Interactions] = {}
     for row in test:
@@ -54,6 +55,54 @@ def leave_one_out(sequences: Sequence[Interactions]) -> tuple[list[Interactions]
     """(all but each user's last item, the whole sequence as an evaluation row with the last item as target)."""
     whole = [s for s in sequences if len(s.item_ids) > 1]
     return [Interactions(s.user_id, s.item_ids[:-1]) for s in whole if len(s.item_ids) > 2], whole
+
+
+def split_by_time(
+    sequences: Sequence[Interactions], valid: float = 0.1, test: float = 0.1, history: int = 10
+) -> tuple[list[Interactions], list[Interactions], list[Interactions]]:
+    """(training sequences, validation rows, test rows), cut at two moments that are the same for all users.
+
+    Parameters
+    ----------
+    sequences : one a user, with ``times``
+    valid, test : float
+        Shares of all interactions that come after the training period, and last. Interactions at the very moment
+        of a cut are on its later side.
+    history : int
+        Items of history in a row at most, as MiniOneRec's windows have. A first interaction makes no row.
+
+    Raises
+    ------
+    ValueError
+        If a sequence has no times, or the shares are out of range.
+    """
+    if min(valid, test) < 0 or not 0 < valid + test < 1 or history < 1:
+        raise ValueError(
+            f"valid and test must be shares with a sum in (0, 1) and history at least 1; found {valid}, {test}, "
+            f"{history}."
+        )
+    for sequence in sequences:
+        if len(sequence.times) != len(sequence.item_ids):
+            raise ValueError(
+                f"user {sequence.user_id!r} has {len(sequence.item_ids)} items and {len(sequence.times)} times; "
+                "read interactions with timestamps, or use leave_one_out."
+            )
+    moments = np.sort(np.concatenate([s.times for s in sequences])) if sequences else np.zeros(0)
+    cuts = [round(share * len(moments)) for share in (1 - valid - test, 1 - test)]
+    first, second = (moments[cut] if cut < len(moments) else np.inf for cut in cuts)
+    train: list[Interactions] = []
+    valid_rows: list[Interactions] = []
+    test_rows: list[Interactions] = []
+    for sequence in sequences:
+        user, items, times = sequence.user_id, sequence.item_ids, sequence.times
+        known = sum(time < first for time in times)
+        if known > 1:
+            train.append(Interactions(user, items[:known], times[:known]))
+        for place in range(max(known, 1), len(items)):
+            window = slice(max(0, place - history), place + 1)
+            rows = valid_rows if times[place] < second else test_rows
+            rows.append(Interactions(user, items[window], times[window]))
+    return train, valid_rows, test_rows
 
 
 def _join(known: tuple[str, ...], window: tuple[str, ...]) -> tuple[str, ...]:

@@ -55,13 +55,20 @@ def read_items(path: str | Path, kind: str | None = None) -> list[Item]:
     Raises
     ------
     ValueError
-        If the format is unknown or cannot be told, or a line of the file is malformed (file and line are named).
+        If the format is unknown or cannot be told, a line of the file is malformed (file and line are named), or
+        there is no item.
     """
-    return _find(path, kind, ITEM_READERS, _ITEM_NAMES)(path)
+    items = _find(path, kind, ITEM_READERS, _ITEM_NAMES)(path)
+    if not items:
+        raise ValueError(f"{path}: the catalogue is empty; expected at least one item.")
+    return items
 
 
 def read_sequences(path: str | Path, kind: str | None = None) -> list[Interactions]:
-    """Sequences of ``path``; see :func:`read_items`. MiniOneRec's csv gives a sequence a row, the target last."""
+    """Sequences of ``path``; see :func:`read_items`.
+
+    MiniOneRec's csv and RecBole's ``item_id_list`` give a sequence a row, the target last; the others one a user.
+    """
     return _find(path, kind, SEQUENCE_READERS, _SEQUENCE_NAMES)(path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tsporec.items import Interactions, Item
-from tsporec.readers.common import by_user, convert, field, json_lines
+from tsporec.readers.common import by_user, convert, field, identifier, instant, json_lines
 
 _FIELDS = {
     2018: ("title", "description", "feature", "brand", "category"),
@@ -36,7 +36,7 @@ def read_sequences_2023(path: str | Path) -> list[Interactions]:
 def _read_items(path: Path, key: str, crawl: int) -> list[Item]:
     items = {}  # the 2018 crawl holds some items twice, alike; the first stands
     for line, record in json_lines(path):
-        item_id = str(field(path, line, record, key))
+        item_id = identifier(path, line, field(path, line, record, key))
         if item_id not in items:
             items[item_id] = Item.from_raw(item_id, {name: record.get(name) for name in _FIELDS[crawl]})
     return list(items.values())
@@ -45,6 +45,7 @@ def _read_items(path: Path, key: str, crawl: int) -> list[Item]:
 def _read_sequences(path: Path, user: str, item: str, time: str) -> list[Interactions]:
     events = []
     for line, record in json_lines(path):
-        when = convert(path, line, str(field(path, line, record, time)), float, "a time")
-        events.append((str(field(path, line, record, user)), when, str(field(path, line, record, item))))
+        when = convert(path, line, str(field(path, line, record, time)), instant, "a time")
+        names = (identifier(path, line, field(path, line, record, name)) for name in (user, item))
+        events.append((next(names), when, next(names)))
     return by_user(events)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, cast
 
 from tsporec.items import Interactions
 
@@ -21,73 +21,88 @@ def fault(path: Path, line: int | None, found: str) -> ValueError:
     return ValueError(f"{path}{f':{line}' if line else ''}: {found}")
 
 
-@contextmanager
-def open_text(path: Path) -> Iterator[TextIO]:
-    """A UTF-8 text file, gzipped if its name ends in .gz; a missing or cut file is a ValueError."""
+def text_lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file, with their ends; gzipped if its name ends in .gz.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, cut or not UTF-8; the line that could not be read is named.
+    """
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file.")
+    number = 0
     try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8-sig")
-            if path.suffix == ".gz"
-            else path.open(encoding="utf-8-sig", newline="") as stream
-        ):
-            yield stream
+        with cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as stream:
+            for number, raw in enumerate(stream, start=1):
+                yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise fault(path, None, f"the gzip stream is cut or damaged ({error}); fetch the file again.") from error
+        raise fault(path, number + 1, f"the gzip stream is cut or damaged ({error}); fetch the file again.") from error
     except UnicodeDecodeError as error:
-        raise fault(path, None, f"not UTF-8 text ({error}).") from error
+        raise fault(path, number, f"not UTF-8 text ({error.reason}); is the file cut?") from error
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of a file with a JSON object a line; empty lines are passed over."""
-    with open_text(path) as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise fault(path, number, f"not a JSON object a line ({error.msg}).") from error
-            if not isinstance(record, dict):
-                raise fault(path, number, f"expected a JSON object, found {type(record).__name__}.")
-            yield number, record
+    for number, line in enumerate(text_lines(path), start=1):
+        if not line.strip():
+            continue
+        record = _json(path, line, number)
+        if not isinstance(record, dict):
+            raise fault(path, number, f"expected a JSON object, found {type(record).__name__}.")
+        yield number, record
 
 
 def json_object(path: Path) -> dict[str, Any]:
     """The one JSON object that a file holds."""
-    with open_text(path) as stream:
-        text = stream.read()
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise fault(path, error.lineno, f"not JSON ({error.msg}); is the file cut?") from error
+    value = _json(path, "".join(text_lines(path)))
     if not isinstance(value, dict):
         raise fault(path, None, f"expected one JSON object, found {type(value).__name__}.")
     return value
 
 
+def _json(path: Path, text: str, number: int | None = None) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        expected = "a JSON object a line" if number else "JSON"
+        raise fault(path, number or error.lineno, f"not {expected} ({error.msg}); is the file cut?") from error
+    except (ValueError, RecursionError) as error:
+        raise fault(path, number, f"not usable JSON ({error}).") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    return found
+
+
 def table(path: Path, required: tuple[str, ...], delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, row) of a table with a header; the columns named must be there, and every row must be whole."""
-    with open_text(path) as stream:
-        # Tab-separated formats do not quote; a quote there is text.
-        plain = delimiter == "\t"
-        reader = csv.reader(
-            stream, delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL, strict=not plain
-        )
+    """(line number, row) of a table with a header; the columns named must be there, and every row must be whole.
+
+    Empty lines are passed over. A row over several lines is named by its last.
+    """
+    # Tab-separated formats do not quote; a quote there is text.
+    plain = delimiter == "\t"
+    reader = csv.reader(
+        text_lines(path), delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL, strict=not plain
+    )
+    try:
         header = next(reader, None)
         if header is None:
             raise fault(path, None, "the file is empty; expected a header.")
         missing = [name for name in required if name not in header]
         if missing:
             raise fault(path, 1, f"no column {missing[0]!r}; found {header}.")
-        try:
-            for row in reader:
-                if len(row) != len(header):
-                    raise fault(path, reader.line_num, f"{len(row)} fields, expected {len(header)}; is the file cut?")
+        for row in reader:
+            if len(row) == len(header):
                 yield reader.line_num, dict(zip(header, row, strict=True))
-        except csv.Error as error:
-            raise fault(path, reader.line_num, f"not a CSV row ({error}); is the file cut?") from error
+            elif row:
+                raise fault(path, reader.line_num, f"{len(row)} fields, expected {len(header)}; is the file cut?")
+    except csv.Error as error:
+        raise fault(path, reader.line_num, f"not a CSV row ({error}); is the file cut?") from error
 
 
 def field(path: Path, line: int, record: dict[str, Any], name: str) -> Any:
@@ -97,11 +112,26 @@ def field(path: Path, line: int, record: dict[str, Any], name: str) -> Any:
     return record[name]
 
 
+def identifier(path: Path, line: int | None, value: Any) -> str:
+    """``value`` as an id: text or a whole number; anything else, such as ``1.0``, would meet no other id."""
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise fault(path, line, f"expected an id (text or a whole number), found {value!r}.")
+    return str(value)
+
+
+def instant(text: str) -> float:
+    """A time as a finite number; NaN has no place in an order."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a time")
+    return value
+
+
 def convert(path: Path, line: int, value: str, kind: Callable[[str], Any], expected: str) -> Any:
     """``kind(value)``, or the fault that it is not what was expected."""
     try:
         return kind(value)
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         shown = value if len(value) <= 60 else value[:60] + "…"
         raise fault(path, line, f"expected {expected}, found {shown!r}.") from error
 
@@ -111,7 +141,9 @@ def by_user(events: list[tuple[str, float, str]]) -> list[Interactions]:
     users: dict[str, list[tuple[float, str]]] = {}
     for user, time, item in events:
         users.setdefault(user, []).append((time, item))
-    return [
-        Interactions(user, tuple(item for _, item in sorted(touched, key=lambda event: event[0])))
-        for user, touched in users.items()
-    ]
+    sequences = []
+    for user, touched in users.items():
+        touched.sort(key=lambda event: event[0])
+        times, items = zip(*touched, strict=True)
+        sequences.append(Interactions(user, items, times))
+    return sequences

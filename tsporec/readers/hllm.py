@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tsporec.items import Interactions, Item
-from tsporec.readers.common import by_user, convert, field, table
+from tsporec.readers.common import by_user, convert, field, instant, table
 
 
 def read_items(path: str | Path) -> list[Item]:
@@ -23,6 +23,6 @@ def read_sequences(path: str | Path) -> list[Interactions]:
     path = Path(path)
     events = []
     for line, row in table(path, ("item_id", "user_id", "timestamp")):
-        time = convert(path, line, row["timestamp"], float, "a timestamp")
+        time = convert(path, line, row["timestamp"], instant, "a timestamp")
         events.append((field(path, line, row, "user_id"), time, field(path, line, row, "item_id")))
     return by_user(events)

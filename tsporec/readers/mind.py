@@ -6,9 +6,10 @@ from datetime import datetime
 from pathlib import Path
 
 from tsporec.items import Interactions, Item
-from tsporec.readers.common import by_user, convert, fault, open_text
+from tsporec.readers.common import by_user, convert, fault, text_lines
 
 _NEWS = ("news_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
+_EPOCH = datetime(1970, 1, 1)  # MIND names no time zone, and none is needed to order
 _BEHAVIOURS = ("impression_id", "user_id", "time", "history", "impressions")
 
 
@@ -24,7 +25,10 @@ def read_items(path: str | Path) -> list[Item]:
 
 
 def read_sequences(path: str | Path) -> list[Interactions]:
-    """One sequence a user from ``behaviors.tsv``: the history of the first impression, then clicks in time order."""
+    """One sequence a user from ``behaviors.tsv``: the history of the first impression, then clicks in time order.
+
+    Users without a history and a click are left out; unlabelled impressions (MIND's test split) are refused.
+    """
     path = Path(path)
     first: dict[str, tuple[datetime, list[str]]] = {}
     clicks = []
@@ -40,18 +44,20 @@ def read_sequences(path: str | Path) -> list[Interactions]:
             first[user] = when, history.split()
         for shown in impressions.split():
             item, _, clicked = shown.rpartition("-")
+            if clicked not in ("0", "1"):
+                raise fault(path, line, f"impression {shown!r} has no click label (-0 or -1); use a labelled split.")
             if clicked == "1":
-                clicks.append((user, when.timestamp(), item))
+                clicks.append((user, (when - _EPOCH).total_seconds(), item))
     later = {sequence.user_id: sequence.item_ids for sequence in by_user(clicks)}
-    return [Interactions(user, (*history, *later.get(user, ()))) for user, (_, history) in first.items()]
+    whole = {user: (*history, *later.get(user, ())) for user, (_, history) in first.items()}
+    return [Interactions(user, items) for user, items in whole.items() if items]
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, list[str]]]:
     rows = []
-    with open_text(path) as stream:
-        for number, line in enumerate(stream, start=1):
-            row = line.rstrip("\r\n").split("\t")
-            if len(row) != len(columns):
-                raise fault(path, number, f"{len(row)} tab-separated fields, expected {len(columns)}: {columns}.")
-            rows.append((number, row))
+    for number, line in enumerate(text_lines(path), start=1):
+        row = line.rstrip("\r\n").split("\t")
+        if len(row) != len(columns):
+            raise fault(path, number, f"{len(row)} tab-separated fields, expected {len(columns)}: {columns}.")
+        rows.append((number, row))
     return rows

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 from tsporec.items import Interactions, Item
-from tsporec.readers.common import convert, fault, field, json_object, table
+from tsporec.readers.common import convert, fault, field, identifier, json_object, table
 
 
 def read_items(path: str | Path) -> list[Item]:
@@ -31,8 +31,8 @@ def read_rows(path: str | Path) -> list[Interactions]:
         history = convert(path, line, row["history_item_id"], ast.literal_eval, "a literal list of item ids")
         if not isinstance(history, list):
             raise fault(path, line, f"history_item_id: expected a list, found {type(history).__name__}.")
-        target = str(field(path, line, row, "item_id"))
-        rows.append(Interactions(row["user_id"], (*map(str, history), target)))
+        items = [identifier(path, line, item) for item in (*history, field(path, line, row, "item_id"))]
+        rows.append(Interactions(field(path, line, row, "user_id"), tuple(items)))
     return rows
 
 
@@ -43,5 +43,5 @@ def read_sequences(path: str | Path) -> list[Interactions]:
     for user, items in json_object(path).items():
         if not isinstance(items, list):
             raise fault(path, None, f"user {user!r} has {type(items).__name__}, expected a list of items.")
-        sequences.append(Interactions(str(user), tuple(map(str, items))))
+        sequences.append(Interactions(user, tuple(identifier(path, None, item) for item in items)))
     return sequences

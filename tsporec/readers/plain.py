@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tsporec.items import Interactions, Item
-from tsporec.readers.common import by_user, convert, field, json_lines, table
+from tsporec.readers.common import by_user, convert, field, identifier, instant, json_lines, table
 
 
 def read_items(path: str | Path) -> list[Item]:
@@ -13,7 +13,7 @@ def read_items(path: str | Path) -> list[Item]:
     path = Path(path)
     items = []
     for line, record in json_lines(path):
-        item_id = field(path, line, record, "id")
+        item_id = identifier(path, line, field(path, line, record, "id"))
         items.append(Item.from_raw(item_id, {name: text for name, text in record.items() if name != "id"}))
     return items
 
@@ -23,6 +23,6 @@ def read_sequences(path: str | Path) -> list[Interactions]:
     path = Path(path)
     events = []
     for line, row in table(path, ("user_id", "item_id")):
-        time = convert(path, line, row.get("timestamp", "0"), float, "a timestamp")
+        time = convert(path, line, row.get("timestamp", "0"), instant, "a timestamp")
         events.append((field(path, line, row, "user_id"), time, field(path, line, row, "item_id")))
     return by_user(events)
