@@ -10,7 +10,7 @@ from tsporec.evaluation import Evaluator, prepare
 from tsporec.items import Interactions, Item
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.recommenders.encoder import ItemEncoder
-from tsporec.results import write_results
+from tsporec.results import environment, write_results
 from tsporec.scorers import make_scorer
 from tsporec.show import plot_quality, results_table
 from tsporec.synthetic import CatalogueConfig, generate, planted_recall
@@ -71,6 +71,24 @@ def test_finished_work_is_found_again(task, encoder, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == times
 
 
+def test_scorers_without_a_name_are_not_taken_for_one_another(task, encoder, tmp_path):
+    class Towards:
+        def __init__(self, sign):
+            self.sign, self.calls = sign, 0
+
+        def score(self, tokens):
+            self.calls += 1
+            return (self.sign * np.arange(tokens.num_tokens)).astype(np.float32)
+
+    first, last = Towards(-1), Towards(1)
+    evaluator = Evaluator(task, encoder, SMALL, cache=tmp_path)
+    for _ in range(2):
+        assert evaluator.scores(first)["scores"][1] == -1
+        assert evaluator.scores(last)["scores"][1] == 1
+    assert (first.calls, last.calls) == (1, 1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_wrong_tasks_are_named(catalogue, task, encoder):
     with pytest.raises(ValueError, match="no item has text in the fields"):
         prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("title",))
@@ -82,6 +100,8 @@ def test_wrong_tasks_are_named(catalogue, task, encoder):
         prepare([Item("1", {"title": "a"})], [], [Interactions("u", ("1", "1"))], catalogue.tokenizer)
     with pytest.raises(ValueError, match="a case is 'adapted' or 'frozen'"):
         Evaluator(task, encoder, SMALL).run({"full": None}, [2], ["warm"])
+    with pytest.raises(ValueError, match="seeds is empty"):
+        Evaluator(task, encoder, SMALL, seeds=[])
 
 
 def test_tables_plots_and_results_files(evaluation, tmp_path):
@@ -93,7 +113,7 @@ def test_tables_plots_and_results_files(evaluation, tmp_path):
     assert "adapted, 80 test rows, 2 seed(s)" in table
     assert table.count("random") == 2
     assert plot_quality(evaluation, tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
-    path = write_results(tmp_path / "deep" / "results.json", evaluation.to_dict(), seed=3)
+    path = write_results(tmp_path / "deep" / "results.json", evaluation.to_dict(), environment(seed=3))
     written = json.loads(path.read_text())
     assert written["environment"]["seed"] == 3
     assert written["environment"]["versions"]["torch"]

@@ -81,6 +81,10 @@ def test_views_are_drawn_and_shapes_hold():
         recommender.fit(features, [[1]], sequences)
     with pytest.raises(ValueError, match="a history is empty"):
         recommender.scores(features, [[]])
+    with pytest.raises(ValueError, match=r"found shape \[40, 7\]"):
+        recommender.fit(features[:, :7], sequences[:90], sequences[90:])
+    with pytest.raises(ValueError, match="with NaN or infinity"):
+        recommender.fit(np.full_like(features, np.nan), sequences[:90], sequences[90:])
 
 
 def test_windows_predict_every_item_once():
@@ -139,6 +143,9 @@ def test_wide_beams_find_the_exact_ranking(generative):
     assert found[0][0] not in [item for item, _ in some]
     assert len(some) == 2
     assert ranks_of_targets([found, found], [found[2][0], 99], 6).tolist() == [3, 6]
+    assert generative.candidate_log_likelihoods(feature, []).shape == (0,)
+    with pytest.raises(ValueError, match="beams must be at least 1"):
+        generative.recommend(feature, beams=0)
 
 
 def test_fine_tuning_through_a_selector_collator(tokenizer):

@@ -87,11 +87,12 @@ def evaluate(
     from tsporec.language_model import cut_layers, load_causal_lm
     from tsporec.readers import read_items, read_sequences
     from tsporec.recommenders.encoder import ItemEncoder
-    from tsporec.results import write_results
+    from tsporec.results import environment, write_results
     from tsporec.show import plot_quality, results_table
 
     budgets, seed_list = _numbers(budget, "--budget", least=1), _numbers(seeds, "--seeds", least=0)
     names = _names(scorers)
+    origin = environment(seed_list[0])
     catalogue = read_items(items, format_)
     rows = read_sequences(train, format_), read_sequences(test, format_)
     lm, tokenizer = load_causal_lm(model)
@@ -112,7 +113,7 @@ def evaluate(
             "items": items.name, "train": train.name, "test": test.name, "model": Path(model).name, "layers": layers,
             "scorer_layers": scorer_layers, "fields": _names(fields), "max_tokens": max_tokens, "budgets": budgets,
         }  # fmt: skip
-        write_results(output, {"command": "evaluate", "settings": settings, **evaluation.to_dict()}, seed_list[0])
+        write_results(output, {"command": "evaluate", "settings": settings, **evaluation.to_dict()}, origin)
         console.print(f"results written to {output}")
     if plot:
         console.print(f"plot written to {plot_quality(evaluation, plot)}")

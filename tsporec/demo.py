@@ -16,7 +16,7 @@ from tsporec.progress import progress
 from tsporec.ragged import RaggedTokens
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.recommenders.encoder import ItemEncoder
-from tsporec.results import write_results
+from tsporec.results import environment, write_results
 from tsporec.scorers import BaseScorer, Scorer, Scores, make_scorer
 from tsporec.selection import select
 from tsporec.selector import TokenSelector
@@ -54,7 +54,7 @@ class PlantedScorer(BaseScorer):
 
 def run_demo(budget: int = 4, seed: int = 0, output: Path | None = None) -> dict[str, Any]:
     """Print the demo's table and texts, write a results file to ``output``, and return what it holds."""
-    start = time.perf_counter()
+    start, origin = time.perf_counter(), environment(seed)
     console = require("rich.console", extra="cli").Console(highlight=False, width=None if _is_terminal() else 140)
     catalogue = generate(CatalogueConfig(seed=seed))
     task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",), seed=seed)
@@ -87,7 +87,7 @@ def run_demo(budget: int = 4, seed: int = 0, output: Path | None = None) -> dict
         "seconds": time.perf_counter() - start,
     }
     if output is not None:
-        console.print(f"results written to {write_results(output, results, seed)}")
+        console.print(f"results written to {write_results(output, results, origin)}")
     return results
 
 

@@ -14,7 +14,7 @@ _PACKAGES = ("tsporec", "torch", "transformers", "tokenizers", "numpy", "python"
 
 
 def environment(seed: int) -> dict[str, Any]:
-    """Commit, seed, versions and hardware of this run."""
+    """Commit, seed, versions and hardware as they are now: call it when a run starts."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -26,12 +26,20 @@ def environment(seed: int) -> dict[str, Any]:
     }
 
 
-def write_results(path: str | Path, results: dict[str, Any], seed: int) -> Path:
-    """Write ``results`` and :func:`environment` to ``path`` as JSON, beside its place and then renamed."""
+def write_results(path: str | Path, results: dict[str, Any], origin: dict[str, Any]) -> Path:
+    """Write ``results`` and ``origin`` to ``path`` as JSON, beside its place and then renamed.
+
+    Parameters
+    ----------
+    path : file
+    results : plain values
+    origin : dict
+        What :func:`environment` gave *before* the run: afterwards the tree may have gone on to another commit.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps({"environment": environment(seed), **results}, indent=1) + "\n", encoding="utf-8")
+    part.write_text(json.dumps({"environment": origin, **results}, indent=1) + "\n", encoding="utf-8")
     os.replace(part, path)
     return path
 

@@ -159,6 +159,11 @@ class EmbeddingRecommender(nn.Module):
         """
         if not sequences or not held_out or min(map(len, [*sequences, *held_out])) < 2:
             raise ValueError("fit needs training and held-out sequences of at least two items each.")
+        if features.ndim not in (2, 3) or features.shape[-1] != len(self.mean) or not np.isfinite(features).all():
+            raise ValueError(
+                f"features must be finite, [N, {len(self.mean)}] or [V, N, {len(self.mean)}]; found shape "
+                f"{list(features.shape)}{'' if np.isfinite(features).all() else ' with NaN or infinity'}."
+            )
         generator = torch.Generator().manual_seed(self.config.seed)
         views = torch.from_numpy(features if features.ndim == 3 else features[None])
         fixed = views.mean(dim=0)
@@ -222,7 +227,8 @@ class EmbeddingRecommender(nn.Module):
         save_file(self._snapshot(), folder / "recommender.safetensors.part")
         (folder / "recommender.safetensors.part").replace(folder / "recommender.safetensors")
         header = {"feature_width": self.mean.shape[0], **asdict(self.config)}
-        (folder / "recommender.json").write_text(json.dumps(header, indent=2, sort_keys=True) + "\n")
+        (folder / "recommender.json.part").write_text(json.dumps(header, indent=2, sort_keys=True) + "\n")
+        (folder / "recommender.json.part").replace(folder / "recommender.json")
 
     @classmethod
     def load(cls, folder: str | Path) -> EmbeddingRecommender:

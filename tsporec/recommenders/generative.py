@@ -138,6 +138,8 @@ class GenerativeRecommender:
         ``feature`` ends where titles begin (:meth:`PromptTemplate.feature` without a target, cut or not). The
         prompt is read once, its keys and values serve all candidates.
         """
+        if not len(candidates):
+            return np.zeros(0, dtype=np.float32)
         self.model.eval()
         past, first = self._read_prompt(feature, len(candidates))
         titles = [self.template.titles[item].astype(np.int64) for item in candidates]
@@ -172,6 +174,8 @@ class GenerativeRecommender:
         beams : int
         exclude : item indices that are not recommended (the history)
         """
+        if beams < 1:
+            raise ValueError(f"beams must be at least 1, found {beams}.")
         self.model.eval()
         past, logits = self._read_prompt(feature, 1)
         live: list[tuple[float, int]] = [(0.0, 0)]  # (log-likelihood, trie node)
