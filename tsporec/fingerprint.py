@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -19,12 +20,23 @@ class HasVocabulary(Protocol):
     def get_vocab(self) -> dict[str, int]:
         """Token -> id, added tokens included."""
 
+    def __len__(self) -> int:
+        """How many there are."""
+
+
+_KNOWN: WeakKeyDictionary[HasVocabulary, tuple[tuple[int, list[int]], str]] = WeakKeyDictionary()
+
 
 def tokenizer_fingerprint(tokenizer: HasVocabulary) -> str:
     """Digest of a tokenizer's token -> id map and of which tokens are special: what its ids mean."""
-    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: (entry[1], entry[0]))
     special = sorted(int(i) for i in getattr(tokenizer, "all_special_ids", []))
-    return digest(vocabulary, special)
+    # Reading a vocabulary takes a third of a second; one that has grown or has other special tokens is read again.
+    state = (len(tokenizer), special)
+    known = _KNOWN.get(tokenizer)
+    if known is None or known[0] != state:
+        vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: (entry[1], entry[0]))
+        known = _KNOWN[tokenizer] = state, digest(vocabulary, special)
+    return known[1]
 
 
 def digest(*parts: Any) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tsporec.progress import progress
 from tsporec.ragged import RaggedTokens
 
-_ROWS = 8  # rows of every forward: few, so that a length with one text wastes little
+_ROWS = 2  # rows of every forward: few, because a length that only one text has is filled up to them
 
 
 def load_causal_lm(name_or_path: str | Path, layers: int | None = None) -> tuple[Any, Any]:
@@ -82,9 +82,9 @@ def base_model(model: Any) -> Any:
 def run_equal_lengths(
     tokens: RaggedTokens, run: Callable[[Tensor], Tensor], device: torch.device, description: str = ""
 ) -> NDArray[np.float32]:
-    """Apply ``run`` (int64 ``[8, L]`` -> float ``[8, L, ...]``) to every segment: float32 ``[T, ...]``.
+    """Apply ``run`` (int64 ``[2, L]`` -> float ``[2, L, ...]``) to every segment: float32 ``[T, ...]``.
 
-    Segments of one length go together, always eight rows a call (the last ones filled up by repetition). So there
+    Segments of one length go together, always two rows a call (an odd one is repeated). So there
     is no padding, and a segment's result never depends on what else is in the batch.
     """
     lengths = tokens.lengths
