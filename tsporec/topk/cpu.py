@@ -15,10 +15,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from tsporec.topk.checks import check_arrays, check_offsets, check_payloads, segment_budgets
+from tsporec.topk.checks import INT32_MAX, check_arrays, check_offsets, check_payloads, segment_budgets
 
 __all__ = ["gather", "mask", "select"]
 
@@ -26,7 +25,7 @@ FORBIDDEN = np.int32(-(2**31))
 NAN = np.int32(-(2**31) + 1)
 PROTECTED = np.int32(2**31 - 1)
 
-BLOCK_TOKENS = 1 << 16  # a block's keys and their copies stay in a level-2 cache
+BLOCK_TOKENS = 1 << 18  # a block of keys and its copies stay in cache, and numpy is called seldom
 SORT_UP_TO = 256  # below this width numpy sorts a row as fast as it partitions it
 
 Array = NDArray[Any]
@@ -76,6 +75,8 @@ def select(
     budgets = _checked(scores, cu_seqlens, k, protected, forbidden)
     counts = kept_counts(cu_seqlens, budgets, protected, forbidden)
     new_cu = _offsets(counts)
+    if 0 < len(scores) <= BLOCK_TOKENS:
+        return _select_block(order_keys(scores, protected, forbidden), cu_seqlens, counts), new_cu
     kept = np.empty(int(new_cu[-1]), np.int64)
     done = 0
     for start, _, positions in _blocks(scores, cu_seqlens, counts, protected, forbidden):
@@ -138,7 +139,7 @@ def kept_counts(
     cu_seqlens: Ints, budgets: Ints, protected: Bools | None = None, forbidden: Bools | None = None
 ) -> Ints:
     """Effective k of each segment: min(max(k, protected count), allowed count), int32 [N]."""
-    allowed = np.diff(cu_seqlens)
+    allowed = cu_seqlens[1:] - cu_seqlens[:-1]
     counts = np.maximum(budgets, 0)
     if protected is not None:
         counted = protected if forbidden is None else protected & ~forbidden
@@ -162,7 +163,7 @@ def _segment_counts(flags: Bools, cu_seqlens: Ints) -> Ints:
 
 def _offsets(counts: Ints) -> Ints:
     offsets = np.zeros(len(counts) + 1, np.int32)
-    np.cumsum(counts, out=offsets[1:])
+    counts.cumsum(out=offsets[1:])
     return offsets
 
 
@@ -174,9 +175,13 @@ def _blocks(
     first = 0
     while first < segments:
         start = int(cu_seqlens[first])
-        last = int(np.searchsorted(cu_seqlens, start + BLOCK_TOKENS, side="right")) - 1
+        end = np.int32(min(start + BLOCK_TOKENS, INT32_MAX))  # an int64 here would copy the offsets every time
+        last = int(cu_seqlens.searchsorted(end, side="right")) - 1
         last = min(max(last, first + 1), segments)
         stop = int(cu_seqlens[last])
+        if start == stop:
+            first = last
+            continue
         part = slice(start, stop)
         keys = order_keys(
             scores[part],
@@ -195,7 +200,7 @@ def order_keys(scores: Array, protected: Bools | None = None, forbidden: Bools |
     # A negative float orders backwards by its magnitude bits: flip them.
     flips = keys >> 31
     flips &= 0x7FFFFFFF
-    has_nan = bool(np.isnan(values.min(initial=0)))
+    has_nan = len(values) > 0 and bool(np.isnan(np.minimum.reduce(values)))
     nans = np.isnan(values) if has_nan else None
     keys ^= flips
     if nans is not None:
@@ -209,9 +214,9 @@ def order_keys(scores: Array, protected: Bools | None = None, forbidden: Bools |
 
 def _select_block(keys: Ints, offsets: Ints, counts: Ints) -> Positions:
     """Kept positions of one block: those at or above their row's threshold, less the later ones of a tie."""
-    lengths = np.diff(offsets)
+    lengths = offsets[1:] - offsets[:-1]
     thresholds = _thresholds(keys, offsets, lengths, counts)
-    positions: Positions = np.flatnonzero(keys >= np.repeat(thresholds, lengths))
+    (positions,) = (keys >= thresholds.repeat(lengths)).nonzero()
     if len(positions) == int(counts.sum()):
         return positions
     return _break_ties(keys, offsets, counts, thresholds, positions)
@@ -219,6 +224,11 @@ def _select_block(keys: Ints, offsets: Ints, counts: Ints) -> Positions:
 
 def _thresholds(keys: Ints, offsets: Ints, lengths: Ints, counts: Ints) -> Ints:
     """Key of the last token kept in each row (of equal keys, the earlier are kept), int32 [n]."""
+    width, count = int(lengths[0]), int(counts[0])
+    if 0 < count < width and (lengths == width).all() and (counts == count).all():
+        alike = keys.reshape(-1, width).copy()
+        alike.partition(width - count, axis=1)
+        return alike[:, width - count]
     # A row that keeps nothing holds no protected key, one that keeps all it may has nothing else above FORBIDDEN.
     thresholds = np.where(counts > 0, NAN, PROTECTED)
     rows = np.flatnonzero((counts > 0) & (counts < lengths))
@@ -242,14 +252,15 @@ def _run_thresholds(keys: Ints, starts: Ints, lengths: Ints, counts: Ints) -> In
     same_k = int(counts[0]) if (counts == counts[0]).all() else None
     if same_k is None and width > SORT_UP_TO:
         return _row_thresholds(keys, starts, lengths, counts)
-    # The window of a short row runs into its neighbours (or stops at the end of the block); both are overwritten.
-    starts_in = np.minimum(starts, len(keys) - width)
-    windows = as_strided(keys, (len(keys) - width + 1, width), (keys.itemsize, keys.itemsize))
-    rows = windows[starts_in]
-    if int(lengths[0]) != width:
-        columns = np.arange(width, dtype=np.int32)
-        shift = (starts - starts_in)[:, None]
-        rows[(columns < shift) | (columns >= shift + lengths[:, None])] = FORBIDDEN
+    # Every row as a window of the longest one's width; where a shorter row ends, its neighbour is overwritten.
+    windows = np.ndarray((len(keys) - width + 1, width), np.int32, keys, strides=(4, 4))
+    rows = windows[np.minimum(starts, len(windows) - 1)]
+    shortest = int(lengths[0])
+    if shortest < width:
+        for i in np.flatnonzero(starts >= len(windows)):  # the last row or two of the block
+            rows[i, : lengths[i]] = keys[starts[i] : starts[i] + lengths[i]]
+        columns = np.arange(shortest, width, dtype=np.int32)
+        np.copyto(rows[:, shortest:], FORBIDDEN, where=columns >= lengths[:, None])
     if same_k is None:
         rows.sort(axis=1)
         picked: Ints = rows[np.arange(len(rows)), width - counts]
