@@ -151,7 +151,7 @@ def test_markers_and_callables():
         ({"input_ids": [1, 2], "item_spans": [(0, 2), (1, 2)]}, r"feature 1: span \(1, 2\) overlaps"),
         ({"input_ids": [[1, 2]], "item_spans": []}, "feature 1: input_ids must be one flat list"),
         ({"input_ids": [[1], [1, 2]], "item_spans": []}, "feature 1: input_ids must be one flat list"),
-        ({"labels": [1]}, "feature 1 has no column 'input_ids'"),
+        ({"labels": [1], "item_spans": [(0, 1)]}, "feature 1: there is no column 'input_ids'"),
     ],
 )
 def test_faults_name_the_feature(feature, message):

@@ -27,7 +27,7 @@ FLOORS = [
     },
     {"language_model", "scorers", "budget", "spans", "positions", "topk"},
     {"selection", "words", "features", "network", "hub", "selector"},
-    {"collator", "tokenizer", "catalog", "store"},
+    {"collator", "columns", "packed", "tokenizer", "catalog", "store"},
     {"recommenders"},
     {"preference"},
     {"pipeline", "evaluation", "show", "synthetic"},

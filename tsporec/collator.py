@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from tsporec import positions as position_policies
 from tsporec.budget import Budget
+from tsporec.columns import FlatColumns, Part
+from tsporec.packed import PackedColumns
 from tsporec.ragged import RaggedTokens, lengths_to_offsets
-from tsporec.scorers.base import Scorer
+from tsporec.scorers.base import Scorer, Scores
 from tsporec.scorers.cached import CachedScorer
-from tsporec.selection import select
-from tsporec.spans import ITEM_SPANS, ColumnSpans, Span, SpanFinder, check_spans, find_spans
+from tsporec.selector import TokenSelector
+from tsporec.spans import ITEM_SPANS, ColumnSpans, SpanFinder, find_spans
+from tsporec.topk import cpu
 
-IDS, LABELS, POSITIONS = "input_ids", "labels", "position_ids"
-IGNORED_LABEL = -100
+DEFAULT_BUDGET = Budget(tokens=16)
 
 
 class SelectorCollator:
@@ -28,26 +30,35 @@ class SelectorCollator:
     ----------
     base_collator : callable
         Takes a list of features and makes a batch: any Hugging Face collator, or one's own.
-    selector : Scorer
-        A :class:`~tsporec.selector.TokenSelector` bound to the tokenizer, or any other scorer.
-    budget : Budget
-        Of each span; a ``total`` is shared by the spans of a feature, in their order.
-    spans : str, (int, int) or callable
-        Where the item texts stand in ``input_ids``: a column of ``[(start, end), ...]`` (removed before the base
-        collator), a pair of begin and end marker ids, or a callable ``feature -> [(start, end), ...]``.
+    selector : Scorer, optional
+        A :class:`~tsporec.selector.TokenSelector` bound to the tokenizer, or any other scorer. By default the
+        selector in the box, bound to ``tokenizer``.
+    budget : Budget, or {column: Budget}
+        Of each span; a ``total`` is shared by the spans of a feature, in their order. Fields with budgets of their
+        own have a span column each: ``{"title_spans": Budget(keep_ratio=1.0), "text_spans": Budget(tokens=16)}``.
+    spans : str, ids, callable or PackedColumns
+        Where the item texts stand in the ids: a column of ``[(start, end), ...]`` (removed before the base
+        collator), begin and end marker ids (and a separator's), a callable ``feature -> [(start, end), ...]`` such
+        as those of :mod:`tsporec.spans`, or the spec of packed columns.
     positions : "renumber", "keep" or "right_align"
-        What becomes of a ``position_ids`` column; see :mod:`tsporec.positions`.
+        What becomes of a ``position_ids`` column; see :mod:`tsporec.positions`. Packed columns have their own.
     protected_ids : ints, optional
-        Token ids that are always kept; by default the special tokens of the base collator's ``tokenizer``, if any.
+        Token ids that are always kept; by default the special tokens of ``tokenizer``.
     cache_tokens : int
         Scores of so many tokens of item texts are remembered. 0: none.
+    ids : str
+        The column of token ids: ``"prompt_ids"`` for TRL's preference data. Then only columns of that prefix are cut.
+    token_columns : names, optional
+        The per-token columns besides ``ids``. By default every column as long as ``ids``: name them where another
+        column may happen to be as long.
+    tokenizer : optional
+        By default the base collator's, if it has one.
 
     Notes
     -----
     Never dropped: text outside spans, ``protected_ids``, tokens whose label is not -100. A non-empty span keeps at
-    least one token. Every column as long as ``input_ids`` is per token and cut alike (lists, numpy arrays and
-    tensors keep their type); other columns pass. With a budget that drops nothing, features reach the base
-    collator unchanged but for the span column.
+    least one token. Per-token columns are cut alike (lists, numpy arrays and tensors keep their type); other columns
+    pass. With a budget that drops nothing, features reach the base collator unchanged but for the span column.
 
     Examples
     --------
@@ -59,24 +70,39 @@ class SelectorCollator:
 
     def __init__(
         self,
-        base_collator: Callable[[list[dict[str, Any]]], Any],
-        selector: Scorer,
-        budget: Budget,
-        spans: str | tuple[int, int] | SpanFinder = ITEM_SPANS,
+        base_collator: Callable[..., Any],
+        selector: Scorer | None = None,
+        budget: Budget | Mapping[str, Budget] = DEFAULT_BUDGET,
+        spans: str | tuple[int, ...] | SpanFinder | PackedColumns = ITEM_SPANS,
         *,
         positions: str = "renumber",
         protected_ids: Sequence[int] | None = None,
         cache_tokens: int = 4_000_000,
+        ids: str = "input_ids",
+        token_columns: Sequence[str] | None = None,
+        tokenizer: Any = None,
     ) -> None:
-        self.base_collator, self.budget = base_collator, budget
-        self.scorer = CachedScorer(selector, cache_tokens) if cache_tokens else selector
-        self.find = find_spans(spans)
-        self.span_column = self.find.column if isinstance(self.find, ColumnSpans) else None
-        self.reposition = position_policies.policy(positions)
-        if budget.total is not None and budget.minimum < 1:
-            raise ValueError("a total with minimum=0 could drop a whole item; give a minimum of at least 1.")
+        tokenizer = tokenizer if tokenizer is not None else getattr(base_collator, "tokenizer", None)
+        self.base_collator = base_collator
+        self.scorer: Scorer = _scorer(selector, tokenizer)
+        if cache_tokens:
+            self.scorer = CachedScorer(self.scorer, cache_tokens)
+        self.budgets = list(budget.values()) if isinstance(budget, Mapping) else [budget]
+        for one in self.budgets:
+            if one.total is not None and one.minimum < 1:
+                raise ValueError("a total with minimum=0 could drop a whole item; give a minimum of at least 1.")
+        self.layout: FlatColumns | PackedColumns
+        if isinstance(spans, PackedColumns):
+            if isinstance(budget, Mapping):
+                raise ValueError("packed columns have one budget; found a budget for each of several columns.")
+            self.layout = spans
+        else:
+            finders: list[SpanFinder] = [find_spans(spans)]
+            if isinstance(budget, Mapping):
+                finders = [ColumnSpans(column) for column in budget]
+            self.layout = FlatColumns(finders, ids, token_columns, position_policies.policy(positions))
         if protected_ids is None:
-            protected_ids = getattr(getattr(base_collator, "tokenizer", None), "all_special_ids", [])
+            protected_ids = special_token_ids(tokenizer)
         self.protected_ids = np.unique(np.asarray(list(protected_ids), dtype=np.int64))
 
     def __call__(self, features: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> Any:
@@ -85,102 +111,91 @@ class SelectorCollator:
         Raises
         ------
         ValueError
-            Naming the feature's index: spans missing, outside, or overlapping; ids that are not one flat list.
+            Naming the feature's index: spans missing, outside, or overlapping; markers unbalanced; ids that are not
+            one flat list; per-token columns of another length.
         """
         return self.base_collator(self.cut(features), *args, **kwargs)
 
-    def cut(self, features: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """The features with their item texts cut and the span column gone; those given are not changed."""
-        ids = [_flat_ids(feature, i) for i, feature in enumerate(features)]
-        spans = [self._spans(feature, len(row), i) for i, (feature, row) in enumerate(zip(features, ids, strict=True))]
-        kept = self._kept(ids, spans, [_labels(feature, len(row)) for feature, row in zip(features, ids, strict=True)])
-        return [self._rebuild(feature, len(row), k) for feature, row, k in zip(features, ids, kept, strict=True)]
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the base collator's: trainers look for ``tokenizer`` and the like."""
+        if name.startswith("__") or "base_collator" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.base_collator, name)
 
-    def _spans(self, feature: Mapping[str, Any], length: int, index: int) -> list[Span]:
+    def cut(self, features: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The features with their item texts cut and the span columns gone; those given are not changed."""
+        parts = [self._parts(feature, i) for i, feature in enumerate(features)]
+        kept = iter(self._kept([part for row in parts for part in row]))
+        return [
+            self.layout.rebuild(feature, [next(kept) for _ in row])
+            for feature, row in zip(features, parts, strict=True)
+        ]
+
+    def _parts(self, feature: Mapping[str, Any], index: int) -> list[Part]:
         try:
-            return check_spans(self.find(feature), length)
+            return self.layout.parts(feature)
         except ValueError as error:
             raise ValueError(f"feature {index}: {error}") from error
 
-    def _kept(
-        self, ids: list[NDArray[np.int64]], spans: list[list[Span]], labels: list[NDArray[np.bool_] | None]
-    ) -> list[NDArray[np.int64] | None]:
-        """The kept positions of each feature, None where all are: every span of the batch is scored in one call."""
-        starts = lengths_to_offsets([len(row) for row in ids]).astype(np.int64)
-        flat = np.concatenate([*ids, np.zeros(0, dtype=np.int64)])
-        counts = [len(row) for row in spans]
-        bounds = np.array([span for row in spans for span in row], dtype=np.int64).reshape(-1, 2)
+    def _kept(self, parts: list[Part]) -> list[NDArray[np.int64] | None]:
+        """The kept positions of each part, None where all are: every span of the batch is scored in one call."""
+        none = np.zeros(0, dtype=np.int64)
+        starts = lengths_to_offsets([len(part.ids) for part in parts]).astype(np.int64)
+        flat = np.concatenate([*(part.ids for part in parts), none])
+        counts = np.array([len(part.spans) for part in parts], dtype=np.int64)
+        bounds = np.array([span for part in parts for span in part.spans], dtype=np.int64).reshape(-1, 2)
         bounds += np.repeat(starts[:-1], counts)[:, None]
         lengths = bounds[:, 1] - bounds[:, 0]
         cu = lengths_to_offsets(lengths)
         where = np.arange(cu[-1]) + np.repeat(bounds[:, 0] - cu[:-1], lengths)
         protected = np.isin(flat[where], self.protected_ids)
-        if any(row is not None for row in labels):
-            labelled = [np.zeros(len(a), bool) if b is None else b for a, b in zip(ids, labels, strict=True)]
+        if any(part.labelled is not None for part in parts):
+            labelled = [np.zeros(len(p.ids), bool) if p.labelled is None else p.labelled for p in parts]
             protected |= np.concatenate([*labelled, np.zeros(0, dtype=bool)])[where]
         tokens = RaggedTokens(flat[where], cu)
-        chosen = select(
-            self.scorer, tokens, self.budget, sample_offsets=lengths_to_offsets(counts), protected=protected
-        )
+        scores = np.asarray(self.scorer.score(tokens))
+        if scores.shape != (tokens.num_tokens,):
+            raise ValueError(f"the selector gave scores of shape {scores.shape} for {tokens.num_tokens} tokens.")
+        k = self._budgets(scores, cu, counts, np.array([n for part in parts for n in part.budgets]), protected)
+        chosen, _ = cpu.select(scores, cu, k, protected)
         keep = np.ones(len(flat), dtype=bool)
         keep[where] = False
-        keep[where[chosen.kept]] = True
+        keep[where[chosen]] = True
         rows = [keep[a:b] for a, b in pairwise(starts)]
         return [None if row.all() else np.flatnonzero(row) for row in rows]
 
-    def _rebuild(self, feature: Mapping[str, Any], length: int, kept: NDArray[np.int64] | None) -> dict[str, Any]:
-        columns = {name: value for name, value in feature.items() if name != self.span_column}
-        if kept is None:
-            return columns
-        for name, value in columns.items():
-            if name == POSITIONS and _length(value) == length:
-                positions = self.reposition(np.asarray(value, dtype=np.int64), kept)
-                columns[name] = _like(value, positions)
-            elif _length(value) == length:
-                columns[name] = _take(value, kept)
-        return columns
+    def _budgets(
+        self,
+        scores: Scores,
+        cu: NDArray[np.int32],
+        counts: NDArray[np.int64],
+        budgets: NDArray[np.int64],
+        protected: NDArray[np.bool_],
+    ) -> NDArray[np.int32]:
+        """Tokens asked of each span, int32 ``[N]``, by the budget it has and the part it is in."""
+        if len(self.budgets) == 1:
+            return self.budgets[0].resolve(scores, cu, lengths_to_offsets(counts), protected)
+        k = np.zeros(len(cu) - 1, dtype=np.int32)
+        part_of_span = np.repeat(np.arange(len(counts)), counts)
+        for number, budget in enumerate(self.budgets):
+            mine = budgets == number
+            tokens = np.repeat(mine, np.diff(cu))
+            offsets = lengths_to_offsets(np.bincount(part_of_span[mine], minlength=len(counts)))
+            own = lengths_to_offsets(np.diff(cu)[mine])
+            k[mine] = budget.resolve(scores[tokens], own, offsets, protected[tokens])
+        return k
 
 
-def _flat_ids(feature: Mapping[str, Any], index: int) -> NDArray[np.int64]:
-    if IDS not in feature:
-        raise ValueError(f"feature {index} has no column {IDS!r}; found {sorted(feature)}. Tokenise before collating.")
-    try:
-        ids = np.asarray(feature[IDS])
-    except ValueError:
-        ids = np.zeros((0, 0))
-    if ids.ndim != 1 or (ids.size and not np.issubdtype(ids.dtype, np.integer)):
-        raise ValueError(
-            f"feature {index}: {IDS} must be one flat list of token ids; found shape {ids.shape}, {ids.dtype}."
-        )
-    return ids.astype(np.int64)
+def special_token_ids(tokenizer: Any) -> list[int]:
+    """The ids of special tokens, the added ones that are marked special (chat markers) among them."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    marked = {int(i) for i, token in added.items() if getattr(token, "special", False)}
+    return sorted(marked | {int(i) for i in getattr(tokenizer, "all_special_ids", [])})
 
 
-def _labels(feature: Mapping[str, Any], length: int) -> NDArray[np.bool_] | None:
-    """Bool ``[L]``: which tokens have a label; None where labels are not per token."""
-    labels = feature.get(LABELS)
-    if labels is None or _length(labels) != length:
-        return None
-    labelled: NDArray[np.bool_] = np.asarray(labels) != IGNORED_LABEL
-    return labelled
-
-
-def _length(value: Any) -> int | None:
-    """The length of a per-token column's value, None for scalars and text."""
-    if isinstance(value, str | bytes) or not hasattr(value, "__len__"):
-        return None
-    return None if getattr(value, "ndim", 1) == 0 else len(value)
-
-
-def _take(value: Any, kept: NDArray[np.int64]) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(map(value.__getitem__, kept.tolist()))
-    return value[kept]
-
-
-def _like(value: Any, array: NDArray[np.int64]) -> Any:
-    """``array`` as the type of ``value``: list, tuple, numpy array or tensor of its dtype."""
-    if isinstance(value, list | tuple):
-        return type(value)(array.tolist())
-    if isinstance(value, np.ndarray):
-        return array.astype(value.dtype)
-    return value.new_tensor(array)
+def _scorer(selector: Scorer | None, tokenizer: Any) -> Scorer:
+    if selector is not None:
+        return selector
+    if tokenizer is None:
+        raise ValueError("give a selector, or a tokenizer for the one in the box to be bound to.")
+    return TokenSelector.from_pretrained().for_tokenizer(tokenizer)

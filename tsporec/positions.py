@@ -1,4 +1,8 @@
-"""What becomes of ``position_ids`` when tokens are dropped."""
+"""What becomes of ``position_ids`` when tokens are dropped.
+
+Positions may count through several sequences one after the other (packed batches): where they do not rise, a new
+run begins, and each run is treated on its own.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ Ints = NDArray[np.int64]
 
 
 def renumber(positions: Ints, kept: Ints) -> Ints:
-    """``[K]``: from the first position on, without gaps, as if the dropped tokens had never been there."""
-    return np.arange(len(kept)) + (positions[0] if len(positions) else 0)
+    """``[K]``: as if the dropped tokens had never been there: each less the tokens dropped before it in its run."""
+    before, _ = _dropped(positions, kept)
+    return positions[kept] - before
 
 
 def keep(positions: Ints, kept: Ints) -> Ints:
@@ -21,8 +26,9 @@ def keep(positions: Ints, kept: Ints) -> Ints:
 
 
 def right_align(positions: Ints, kept: Ints) -> Ints:
-    """``[K]``: without gaps and up to the last position, so that the last token stays where it was."""
-    return np.arange(len(kept)) - len(kept) + 1 + (positions[-1] if len(positions) else 0)
+    """``[K]``: moved up to the end of the run, so that its last token stays where it was."""
+    _, after = _dropped(positions, kept)
+    return positions[kept] + after
 
 
 POLICIES: dict[str, Callable[[Ints, Ints], Ints]] = {"renumber": renumber, "keep": keep, "right_align": right_align}
@@ -34,3 +40,14 @@ def policy(name: str) -> Callable[[Ints, Ints], Ints]:
     if name not in POLICIES:
         raise ValueError(f"there is no position policy {name!r}; expected one of {', '.join(POLICIES)}.")
     return POLICIES[name]
+
+
+def _dropped(positions: Ints, kept: Ints) -> tuple[Ints, Ints]:
+    """Tokens dropped before and after each kept one, in its run: two ``[K]``."""
+    dropped = np.ones(len(positions), dtype=np.int64)
+    dropped[kept] = 0
+    passed = np.concatenate([[0], np.cumsum(dropped)])
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(positions) <= 0]))
+    run = np.searchsorted(starts, kept, side="right") - 1
+    ends = np.append(starts[1:], len(positions))
+    return passed[kept] - passed[starts[run]], passed[ends[run]] - passed[kept]
