@@ -1,0 +1,1 @@
+"""Learn which tokens to keep from preferences between token subsets of equal size."""
