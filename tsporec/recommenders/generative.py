@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
-from tsporec.collator import IGNORED_LABEL
 from tsporec.progress import progress
 from tsporec.ragged import RaggedTokens
 from tsporec.recommenders.trie import Trie
+from tsporec.spans import IGNORED_LABEL
 
 INSTRUCTION = "The user bought, oldest first:"
 QUESTION = "\nThe user buys next:"
