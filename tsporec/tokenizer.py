@@ -25,7 +25,9 @@ T = TypeVar("T")
 Bools = NDArray[np.bool_]
 
 
-def wrap_tokenizer(tokenizer: T, selector: Scorer | None = None, budget: Budget | None = None) -> T:
+def wrap_tokenizer(
+    tokenizer: T, selector: Scorer | None = None, budget: Budget | None = None, *, keep_last: int = 0
+) -> T:
     """A tokenizer that keeps the best tokens where ``tokenizer`` would keep the first (or last).
 
     Parameters
@@ -37,6 +39,9 @@ def wrap_tokenizer(tokenizer: T, selector: Scorer | None = None, budget: Budget 
     budget : Budget, optional
         Every encoded text is cut to it, special tokens counted in and always kept; of a pair, each text on its own.
         Without one, texts are cut only where ``truncation`` would: to the same length.
+    keep_last : int
+        So many tokens at the end of an encoded text (or pair) are always kept, as far as they fit: the question and
+        the answer of a prompt.
 
     Returns
     -------
@@ -62,14 +67,14 @@ def wrap_tokenizer(tokenizer: T, selector: Scorer | None = None, budget: Budget 
     if hasattr(scorer, "for_tokenizer"):
         scorer = scorer.for_tokenizer(plain)
     wrapped: Any = _as_class(plain, _wrapped_class(type(plain)))
-    wrapped._selection = (scorer, budget)
+    wrapped._selection = (scorer, budget, keep_last)
     return wrapped  # type: ignore[no-any-return] # the same attributes under another class
 
 
 class SelectiveTruncation:
     """What :func:`wrap_tokenizer` puts before a tokenizer's class."""
 
-    _selection: tuple[Scorer, Budget | None] | None = None
+    _selection: tuple[Scorer, Budget | None, int] | None = None
 
     def __call__(self, text: Any = None, text_pair: Any = None, *args: Any, **options: Any) -> Any:
         """As the tokenizer's own call, the best tokens kept where texts are cut."""
@@ -86,7 +91,7 @@ class SelectiveTruncation:
             return encode(text, text_pair, **options)  # an empty batch
         rows = {name: [values] if single else list(values) for name, values in full.items()}
         second = self._second_starts(full, rows, text, text_pair, single, options)
-        keep = self._keep(rows, second, text, text_pair, truncation, limit, options)
+        keep = self._keep(rows, second, truncation, limit)
         if keep is None:
             return encode(text, text_pair, **options)
         kept = {name: [_take(v, k) for v, k in zip(values, keep, strict=True)] for name, values in rows.items()}
@@ -101,7 +106,7 @@ class SelectiveTruncation:
     def __reduce__(self) -> Any:
         if self._selection is None:
             return super().__reduce__()
-        return wrap_tokenizer, (_as_class(self, _plain_class(type(self))), *self._selection)
+        return _wrap_again, (_as_class(self, _plain_class(type(self))), *self._selection)
 
     def _strategies(self, options: Mapping[str, Any]) -> tuple[Any, str, int | None]:
         """(padding, truncation, the length it cuts to or None), as the tokenizer reads its arguments."""
@@ -140,15 +145,12 @@ class SelectiveTruncation:
         self,
         rows: Mapping[str, list[Any]],
         second: list[int | None],
-        text: Any,
-        text_pair: Any,
         truncation: str,
         limit: int | None,
-        options: Mapping[str, Any],
     ) -> list[NDArray[np.int64]] | None:
         """The kept places of each row; None if all are kept."""
         assert self._selection is not None
-        scorer, budget = self._selection
+        scorer, budget, keep_last = self._selection
         lengths = np.array([len(ids) for ids in rows["input_ids"]], dtype=np.int64)
         bounds = [[0, n] if s is None else [0, s, n] for s, n in zip(second, lengths.tolist(), strict=True)]
         counts = np.array([len(b) - 1 for b in bounds])
@@ -163,6 +165,9 @@ class SelectiveTruncation:
             return None
         added = np.array([m for row in rows["special_tokens_mask"] for m in row], dtype=bool)
         protected = added | np.isin(tokens.ids, special_token_ids(self))
+        text = np.concatenate([[0], np.cumsum(~added)])
+        ends = np.cumsum(lengths)
+        protected |= np.repeat(text[ends], lengths) - text[:-1] <= keep_last
         scores = np.asarray(scorer.score(tokens))
         k = np.diff(cu).astype(np.int64)
         if budget is not None:
@@ -214,6 +219,11 @@ class SelectiveTruncation:
         return BatchEncoding(columns, tensor_type=tensors)
 
 
+def _wrap_again(tokenizer: Any, scorer: Scorer, budget: Budget | None, keep_last: int) -> Any:
+    """For pickles: keywords as places."""
+    return wrap_tokenizer(tokenizer, scorer, budget, keep_last=keep_last)
+
+
 def _truncated(lengths: NDArray[np.int64], room: int, truncation: str) -> NDArray[np.int64]:
     """How many tokens of each text (one or two) a truncation strategy leaves where ``room`` are to be left."""
     if len(lengths) == 1:
@@ -248,7 +258,7 @@ def _take(values: Any, kept: NDArray[np.int64]) -> Any:
 
 def _as_class(tokenizer: Any, kind: type) -> Any:
     """The same tokenizer, seen as an object of ``kind``; parts are shared."""
-    twin = object.__new__(kind)
+    twin: Any = object.__new__(kind)
     twin.__dict__.update({k: v for k, v in tokenizer.__dict__.items() if k != "_selection"})
     return twin
 
@@ -258,7 +268,7 @@ def _plain_class(kind: type) -> type:
 
 
 @cache
-def _wrapped_class(kind: type) -> type:
+def _wrapped_class(kind: Any) -> type:
     """A subclass with the name of its parent, which is what a tokenizer's config records."""
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
     return type(kind.__name__, (SelectiveTruncation, kind), names)

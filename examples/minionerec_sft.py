@@ -1,0 +1,76 @@
+"""MiniOneRec and other BIGRec-like fine-tuning: a prompt with the titles of the history, the next title as its answer.
+
+The features are those of ``SFTData`` in ``data.py`` of github.com/AkaliKong/MiniOneRec at 81b4ba98: quoted titles joined
+by commas, left padding to a multiple of 8, the last 512 tokens. Lines changed: the dataset returns ``item_spans`` (one
+call of ``spans_of_strings``), the collator is wrapped, ``remove_unused_columns=False``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import tiny
+from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+from tsporec import Budget, SelectorCollator
+from tsporec.spans import spans_of_strings
+
+MAX_LEN = 512
+INSTRUCTION = """Below is an instruction that describes a task, paired with an input that provides further context. \
+Write a response that appropriately completes the request.
+
+### Instruction:
+Given a list of office products the user recently enjoyed, please write a new office product the user may buy
+
+"""
+
+
+def feature(history: list[str], target: str, tokenizer: Any) -> dict[str, Any]:
+    """Ids, labels and the span of every title of the history."""
+    quoted = ",\t".join(f'"{title}"' for title in history)
+    prompt = f"### User Input: \nThe user has bought the following office products before: {quoted}\n\n### Response:\n"
+    instruction = tokenizer(INSTRUCTION, add_special_tokens=False)["input_ids"]
+    encoded = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
+    before = [tokenizer.bos_token_id, *instruction]
+    answer = [*tokenizer(f'"{target}"\n', add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    ids = before + encoded["input_ids"] + answer
+    labels = [-100] * (len(ids) - len(answer)) + answer
+    cut = max(len(ids) - MAX_LEN, 0)
+    spans = [
+        (max(start + len(before) - cut, 0), max(end + len(before) - cut, 0))
+        for start, end in spans_of_strings(prompt, history, encoded["offset_mapping"])
+    ]
+    return {
+        "input_ids": ids[cut:],
+        "attention_mask": [1] * len(ids[cut:]),
+        "labels": labels[cut:],
+        "item_spans": spans,
+    }
+
+
+def main(users: int = 8) -> dict[str, Any]:
+    """Two steps of a Trainer; the width of its batches, whole and short."""
+    texts = [item["description"] for item in tiny.items(words=20)]
+    tokenizer = tiny.tokenizer([INSTRUCTION, "### User Input: has bought before ### Response:", *texts])
+    tokenizer.padding_side = "left"
+    features = [
+        feature([texts[i] for i in row[:-1]], texts[row[-1]], tokenizer) for row in tiny.histories(users, 5, len(texts))
+    ]
+    base = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=8, return_tensors="pt", padding=True)
+    collator = SelectorCollator(base, tiny.selector(tokenizer, texts), Budget(tokens=6), spans="item_spans")
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder, per_device_train_batch_size=4, max_steps=2, report_to=[], use_cpu=True, save_strategy="no",
+            remove_unused_columns=False,
+        )  # fmt: skip
+        trainer = Trainer(tiny.causal_lm(tokenizer), arguments, train_dataset=features, data_collator=collator)
+        loss = trainer.train().training_loss
+    whole = base([{k: v for k, v in row.items() if k != "item_spans"} for row in features])
+    widths = {"whole": whole["input_ids"].shape[1], "short": collator(features)["input_ids"].shape[1], "loss": loss}
+    print(widths)
+    return widths
+
+
+if __name__ == "__main__":
+    main()
