@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from tsporec.budget import Budget
-from tsporec.collator import IGNORED_LABEL, SelectorCollator
+from tsporec.collator import SelectorCollator
 from tsporec.fingerprint import digest
 from tsporec.language_model import weights_digest
 from tsporec.preference.candidates import Candidates
 from tsporec.preference.rewards.base import Floats
 from tsporec.progress import progress
 from tsporec.ragged import RaggedTokens
-from tsporec.spans import ITEM_SPANS, SpanFinder, check_spans, find_spans
+from tsporec.spans import IGNORED_LABEL, ITEM_SPANS, SpanFinder, check_spans, find_spans
 
 
 def feature_segments(

@@ -1,0 +1,119 @@
+"""The three stages, stopped and gone on with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("accelerate")
+pytest.importorskip("datasets")
+
+from tests.conftest import make_causal_lm
+from tsporec.pipeline import LearningConfig, learn_selector, train
+from tsporec.preference.rewards.coconsumption import CoConsumptionReward
+from tsporec.recommenders.embedding import EmbeddingConfig
+from tsporec.selector import SelectorConfig, TokenSelector
+from tsporec.synthetic import CatalogueConfig, generate, planted_recall
+
+CONFIG = LearningConfig(
+    budgets=(4, 2),
+    rounds=2,
+    candidates=4,
+    pairs=2,
+    preference={"num_train_epochs": 2, "use_cpu": True},
+    selector=SelectorConfig(dim=8, hidden=8, gram_buckets=512, surface_buckets=1024),
+    recommender=EmbeddingConfig(width=16, epochs=2),
+)
+
+
+def run(output: Path, config: LearningConfig = CONFIG):
+    catalogue = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
+    model = make_causal_lm(len(catalogue.tokenizer))
+    return train(catalogue.items, catalogue.train, model, catalogue.tokenizer, output, config, fields=("description",))
+
+
+def weights(trained) -> list[np.ndarray]:
+    states = [trained.selector.state_dict(), trained.recommender.state_dict()]
+    return [value.numpy() for state in states for value in state.values()]
+
+
+def test_killed_anywhere_it_ends_at_the_same_weights(tmp_path):
+    whole = run(tmp_path / "whole")
+    assert [round_["kept"] in (True, False) for round_ in whole.rounds] == [True, True]
+    assert {p.name for p in (tmp_path / "whole").iterdir()} == {
+        "run.json", "warm-up", "rounds", "selector", "recommender",
+    }  # fmt: skip
+    code = f"import torch; torch.set_num_threads(1); from tests.test_pipeline import *; run(Path({str(tmp_path / 'cut')!r}))"
+    marks = ["warm-up", "rounds/start.json", "rounds/round-0/checkpoints", "rounds/round-1/preferences"]
+    for mark in marks:  # each run is killed as soon as the mark appears
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+        while process.poll() is None and not (tmp_path / "cut" / mark).exists():
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "cut" / "recommender").exists()
+    resumed = run(tmp_path / "cut")
+    assert resumed.rounds == whole.rounds
+    for a, b in zip(weights(whole), weights(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="other arguments"):
+        run(tmp_path / "cut", LearningConfig(budgets=(3,)))
+
+
+def test_a_round_that_lowers_quality_is_dropped(tmp_path):
+    catalogue = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
+    from tsporec.evaluation import prepare
+
+    task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
+    start = TokenSelector(CONFIG.selector).for_tokenizer(catalogue.tokenizer).fit(task.tokens)
+    before = {key: value.clone() for key, value in start.state_dict().items()}
+    reward = CoConsumptionReward(task.tokens, task.train)
+    values = iter([1.0, 2.0, 0.0])
+    _, rounds = learn_selector(task.tokens, start, reward, tmp_path / "a", CONFIG, lambda _: next(values))
+    assert [r["kept"] for r in rounds] == [True, False]
+    values = iter([1.0, 0.0, 0.0])
+    same, rounds = learn_selector(task.tokens, start, reward, tmp_path / "b", CONFIG, lambda _: next(values))
+    assert [r["kept"] for r in rounds] == [False, False]
+    assert all(torch.equal(before[key], value) for key, value in same.state_dict().items())
+    assert all(torch.equal(before[key], value) for key, value in start.state_dict().items())
+
+
+def test_planted_words_are_found_on_items_held_out(tmp_path):
+    from tsporec.budget import Budget
+    from tsporec.demo import LEARNING
+    from tsporec.evaluation import prepare
+    from tsporec.scorers import make_scorer
+    from tsporec.selection import select
+
+    catalogue = generate()
+    task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
+    held = np.arange(0, 600, 10)
+    start = TokenSelector().for_tokenizer(catalogue.tokenizer).fit(task.tokens)
+    reward = CoConsumptionReward(task.tokens, task.train)
+    selector, _ = learn_selector(
+        task.tokens, start, reward, tmp_path, LEARNING, segments=np.setdiff1d(np.arange(600), held)
+    )
+    part = task.tokens.take(held)
+    planted = catalogue.planted[np.isin(task.tokens.segment_ids(), held)]
+
+    def found(scorer) -> float:
+        return planted_recall(planted, select(scorer, part, Budget(tokens=4)).kept, part.segment_ids(), 4)
+
+    assert found(selector) >= 0.95
+    assert max(found(make_scorer("head")), found(make_scorer("random")), found(start)) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"rewards": {"mine": 1.0}}, "rewards are weights"), ({"rounds": 0}, "rounds must be")]
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        LearningConfig(**options)

@@ -1,0 +1,203 @@
+"""Datasets and the trainer."""
+
+from __future__ import annotations
+
+import errno
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import TEXTS
+from tsporec.fingerprint import tokenizer_fingerprint
+from tsporec.preference import dataset as dataset_module
+from tsporec.preference.candidates import CandidateConfig
+from tsporec.preference.dataset import COLUMNS, collect_preferences, load_preferences
+from tsporec.ragged import RaggedTokens
+from tsporec.selector import SelectorConfig, TokenSelector
+
+pytest.importorskip("accelerate")
+from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer, SegmentPairs, last_checkpoint  # noqa: E402
+
+SMALL = SelectorConfig(dim=8, hidden=8, gram_buckets=512, surface_buckets=1024, dropout=0.1)
+
+
+class LikesThirds:
+    """Rewards tokens whose id is divisible by three."""
+
+    fingerprint = "thirds"
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, tokens, candidates):
+        self.calls += 1
+        good = (tokens.ids % 3 == 0).astype(np.float64)
+        return np.add.reduceat(np.append(good[candidates.kept], 0), candidates.cu_seqlens[:-1])
+
+
+class LikesLate:
+    """Rewards tokens that stand late in the text."""
+
+    fingerprint = "late"
+
+    def __call__(self, tokens, candidates):
+        place = tokens.offsets() / np.repeat(tokens.lengths, tokens.lengths)
+        return np.add.reduceat(np.append(place[candidates.kept], 0), candidates.cu_seqlens[:-1])
+
+
+@pytest.fixture(scope="module")
+def corpus(tokenizer):
+    rows = tokenizer(TEXTS, add_special_tokens=False)["input_ids"]
+    return RaggedTokens.from_lists([row[i:] + row[:i] for row in rows for i in range(8)])
+
+
+@pytest.fixture
+def selector(tokenizer, corpus):
+    torch.manual_seed(0)
+    return TokenSelector(SMALL).for_tokenizer(tokenizer).fit(corpus)
+
+
+def collect(folder, corpus, tokenizer, reward=None, **options):
+    options = {"candidates": CandidateConfig((3,), 6), "shard_segments": 16, **options}
+    return collect_preferences(
+        corpus, np.zeros(corpus.num_tokens, dtype=np.float32), reward or LikesThirds(), folder,
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer), **options,
+    )  # fmt: skip
+
+
+def test_pairs_are_better_against_worse_and_collecting_resumes(tmp_path, corpus, tokenizer):
+    pairs = collect(tmp_path / "a", corpus, tokenizer)
+    assert pairs.column_names == list(COLUMNS)
+    for row in pairs:
+        ids = np.array(row["input_ids"])
+        assert (ids == corpus[row["segment"]]).all()
+        for side in ("chosen", "rejected"):
+            assert (ids[row[side]] % 3 == 0).sum() == row[f"{side}_reward"]
+            assert len(row[side]) == 3
+        assert row["chosen_reward"] > row["rejected_reward"]
+    shard = tmp_path / "a" / "pairs-00001.parquet"
+    before = shard.read_bytes()
+    shard.unlink()
+    reward = LikesThirds()
+    again = collect(tmp_path / "a", corpus, tokenizer, reward)
+    assert reward.calls == 1  # the missing shard only
+    assert shard.read_bytes() == before
+    assert again.to_list() == pairs.to_list()
+    with pytest.raises(ValueError, match="begun with other"):
+        collect(tmp_path / "a", corpus, tokenizer, seed=5)
+
+
+def test_bad_rewards_and_empty_datasets(tmp_path, corpus, tokenizer):
+    class Constant:
+        fingerprint = "constant"
+
+        def __call__(self, tokens, candidates):
+            return np.ones(len(candidates))
+
+    class Broken(Constant):
+        def __call__(self, tokens, candidates):
+            return np.full(len(candidates), np.nan)
+
+    with pytest.raises(ValueError, match="does not depend"):
+        collect(tmp_path / "a", corpus, tokenizer, Constant())
+    with pytest.raises(ValueError, match="NaN weights"):
+        collect(tmp_path / "b", corpus, tokenizer, Broken())
+    with pytest.raises(ValueError, match="has no pairs"):
+        collect(tmp_path / "c", corpus, tokenizer, candidates=CandidateConfig((500,), 4))
+    with pytest.raises(ValueError, match="no preference dataset"):
+        load_preferences(tmp_path / "nowhere")
+
+
+def test_a_full_disk_keeps_what_is_finished(tmp_path, corpus, tokenizer, monkeypatch):
+    from pyarrow import parquet
+
+    real, calls = parquet.write_table, []
+
+    def write(table, path):
+        calls.append(path)
+        if len(calls) == 2:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(table, path)
+
+    monkeypatch.setattr(parquet, "write_table", write)
+    with pytest.raises(OSError, match="1 finished shards are kept. Free some space"):
+        collect(tmp_path, corpus, tokenizer)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pairs-00000.parquet", dataset_module.MANIFEST]
+    assert len(collect(tmp_path, corpus, tokenizer)) > 0
+
+
+def config(folder, **options) -> PreferenceConfig:
+    return PreferenceConfig(
+        output_dir=str(folder), use_cpu=True, disable_tqdm=True, per_device_train_batch_size=8, learning_rate=1e-2,
+        **{"num_train_epochs": 4, "held_out": 0.2, **options},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("loss_type", ["sigmoid", "ipo", "hinge", "regression"])
+def test_training_raises_held_out_accuracy(tmp_path, corpus, tokenizer, selector, loss_type):
+    pairs = collect(tmp_path / "p", corpus, tokenizer, LikesLate())
+    trainer = PreferenceTrainer(selector, config(tmp_path / "t", loss_type=loss_type, logging_steps=1), pairs)
+    trainer.train()
+    evaluations = [log for log in trainer.state.log_history if "eval_rewards/accuracies" in log]
+    assert max(log["eval_rewards/accuracies"] for log in evaluations) > 0.7
+    steps = [log for log in trainer.state.log_history if "loss" in log]
+    for name in ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"):
+        assert name in steps[0]
+        assert f"eval_{name}" in evaluations[0]
+    held = set(trainer.eval_dataset.chosen_segments.tolist())
+    assert held
+    assert not held & set(trainer.train_dataset.chosen_segments.tolist())
+
+
+def test_resumed_training_ends_at_the_same_weights(tmp_path, corpus, tokenizer):
+    from transformers import TrainerCallback
+
+    class Stop(TrainerCallback):
+        def on_epoch_begin(self, args, state, control, **_):
+            if state.epoch and round(state.epoch) == 2:
+                raise KeyboardInterrupt
+
+    def fresh():
+        torch.manual_seed(0)
+        return TokenSelector(SMALL).for_tokenizer(tokenizer).fit(corpus)
+
+    pairs = collect(tmp_path / "p", corpus, tokenizer)
+    whole = fresh()
+    PreferenceTrainer(whole, config(tmp_path / "a", patience=9), pairs).train()
+    stopped = fresh()
+    with pytest.raises(KeyboardInterrupt):
+        PreferenceTrainer(stopped, config(tmp_path / "b", patience=9), pairs, callbacks=[Stop()]).train()
+    broken = tmp_path / "b" / "checkpoint-99"
+    broken.mkdir()
+    (broken / "trainer_state.json").write_text("{")
+    found = last_checkpoint(tmp_path / "b")
+    assert found is not None
+    assert json.loads((tmp_path / "b" / found.split("/")[-1] / "trainer_state.json").read_text())["epoch"] == 2
+    resumed = fresh()
+    PreferenceTrainer(resumed, config(tmp_path / "b", patience=9), pairs).train(resume_from_checkpoint=found)
+    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_bad_datasets_are_refused(tmp_path, corpus, tokenizer, selector, wordpiece_tokenizer):
+    pairs = collect(tmp_path / "p", corpus, tokenizer)
+    args = config(tmp_path / "t")
+    with pytest.raises(ValueError, match="train_dataset is empty"):
+        PreferenceTrainer(selector, args, pairs.select([]))
+    with pytest.raises(ValueError, match=r"lacks the columns \['rejected'\]"):
+        PreferenceTrainer(selector, args, pairs.remove_columns("rejected"))
+    with pytest.raises(ValueError, match="another tokenizer"):
+        PreferenceTrainer(TokenSelector(SMALL).for_tokenizer(wordpiece_tokenizer), args, pairs)
+    with pytest.raises(ValueError, match="not bound"):
+        PreferenceTrainer(TokenSelector(SMALL), args, pairs)
+    with pytest.raises(ValueError, match="pair 0 keeps 1 tokens against 3"):
+        SegmentPairs(pairs.map(lambda row, i: {"chosen": row["chosen"][:1]} if i == 0 else row, with_indices=True), selector)
+    with pytest.raises(ValueError, match="names place 999"):
+        SegmentPairs(pairs.map(lambda row: {"chosen": [0, 1, 999]}), selector)
+    with pytest.raises(ValueError, match="loss_type must be"):
+        config(tmp_path, loss_type="dpo")
+    with pytest.raises(ValueError, match="expected beta > 0"):
+        config(tmp_path, beta=0.0)

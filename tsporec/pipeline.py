@@ -1,0 +1,403 @@
+"""The three stages in a row: warm up a recommender, learn a selector from preferences, adapt the recommender to it.
+
+Every step leaves its result in a folder that appears whole or not at all (made beside its place, then renamed), and a
+step whose result is there is not run again. So a run that was killed, at any point, goes on where it was, to the same
+weights. Each stage can be called alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tsporec.budget import Budget
+from tsporec.evaluation import Task, prepare
+from tsporec.extras import require
+from tsporec.fingerprint import digest, tokenizer_fingerprint
+from tsporec.items import FIELDS, Interactions, Item
+from tsporec.preference.candidates import CandidateConfig
+from tsporec.preference.dataset import collect_preferences
+from tsporec.preference.rewards.base import CandidateEncoder, ProxyReward
+from tsporec.preference.rewards.coconsumption import CoConsumptionReward
+from tsporec.preference.rewards.identity import IdentityReward
+from tsporec.preference.rewards.recommendation import RecommendationReward
+from tsporec.preference.rewards.weighted import WeightedReward, cross_fitted
+from tsporec.ragged import RaggedTokens
+from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
+from tsporec.recommenders.encoder import ItemEncoder
+from tsporec.scorers import Scorer, make_scorer
+from tsporec.selection import select
+from tsporec.selector import SelectorConfig, TokenSelector
+
+Vectors = NDArray[np.float32]
+Gate = Callable[[TokenSelector], float]
+
+
+@dataclass(frozen=True)
+class LearningConfig:
+    """What the three stages do.
+
+    Parameters
+    ----------
+    budgets : ints
+        Tokens of each item; the selector learns at all of them, the recommender is adapted to the first.
+    rounds : int
+        On-policy rounds of stage 2.
+    candidates, pairs : int
+        Of an item at each budget, in each round.
+    uniform, swapped : float
+        Shares of candidates; see :class:`CandidateConfig`.
+    rewards : name -> weight
+        Of "coconsumption", "recommendation" and "identity"; 0 leaves one out.
+    preference : dict
+        Arguments of :class:`~tsporec.preference.trainer.PreferenceConfig`.
+    selector : SelectorConfig
+    recommender : EmbeddingConfig
+    seed : int
+    """
+
+    budgets: tuple[int, ...] = (8,)
+    rounds: int = 3
+    candidates: int = 12
+    pairs: int = 4
+    uniform: float = 0.3
+    swapped: float = 0.4
+    rewards: dict[str, float] = field(
+        default_factory=lambda: {"coconsumption": 1.0, "recommendation": 1.0, "identity": 0.5}
+    )
+    preference: dict[str, Any] = field(default_factory=dict)
+    selector: SelectorConfig = field(default_factory=SelectorConfig)
+    recommender: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.rewards) - {"coconsumption", "recommendation", "identity"})
+        if unknown or not any(self.rewards.values()):
+            raise ValueError(
+                f"rewards are weights, not all 0, of coconsumption, recommendation and identity; found {self.rewards}."
+            )
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, found {self.rounds}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What :func:`train` leaves.
+
+    Parameters
+    ----------
+    selector : TokenSelector
+    recommender : EmbeddingRecommender
+        Adapted to the selector's selection at the first budget.
+    rounds : list of dict
+        Of each round: held-out ``quality``, whether it was ``kept``, pairs, held-out preference accuracy.
+    """
+
+    selector: TokenSelector
+    recommender: EmbeddingRecommender
+    rounds: list[dict[str, Any]]
+
+
+def train(
+    items: Sequence[Item],
+    sequences: Sequence[Interactions],
+    model: Any,
+    tokenizer: Any,
+    output: str | Path,
+    config: LearningConfig | None = None,
+    *,
+    fields: Sequence[str] = FIELDS,
+    max_tokens: int | None = 256,
+    unknown: str = "error",
+    reward: ProxyReward | None = None,
+) -> Trained:
+    """Run all three stages; run again with the same arguments, it goes on where it was stopped.
+
+    Parameters
+    ----------
+    items, sequences : the catalogue and what users did (training data only)
+        A tenth of the users is held out to choose by.
+    model : a Hugging Face causal LM
+        Reads the items; stays as it is. Cut it with :func:`tsporec.language_model.cut_layers` for speed.
+    tokenizer : the model's
+    output : folder
+        Gets ``warm-up/``, ``rounds/``, ``selector/`` and ``recommender/``.
+    config : LearningConfig, optional
+    fields, max_tokens, unknown : as in :func:`tsporec.evaluation.prepare`
+    reward : ProxyReward, optional
+        Instead of those that ``config.rewards`` names.
+
+    Raises
+    ------
+    ValueError
+        If ``output`` holds a run with other arguments, or the input is not what it should be.
+    """
+    config, output = config or LearningConfig(), Path(output)
+    require("accelerate", extra="train")
+    require("datasets", extra="train")
+    # The last item of a row is a target to prepare; here it is only learned from.
+    task = prepare(items, sequences, list(sequences), tokenizer, fields, max_tokens, unknown, config.seed)
+    encoder = ItemEncoder(model)
+    _claim(
+        output,
+        digest(
+            task.tokens.ids, task.tokens.cu_seqlens, task.train, task.held_out, encoder.fingerprint, _plain(config),
+            getattr(reward, "fingerprint", ""), tokenizer_fingerprint(tokenizer),
+        ),
+    )  # fmt: skip
+    torch.manual_seed(config.seed)
+    selector = TokenSelector(config.selector).for_tokenizer(tokenizer).fit(task.tokens)
+    if reward is None:
+        reward = make_reward(task, encoder, selector, config, output / "warm-up")
+    selector, rounds = learn_selector(
+        task.tokens, selector, reward, output / "rounds", config, lambda s: adapted_quality(task, encoder, s, config)
+    )
+    _step(output / "selector", lambda folder: selector.save_pretrained(folder))
+    recommender = adapt(task, encoder, selector, config, output / "recommender")
+    return Trained(selector, recommender, rounds)
+
+
+# -- stage 1
+
+
+def warm_up(
+    task: Task, encoder: ItemEncoder, policy: Scorer, config: LearningConfig, folder: Path
+) -> tuple[Vectors, list[tuple[EmbeddingRecommender, list[list[int]]]]]:
+    """Fit two recommenders on token subsets of the budgets in use, each on half of the users.
+
+    Returns
+    -------
+    reference : float32 ``[N, W]``
+        The mean over views of every item.
+    folds : two pairs of a recommender and the training sequences it has *not* seen
+    """
+
+    def make(part: Path) -> None:
+        views = warm_up_views(task.tokens, encoder, policy, config.budgets)
+        np.save(part / "reference.npy", views.mean(axis=0))
+        for fold in range(2):
+            recommender = make_recommender(views.shape[2], config.recommender)
+            recommender.fit(views, task.train[fold::2], task.held_out, f"warm-up {fold + 1}/2")
+            recommender.save(part / f"fold-{fold}")
+
+    _step(folder, make)
+    reference: Vectors = np.load(folder / "reference.npy", allow_pickle=False)
+    return reference, [
+        (EmbeddingRecommender.load(folder / f"fold-{fold}"), task.train[1 - fold :: 2]) for fold in range(2)
+    ]
+
+
+def warm_up_views(tokens: RaggedTokens, encoder: ItemEncoder, policy: Scorer, budgets: Sequence[int]) -> Vectors:
+    """float32 ``[V, N, W]``: all items as head, two random draws, tf-idf and the policy keep them at each budget."""
+    rules: list[Scorer] = [make_scorer("head"), make_scorer("random", seed=1), make_scorer("random", seed=2)]
+    rules += [make_scorer("tfidf").fit(tokens), policy]
+    return np.stack(
+        [encoder.encode(select(rule, tokens, Budget(tokens=b)).apply(tokens)) for b in budgets for rule in rules]
+    )
+
+
+def make_reward(
+    task: Task, encoder: ItemEncoder, policy: Scorer, config: LearningConfig, folder: Path
+) -> WeightedReward:
+    """The rewards that ``config.rewards`` names; stage 1 runs where one of them needs a recommender."""
+    weights = {name: weight for name, weight in config.rewards.items() if weight}
+    made: dict[str, ProxyReward] = {}
+    if "coconsumption" in weights:
+        made["coconsumption"] = CoConsumptionReward(task.tokens, task.train)
+    if weights.keys() & {"recommendation", "identity"}:
+        reference, folds = warm_up(task, encoder, policy, config, folder)
+        encode = CandidateEncoder(encoder)
+        if "recommendation" in weights:
+            made["recommendation"] = cross_fitted(
+                [RecommendationReward(encode, model, reference, unseen) for model, unseen in folds]
+            )
+        if "identity" in weights:
+            made["identity"] = cross_fitted([IdentityReward(encode, reference, model) for model, _ in folds])
+    return WeightedReward(made, weights)
+
+
+# -- stage 2
+
+
+def learn_selector(
+    tokens: RaggedTokens,
+    selector: TokenSelector,
+    reward: ProxyReward,
+    folder: str | Path,
+    config: LearningConfig,
+    quality: Gate | None = None,
+    segments: Sequence[int] | NDArray[np.int64] | None = None,
+) -> tuple[TokenSelector, list[dict[str, Any]]]:
+    """Collect preferences and train on them, for some rounds, each from the policy of the one before.
+
+    Parameters
+    ----------
+    tokens : RaggedTokens
+        The whole corpus.
+    selector : TokenSelector
+        Bound to the tokenizer; the reference policy of the first round. It is not changed.
+    reward : ProxyReward
+        Any: the recommender behind it is the user's.
+    folder : folder
+        Gone on with if it was begun.
+    config : LearningConfig
+    quality : callable, optional
+        Held-out quality of a selector: a round that lowers it is dropped. Without one every round is kept.
+    segments : ints, optional
+        Segments to learn from; by default all.
+
+    Returns
+    -------
+    selector, rounds
+        As in :class:`Trained`.
+    """
+    folder = Path(folder)
+    best = _copy(selector)
+    value = None if quality is None else _measured(folder / "start.json", lambda: {"quality": quality(best)})["quality"]
+    rounds = []
+    for number in range(config.rounds):
+        place = folder / f"round-{number}"
+        trained = _copy(best)
+        report = _measured(
+            place / "round.json",
+            lambda trained=trained, place=place, number=number: _round(  # type: ignore[misc]
+                tokens, trained, reward, place, config, number, quality, segments
+            ),
+        )
+        kept = value is None or report["quality"] >= value
+        rounds.append({**report, "kept": kept})
+        if kept:
+            trained.load_state_dict(TokenSelector.from_pretrained(place / "selector").state_dict())
+            best, value = trained, report["quality"]
+    return best, rounds
+
+
+def _round(
+    tokens: RaggedTokens,
+    selector: TokenSelector,
+    reward: ProxyReward,
+    place: Path,
+    config: LearningConfig,
+    number: int,
+    quality: Gate | None,
+    segments: Sequence[int] | NDArray[np.int64] | None,
+) -> dict[str, Any]:
+    from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer, last_checkpoint
+
+    assert selector.vocabulary is not None
+    seed = config.seed * 1000 + number
+    pairs = collect_preferences(
+        tokens,
+        selector.score(tokens),
+        reward,
+        place / "preferences",
+        candidates=CandidateConfig(config.budgets, config.candidates, config.uniform, config.swapped),
+        pairs=config.pairs,
+        tokenizer_fingerprint=selector.vocabulary.fingerprint,
+        segments=segments,
+        seed=seed,
+    )
+    accuracy: dict[str, Any] = {"pairs": len(pairs)}
+
+    def make(part: Path) -> None:
+        checkpoints = place / "checkpoints"
+        args = PreferenceConfig(
+            output_dir=str(checkpoints),
+            **{"disable_tqdm": True, "logging_strategy": "no", "seed": seed, **config.preference},
+        )
+        trainer = PreferenceTrainer(selector, args, pairs)
+        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+        (part / "accuracy.json").write_text(json.dumps(trainer.state.best_metric))
+        selector.eval().save_pretrained(part)
+
+    _step(place / "selector", make)
+    selector.load_state_dict(TokenSelector.from_pretrained(place / "selector").state_dict())
+    accuracy["accuracy"] = json.loads((place / "selector" / "accuracy.json").read_text())
+    shutil.rmtree(place / "checkpoints", ignore_errors=True)
+    return {**accuracy, "quality": None if quality is None else quality(selector)}
+
+
+# -- stage 3
+
+
+def adapt(
+    task: Task, encoder: ItemEncoder, selector: Scorer, config: LearningConfig, folder: Path
+) -> EmbeddingRecommender:
+    """Fit a recommender on what the selector keeps at the first budget."""
+
+    def make(part: Path) -> None:
+        _fit(task, encoder, selector, config.budgets[0], config)[0].save(part)
+
+    _step(folder, make)
+    return EmbeddingRecommender.load(folder)
+
+
+def adapted_quality(task: Task, encoder: ItemEncoder, selector: Scorer, config: LearningConfig) -> float:
+    """Mean over budgets of the held-out users' log-likelihood, in nats, under a recommender adapted to the selection."""
+    values = []
+    for budget in config.budgets:
+        recommender, vectors = _fit(task, encoder, selector, budget, config)
+        values.append(recommender.log_likelihood(torch.from_numpy(vectors), task.held_out))
+    return float(np.mean(values))
+
+
+def _fit(
+    task: Task, encoder: ItemEncoder, selector: Scorer, budget: int, config: LearningConfig
+) -> tuple[EmbeddingRecommender, Vectors]:
+    vectors = encoder.encode(select(selector, task.tokens, Budget(tokens=budget)).apply(task.tokens))
+    recommender = make_recommender(vectors.shape[1], config.recommender)
+    return recommender.fit(vectors, task.train, task.held_out, f"adapt to {budget} tokens"), vectors
+
+
+# -- going on
+
+
+def _copy(selector: TokenSelector) -> TokenSelector:
+    """A selector of its own weights, bound alike."""
+    twin = TokenSelector(selector.config)
+    twin.load_state_dict(selector.state_dict())
+    twin.vocabulary = selector.vocabulary
+    return twin
+
+
+def _step(folder: Path, make: Callable[[Path], Any]) -> None:
+    """Make ``folder`` by ``make(part)``, unless it is there."""
+    if folder.exists():
+        return
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    make(part)
+    os.replace(part, folder)
+
+
+def _measured(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What ``measure`` gives, kept as JSON at ``path``."""
+    if not path.exists():
+        found = measure()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(json.dumps(found) + "\n")
+        os.replace(part, path)
+    known: dict[str, Any] = json.loads(path.read_text())
+    return known
+
+
+def _claim(output: Path, key: str) -> None:
+    found = _measured(output / "run.json", lambda: {"made_from": key})
+    if found["made_from"] != key:
+        raise ValueError(f"{output} holds a run with other arguments; give another folder, or delete it to start anew.")
+
+
+def _plain(config: LearningConfig) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
