@@ -78,6 +78,22 @@ def test_bad_input_is_one_line_and_code_2(files, tmp_path, change, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_train_leaves_a_selector_and_refuses_other_arguments(files, tmp_path):
+    pytest.importorskip("datasets")
+    pytest.importorskip("accelerate")
+    arguments = [
+        "train", "--items", files / "items.jsonl", "--train", files / "interactions.csv", "--model", files / "model",
+        "--budget", 3, "--rounds", 1, "--layers", 1, "--output", tmp_path / "run",
+    ]  # fmt: skip
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "round 1:" in result.output
+    assert (tmp_path / "run" / "selector" / "config.json").exists()
+    result = run(*arguments, "--seed", 1)
+    assert result.exit_code == 2
+    assert "holds a run with other arguments" in result.output
+
+
 def test_show_marks_what_is_kept(files):
     result = run(
         "show",
@@ -113,7 +129,7 @@ def test_demo_runs_the_whole_job(tmp_path, monkeypatch):
 def test_help_is_quick_and_lists_the_commands():
     code = "import sys; from tsporec.cli import main; sys.argv = ['tsporec', '--help']; main()"
     out = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False)
-    for command in ("demo", "evaluate", "show"):
+    for command in ("demo", "train", "evaluate", "show"):
         assert command in out.stdout
     assert "transformers" not in out.stderr
 

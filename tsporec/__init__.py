@@ -14,31 +14,39 @@ import torch  # noqa: F401
 if TYPE_CHECKING:
     from tsporec.budget import Budget
     from tsporec.collator import SelectorCollator
+    from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer
     from tsporec.ragged import RaggedTokens
     from tsporec.scorers import make_scorer
     from tsporec.selection import Selection, select
     from tsporec.selector import TokenSelector
+    from tsporec.tokenizer import wrap_tokenizer
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Budget",
+    "PreferenceConfig",
+    "PreferenceTrainer",
     "RaggedTokens",
     "Selection",
     "SelectorCollator",
     "TokenSelector",
     "make_scorer",
     "select",
+    "wrap_tokenizer",
 ]
 
 _HOMES = {
     "Budget": "tsporec.budget",
+    "PreferenceConfig": "tsporec.preference.trainer",
+    "PreferenceTrainer": "tsporec.preference.trainer",
     "RaggedTokens": "tsporec.ragged",
     "Selection": "tsporec.selection",
     "SelectorCollator": "tsporec.collator",
     "TokenSelector": "tsporec.selector",
     "make_scorer": "tsporec.scorers",
     "select": "tsporec.selection",
+    "wrap_tokenizer": "tsporec.tokenizer",
 }
 
 

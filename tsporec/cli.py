@@ -1,4 +1,4 @@
-"""The command line: ``tsporec demo | evaluate | show``."""
+"""The command line: ``tsporec demo | train | evaluate | show``."""
 
 from __future__ import annotations
 
@@ -55,6 +55,45 @@ def demo(
     from tsporec.demo import run_demo
 
     run_demo(budget, seed, output)
+
+
+@app.command()
+@_clean_errors
+def train(
+    items: ItemsOption,
+    train_: Annotated[Path, typer.Option("--train", help="Sequences to learn from; a tenth of the users is held out.")],
+    model: ModelOption,
+    output: Annotated[Path, typer.Option(help="A folder for the selector, the recommender and what is between.")],
+    budget: Annotated[
+        str, typer.Option(help="Tokens to keep of each text, comma-separated; adapts to the first.")
+    ] = "8",
+    rounds: Annotated[int, typer.Option(help="On-policy rounds of preference learning.")] = 3,
+    fields: FieldsOption = "title,description",
+    layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model only.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Cut whole texts to their first tokens.")] = 256,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    format_: FormatOption = None,
+    drop_unknown: Annotated[bool, typer.Option(help="Leave out items that the catalogue lacks.")] = False,
+) -> None:
+    """Learn a selector in three stages: warm up, prefer, adapt. The same command goes on where it was stopped."""
+    from tsporec.language_model import cut_layers, load_causal_lm
+    from tsporec.pipeline import LearningConfig
+    from tsporec.pipeline import train as run_stages
+    from tsporec.readers import read_items, read_sequences
+
+    config = LearningConfig(budgets=tuple(_numbers(budget, "--budget", least=1)), rounds=rounds, seed=seed)
+    catalogue, sequences = read_items(items, format_), read_sequences(train_, format_)
+    lm, tokenizer = load_causal_lm(model)
+    done = run_stages(
+        catalogue, sequences, cut_layers(lm, layers), tokenizer, output, config,
+        fields=_names(fields), max_tokens=max_tokens, unknown="drop" if drop_unknown else "error",
+    )  # fmt: skip
+    for number, report in enumerate(done.rounds, start=1):
+        kept = "kept" if report["kept"] else "dropped: held-out quality fell"
+        typer.echo(
+            f"round {number}: {report['pairs']:,} pairs, held-out log-likelihood {report['quality']:.4f} nats, {kept}"
+        )
+    typer.echo(f"selector in {output / 'selector'}, recommender in {output / 'recommender'}")
 
 
 @app.command()

@@ -49,6 +49,14 @@ class CatalogueConfig:
     loyalty: float = 0.9
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        pool = self.tastes * self.words_per_taste
+        if not self.words_per_taste < self.phrases <= pool:
+            raise ValueError(
+                "expected words_per_taste < phrases <= tastes * words_per_taste, for the words of a text differ; found "
+                f"{self.words_per_taste}, {self.phrases} and {pool}. Give fewer phrases or more tastes."
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class PlantedCatalogue:
