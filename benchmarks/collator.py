@@ -45,7 +45,7 @@ def median_ms(call: Callable[[], Any], rounds: int = ROUNDS) -> float:
 
 
 def split_cold(wrapped: SelectorCollator, rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Milliseconds of one cold batch: scoring, the rest of the cut (spans, selection, rebuilding), the base collator."""
+    """Milliseconds of one cold batch, by what they are spent on."""
     inner, spent = wrapped.scorer, [0.0]
 
     class Timed:

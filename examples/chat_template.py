@@ -1,8 +1,8 @@
 """A recommender that speaks through a chat template: the items' strings are found in the rendered chat.
 
 Nothing of the template needs to be known: it renders the messages, a fast tokenizer gives character offsets, and
-``ItemStringSpans`` finds the items. Lines changed: the dataset keeps the rendered text, the items and the offsets, and the
-collator is wrapped.
+``ItemStringSpans`` finds the items. Lines changed: the dataset keeps the rendered text, the items and the offsets, and
+the collator is wrapped.
 """
 
 from __future__ import annotations

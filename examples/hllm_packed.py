@@ -1,8 +1,8 @@
 """HLLM: each item's text is a run of a packed batch that ends in a placeholder, whose state is the item's embedding.
 
 The batches are those of github.com/bytedance/HLLM at 2deed176 (``code/REC/data/dataset/trainset.py`` and
-``collate_fn.py``): ``{pos,neg}_input_ids``, ``_cu_input_lens`` (lengths) and ``_position_ids``, right-aligned so that the
-placeholder always sits at MAX_TEXT_LENGTH. Lines changed: the collate function of the DataLoader.
+``collate_fn.py``): ``{pos,neg}_input_ids``, ``_cu_input_lens`` (lengths) and ``_position_ids``, right-aligned so that
+the placeholder always sits at MAX_TEXT_LENGTH. Lines changed: the collate function of the DataLoader.
 """
 
 from __future__ import annotations

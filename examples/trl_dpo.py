@@ -1,8 +1,8 @@
 """TRL's DPOTrainer on recommendation preferences, in the manner of S-DPO: the bought item against one that was not.
 
 The history is in the prompt, the candidates in ``chosen`` and ``rejected``; the history is cut, the candidates stay as
-they are (S-DPO: github.com/chenyuxin1999/S-DPO at 07befa41, ``trainer/utils.py``, whose collator tokenises strings; give
-that one a tokenizer wrapped by ``wrap_tokenizer``, or ``compress_text`` the history). Lines changed:
+they are (S-DPO: github.com/chenyuxin1999/S-DPO at 07befa41, ``trainer/utils.py``, whose collator tokenises strings;
+give that one a tokenizer wrapped by ``wrap_tokenizer``, or ``compress_text`` the history). Lines changed:
 ``trainer.data_collator`` is wrapped.
 """
 

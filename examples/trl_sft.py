@@ -35,7 +35,8 @@ def main(users: int = 8, padding_free: bool = False, packing: bool = False) -> d
     with tempfile.TemporaryDirectory() as folder:
         arguments = SFTConfig(
             folder, per_device_train_batch_size=2, max_steps=2, report_to=[], use_cpu=True, bf16=False,
-            save_strategy="no", max_length=1024 if packing else None, padding_free=padding_free, packing=packing, packing_strategy="bfd",
+            save_strategy="no", max_length=1024 if packing else None, padding_free=padding_free, packing=packing,
+            packing_strategy="bfd",
         )  # fmt: skip
         trainer = SFTTrainer(tiny.causal_lm(tokenizer), arguments, train_dataset=data, processing_class=tokenizer)
         base, marks = trainer.data_collator, tuple(tokenizer.convert_tokens_to_ids([begin, end, separator]))

@@ -215,3 +215,74 @@ def test_workers_give_the_same_batches(tokenizer, start):
     )
     for _ in range(2):
         assert all(torch.equal(a, b["input_ids"]) for a, b in zip(here, loader, strict=True))
+
+
+def test_fields_have_budgets_of_their_own():
+    feature = {"input_ids": list(range(10, 30)), "title": [(0, 4), (10, 14)], "text": [(4, 10), (14, 20)]}
+    budget = {"title": Budget(keep_ratio=1.0), "text": Budget(tokens=2)}
+    assert SelectorCollator(list, make_scorer("head"), budget)([feature]) == [
+        {"input_ids": [10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 25]}
+    ]
+    with pytest.raises(ValueError, match=r"feature 0: span \(3, 10\) overlaps"):
+        SelectorCollator(list, make_scorer("head"), budget)([{**feature, "text": [(3, 10)]}])
+
+
+def test_columns_of_unequal_length_are_named_and_others_pass():
+    feature = {"input_ids": [5, 6, 7], "attention_mask": [1, 1], "item_spans": [(0, 3)]}
+    wrapped = SelectorCollator(list, make_scorer("head"), Budget(tokens=1))
+    with pytest.raises(ValueError, match="feature 0: attention_mask has 2 values and input_ids has 3 tokens"):
+        wrapped([feature])
+    feature = {"input_ids": [5, 6, 7], "labels": [8, 9, 4], "item_spans": [(0, 3)]}  # an encoder's input
+    explicit = SelectorCollator(list, make_scorer("head"), Budget(tokens=1), token_columns=["attention_mask"])
+    assert explicit([feature]) == [{"input_ids": [5], "labels": [8, 9, 4]}]
+    assert wrapped([feature]) == [{"input_ids": [5, 6, 7], "labels": [8, 9, 4]}]
+
+
+def test_another_column_of_ids_and_packed_documents():
+    feature = {"prompt_ids": [5, 6, 7], "chosen_ids": [1, 2, 3], "spans": [(0, 3)]}
+    cut = SelectorCollator(list, make_scorer("head"), Budget(tokens=1), spans="spans", ids="prompt_ids")([feature])
+    assert cut == [{"prompt_ids": [5], "chosen_ids": [1, 2, 3]}]
+    feature = {"input_ids": [5, 6, 7, 8, 9], "seq_lengths": [3, 2], "item_spans": [(0, 3), (3, 5)]}
+    cut = SelectorCollator(list, make_scorer("head"), Budget(tokens=1))([feature])
+    assert cut == [{"input_ids": [5, 8], "seq_lengths": [1, 1]}]
+
+
+def test_features_without_spans_pass_as_they_are_and_attributes_are_the_base_collators(tokenizer):
+    import pickle
+
+    from transformers import DataCollatorForLanguageModeling
+
+    base = DataCollatorForLanguageModeling(tokenizer, mlm=False)
+    wrapped = SelectorCollator(base, make_scorer("head"), Budget(tokens=1), spans=no_spans)
+    assert torch.equal(wrapped([[4, 5], [6, 7]])["input_ids"], base([[4, 5], [6, 7]])["input_ids"])
+    assert wrapped.mlm is False
+    assert pickle.loads(pickle.dumps(wrapped)).mlm is False
+    with pytest.raises(AttributeError):
+        wrapped.nothing  # noqa: B018
+    batch = wrapped([{"input_ids": [4, 5]}], return_tensors="np")
+    assert isinstance(batch["input_ids"], np.ndarray)
+
+
+def no_spans(feature):
+    return []
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_masking_is_the_same_under_the_same_seed(wordpiece_tokenizer, seed):
+    from transformers import DataCollatorForLanguageModeling, default_data_collator, set_seed
+
+    tokenizer = wordpiece_tokenizer
+    tokenizer.mask_token = "<unk>"
+    base = DataCollatorForLanguageModeling(tokenizer, mlm=True, mlm_probability=0.3)
+    rows = [{c: f[c] for c in ("input_ids", "attention_mask", "item_spans")} for f in
+            make_features(np.random.default_rng(seed), 3, vocab=100)]  # fmt: skip
+    plain = [{c: r[c] for c in ("input_ids", "attention_mask")} for r in rows]
+    set_seed(seed % 2**31)
+    expected = base([dict(p) for p in plain])
+    set_seed(seed % 2**31)
+    found = SelectorCollator(base, make_scorer("random"), Budget(tokens=1000))(rows)
+    assert all(torch.equal(found[k], v) for k, v in expected.items())
+    same = [{"input_ids": rows[0]["input_ids"], "label": 1, "item_spans": rows[0]["item_spans"]}] * 2
+    found = SelectorCollator(default_data_collator, make_scorer("random"), Budget(tokens=1000))(same)
+    expected = default_data_collator([{"input_ids": rows[0]["input_ids"], "label": 1}] * 2)
+    assert all(torch.equal(found[k], v) for k, v in expected.items())

@@ -34,6 +34,34 @@ def test_prompt_recommender():
     assert read["8 tokens an item"] < read["whole texts"] / 2
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("hllm_packed", {}),
+        ("minionerec_sft", {}),
+        ("tallrec_binary", {}),
+        ("chat_template", {}),
+        ("trl_dpo", {}),
+        ("trl_sft", {}),
+        ("trl_sft", {"padding_free": True}),
+        ("trl_sft", {"packing": True}),
+    ],
+)
+def test_adapters(name, options, monkeypatch):
+    if name.startswith("trl"):
+        pytest.importorskip("trl", reason="TRL is not installed")
+    if name == "minionerec_sft":
+        pytest.importorskip("accelerate", reason="a Trainer needs accelerate")
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    found = runpy.run_path(str(ROOT / "examples" / f"{name}.py"))["main"](**options)
+    sizes = list(found.values())
+    if name == "tallrec_binary":
+        assert sizes == [0.0, 1.0]
+    else:
+        assert sizes[1] < 0.7 * sizes[0]
+    assert found.get("candidates kept", True)
+
+
 def test_docstring_examples():
     import doctest
     import importlib
@@ -48,6 +76,7 @@ def test_docstring_examples():
         "recommenders.trie",
         "recommenders.embedding",
         "budget",
+        "spans",
     )
     for name in names:
         module = importlib.import_module(f"tsporec.{name}")

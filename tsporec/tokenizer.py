@@ -62,11 +62,12 @@ def wrap_tokenizer(
     """
     if not hasattr(tokenizer, "_get_padding_truncation_strategies"):
         raise ValueError(f"expected a Hugging Face tokenizer; found {type(tokenizer).__name__}.")
-    plain = _as_class(tokenizer, _plain_class(type(tokenizer)))
+    plain: Any = _as_class(tokenizer, _plain_class(type(tokenizer)))
     scorer: Any = selector if selector is not None else TokenSelector.from_pretrained()
     if hasattr(scorer, "for_tokenizer"):
         scorer = scorer.for_tokenizer(plain)
-    wrapped: Any = _as_class(plain, _wrapped_class(type(plain)))
+    kind: Any = type(plain)
+    wrapped: Any = _as_class(plain, _wrapped_class(kind))
     wrapped._selection = (scorer, budget, keep_last)
     return wrapped  # type: ignore[no-any-return] # the same attributes under another class
 
@@ -268,7 +269,7 @@ def _plain_class(kind: type) -> type:
 
 
 @cache
-def _wrapped_class(kind: Any) -> type:
+def _wrapped_class(kind: Any) -> Any:
     """A subclass with the name of its parent, which is what a tokenizer's config records."""
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
     return type(kind.__name__, (SelectiveTruncation, kind), names)
