@@ -162,9 +162,7 @@ def test_recommendation_reward_is_the_exact_change_of_the_likelihood(world):
         whole[c] = total
     for item in range(12):
         rows = drawn.segment == item
-        np.testing.assert_allclose(
-            found[rows] - found[rows][0], whole[rows] - whole[rows][0], atol=2e-3
-        )
+        np.testing.assert_allclose(found[rows] - found[rows][0], whole[rows] - whole[rows][0], atol=2e-3)
 
 
 def test_identity_reward(world):
@@ -173,7 +171,9 @@ def test_identity_reward(world):
         found = IdentityReward(CandidateEncoder(encoder), features, model)(tokens, drawn)
         assert found.shape == (len(drawn),)
         assert (found < 0).all()
-    whole = as_candidates(range(12), [range(a, b) for a, b in zip(tokens.cu_seqlens, tokens.cu_seqlens[1:], strict=False)])
+    whole = as_candidates(
+        range(12), [range(a, b) for a, b in zip(tokens.cu_seqlens, tokens.cu_seqlens[1:], strict=False)]
+    )
     sure = IdentityReward(CandidateEncoder(encoder), features, None, temperature=0.02)(tokens, whole)
     assert (sure > -0.2).all()  # the whole text is the item
 
@@ -228,7 +228,7 @@ def test_label_reward_is_the_models_own_loss(tokenizer):
     tokens = reward.segments
     cu = tokens.cu_seqlens
     found = reward(tokens, as_candidates([1, 3], [[cu[1] + 1, cu[1] + 4], [cu[3] + 1, cu[3] + 4]]))
-    cut = ids[0][:6] + [ids[0][7], ids[0][10]] + ids[0][12:] + ids[1][:4]
+    cut = [*ids[0][:6], ids[0][7], ids[0][10], *ids[0][12:], *ids[1][:4]]
     labels = [-100] * (len(cut) - 4) + ids[1][:4]
     with torch.no_grad():
         loss = model(input_ids=torch.tensor([cut]), labels=torch.tensor([labels])).loss

@@ -18,7 +18,7 @@ from tsporec.ragged import RaggedTokens
 from tsporec.selector import SelectorConfig, TokenSelector
 
 pytest.importorskip("accelerate")
-from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer, SegmentPairs, last_checkpoint  # noqa: E402
+from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer, SegmentPairs, last_checkpoint
 
 SMALL = SelectorConfig(dim=8, hidden=8, gram_buckets=512, surface_buckets=1024, dropout=0.1)
 
@@ -123,7 +123,7 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, corpus, tokenizer, monkeyp
         real(table, path)
 
     monkeypatch.setattr(parquet, "write_table", write)
-    with pytest.raises(OSError, match="1 finished shards are kept. Free some space"):
+    with pytest.raises(OSError, match=r"1 finished shards are kept. Free some space"):
         collect(tmp_path, corpus, tokenizer)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pairs-00000.parquet", dataset_module.MANIFEST]
     assert len(collect(tmp_path, corpus, tokenizer)) > 0
@@ -194,7 +194,9 @@ def test_bad_datasets_are_refused(tmp_path, corpus, tokenizer, selector, wordpie
     with pytest.raises(ValueError, match="not bound"):
         PreferenceTrainer(TokenSelector(SMALL), args, pairs)
     with pytest.raises(ValueError, match="pair 0 keeps 1 tokens against 3"):
-        SegmentPairs(pairs.map(lambda row, i: {"chosen": row["chosen"][:1]} if i == 0 else row, with_indices=True), selector)
+        SegmentPairs(
+            pairs.map(lambda row, i: {"chosen": row["chosen"][:1]} if i == 0 else row, with_indices=True), selector
+        )
     with pytest.raises(ValueError, match="names place 999"):
         SegmentPairs(pairs.map(lambda row: {"chosen": [0, 1, 999]}), selector)
     with pytest.raises(ValueError, match="loss_type must be"):

@@ -122,9 +122,7 @@ def demo_scorers(task: Task, catalogue: PlantedCatalogue, lm: Any) -> dict[str, 
     }
 
 
-def learn_demo_selector(
-    task: Task, catalogue: PlantedCatalogue, budget: int, seed: int, folder: Path
-) -> TokenSelector:
+def learn_demo_selector(task: Task, catalogue: PlantedCatalogue, budget: int, seed: int, folder: Path) -> TokenSelector:
     """A selector learned from the training users' sequences in some 20 seconds."""
     torch.manual_seed(seed)
     start = TokenSelector().for_tokenizer(catalogue.tokenizer).fit(task.tokens)

@@ -342,7 +342,7 @@ def adapt(
 
 
 def adapted_quality(task: Task, encoder: ItemEncoder, selector: Scorer, config: LearningConfig) -> float:
-    """Mean over budgets of the held-out users' log-likelihood, in nats, under a recommender adapted to the selection."""
+    """Mean over budgets of held-out log-likelihood, in nats, under a recommender adapted to the selection."""
     values = []
     for budget in config.budgets:
         recommender, vectors = _fit(task, encoder, selector, budget, config)

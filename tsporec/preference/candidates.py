@@ -89,7 +89,9 @@ class CandidateConfig:
                 f"uniform and swapped are shares that sum to at most 1; found {self.uniform} and {self.swapped}."
             )
         if self.swaps < 1 or not self.temperature > 0:
-            raise ValueError(f"swaps must be at least 1 and temperature above 0; found {self.swaps}, {self.temperature}.")
+            raise ValueError(
+                f"swaps must be at least 1 and temperature above 0; found {self.swaps}, {self.temperature}."
+            )
 
 
 def sample_candidates(
@@ -188,7 +190,11 @@ def _swap(
     """``best`` with 1 to ``swaps`` of each segment's tokens exchanged for others."""
     kept = np.zeros(len(policy), dtype=bool)
     kept[best] = True
-    size = np.add.reduceat(np.append(kept, False).astype(np.int64), cu[:-1]) if len(lengths) else np.zeros(0, dtype=np.int64)
+    size = (
+        np.add.reduceat(np.append(kept, False).astype(np.int64), cu[:-1])
+        if len(lengths)
+        else np.zeros(0, dtype=np.int64)
+    )
     size = np.where(lengths > 0, size, 0)
     # The noise of a segment's first token also says how many it changes; a segment's draw stays its own.
     start = np.append(second, np.float32(0))[np.minimum(cu[:-1], len(second))]

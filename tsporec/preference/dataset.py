@@ -193,8 +193,8 @@ def _check_depends(rewards: Floats, candidates: Candidates, tokens: RaggedTokens
     room = (tokens.lengths[candidates.segment] > candidates.budget).any()
     if room and (low == high).all():
         raise ValueError(
-            f"the reward is the same for all candidates of each of {len(low)} segments: the recommender's loss does not "
-            "depend on the tokens. Does it read the item's text, and are the spans those of the text?"
+            f"the reward is the same for all candidates of each of {len(low)} segments: the recommender's loss "
+            "does not depend on the tokens. Does it read the item's text, and are the spans those of the text?"
         )
 
 

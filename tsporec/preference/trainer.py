@@ -1,4 +1,4 @@
-"""Train a selector on a preference dataset: ``transformers.Trainer`` with the losses of :mod:`tsporec.preference.losses`.
+"""Train a selector on a preference dataset: ``transformers.Trainer`` with preference losses.
 
 Logging, checkpoints, resuming, mixed precision and distribution are the Trainer's own; arguments and metrics have the
 names of TRL's DPO. Two things differ from training a language model. All pairs of a segment go through the network
@@ -29,9 +29,8 @@ from tsporec.ragged import RaggedTokens
 from tsporec.selector import TokenSelector
 
 
-
 @dataclass
-class PreferenceConfig(TrainingArguments):
+class PreferenceConfig(TrainingArguments):  # type: ignore[misc]  # transformers ships no types here
     """``TrainingArguments`` with what preference learning adds; the defaults suit a selector.
 
     A batch counts segments: every step takes all pairs of ``per_device_train_batch_size`` of them.
@@ -134,7 +133,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
             callbacks.append(EarlyStoppingCallback(args.patience))
         elif held is None:
             args = copy.copy(args)
-            args.eval_strategy, args.load_best_model_at_end = "no", False  # type: ignore[assignment]
+            args.eval_strategy, args.load_best_model_at_end = "no", False
         self.selector = model
         super().__init__(
             model=Policy(model),
@@ -152,7 +151,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """The mean preference loss over the pairs of a batch; outputs are ``chosen`` and ``rejected`` rewards ``[B]``."""
+        """The mean loss over the pairs of a batch; outputs are ``chosen`` and ``rejected`` rewards ``[B]``."""
         logits = model(inputs["ids"], inputs["cu_seqlens"]).float()
         size = inputs["pair_cu"].diff().to(logits.dtype) ** self.args.size_exponent
         ratios = {
@@ -180,8 +179,8 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         """Loss, rewards ``[B, 2]`` and, as labels, which rows are pairs ``[B]``."""
         inputs = self._prepare_inputs(inputs)
         loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
-        rewards = torch.stack([outputs["chosen"], outputs["rejected"]], dim=1)  # type: ignore[index]
-        return loss.detach(), rewards, torch.ones(len(rewards), device=rewards.device)  # type: ignore[union-attr]
+        rewards = torch.stack([outputs["chosen"], outputs["rejected"]], dim=1)
+        return loss.detach(), rewards, torch.ones(len(rewards), device=rewards.device)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the means of the training rewards since the last log."""
@@ -192,7 +191,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
 
 
 def rewards_metrics(chosen: Any, rejected: Any) -> dict[str, float]:
-    """TRL's names: the implicit rewards ``beta * (log p - log p_ref)`` of both sides, their margin, how often it is > 0."""
+    """TRL's names: implicit rewards ``beta * (log p - log p_ref)``, their margin, how often it is > 0."""
     return {
         "rewards/chosen": float(chosen.mean()),
         "rewards/rejected": float(rejected.mean()),
@@ -323,16 +322,14 @@ class SegmentPairs(Dataset[dict[str, Any]]):
 
 
 def collate_segments(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """Packed: ``ids [T]``, ``cu_seqlens [N + 1]``; ``chosen``, ``rejected`` positions into ``[T]`` with ``pair_cu [B + 1]``."""
+    """Packed ``ids [T]``, ``cu_seqlens [N + 1]``; ``chosen``, ``rejected`` places in ``[T]``, ``pair_cu [B + 1]``."""
     tokens = RaggedTokens.from_lists([row["ids"] for row in rows])
     batch: dict[str, Tensor] = {
         "ids": torch.from_numpy(tokens.ids.astype(np.int64)),
         "cu_seqlens": torch.from_numpy(tokens.cu_seqlens),
     }
     for side in ("chosen", "rejected"):
-        moved = [
-            kept + start for row, start in zip(rows, tokens.cu_seqlens[:-1], strict=True) for kept in row[side]
-        ]
+        moved = [kept + start for row, start in zip(rows, tokens.cu_seqlens[:-1], strict=True) for kept in row[side]]
         packed = RaggedTokens.from_lists(moved)
         batch[side] = torch.from_numpy(packed.ids.astype(np.int64))
         batch["pair_cu"] = torch.from_numpy(packed.cu_seqlens)
@@ -347,7 +344,7 @@ def last_checkpoint(folder: str | Path) -> str | None:
     for path in Path(folder).glob("checkpoint-*"):
         try:
             found.append((int(json.loads((path / "trainer_state.json").read_text())["global_step"]), str(path)))
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError):  # noqa: PERF203 - each may be broken on its own
             continue
     return max(found)[1] if found else None
 

@@ -1,4 +1,4 @@
-"""Do the tokens kept stand in what the same users touched, more often than chance would have it?
+"""Whether the tokens kept stand in what the same users touched, more often than chance would have it.
 
 The only reward without a recommender. It is weak evidence on real texts, but it rates single tokens rather than whole
 subsets, costs no encoding, and cannot be over-optimised by fooling an encoder: a good first round.
@@ -38,9 +38,7 @@ class CoConsumptionReward:
     """
 
     def __init__(self, tokens: RaggedTokens, sequences: Sequence[Sequence[int]], shrink: float = 5.0) -> None:
-        self.fingerprint = digest(
-            "coconsumption", tokens.ids, tokens.cu_seqlens, [list(s) for s in sequences], shrink
-        )
+        self.fingerprint = digest("coconsumption", tokens.ids, tokens.cu_seqlens, [list(s) for s in sequences], shrink)
         self.token_lift = token_lift(tokens, sequences, shrink)
 
     def __call__(self, tokens: RaggedTokens, candidates: Candidates) -> Floats:

@@ -1,4 +1,4 @@
-"""Can the item still be told from all others?"""
+"""Whether the item can still be told from all others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How likely are a feature's labels, if one of its spans were cut to these tokens?"""
+"""How likely a feature's labels are, if one of its spans were cut to these tokens."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class LabelReward:
 
     @torch.inference_mode()
     def __call__(self, tokens: RaggedTokens, candidates: Candidates) -> Floats:
-        """float32 ``[C]``, in nats; see :class:`ProxyReward`. ``tokens`` are :func:`feature_segments` of the features."""
+        """float32 ``[C]``, in nats; see :class:`ProxyReward`. ``tokens`` are ``self.segments``."""
         if not np.array_equal(tokens.cu_seqlens, self.segments.cu_seqlens) or not np.array_equal(
             tokens.ids, self.segments.ids
         ):

@@ -1,4 +1,4 @@
-"""How much more likely is what users did next, if the item were read by these tokens?"""
+"""How much more likely what users did next is, if the item were read by these tokens."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class RecommendationReward:
             # Sorted by target: an item's own contexts lie side by side.
             target, order = torch.sort(torch.cat(targets), stable=True)
             self._contexts = torch.cat(contexts)[order] / recommender.temperature
-            self._log_z = torch.cat([(part @ self._vectors.T).logsumexp(1) for part in self._contexts.split(2048)])
+            self._log_z = torch.cat([(part @ self._vectors.T).logsumexp(1) for part in self._contexts.split(2048)])  # type: ignore[no-untyped-call]
             self._own = torch.searchsorted(target, torch.arange(len(features) + 1))
 
     @torch.inference_mode()

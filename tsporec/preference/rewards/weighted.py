@@ -37,16 +37,16 @@ class WeightedReward:
         if not rewards:
             raise ValueError("WeightedReward needs at least one reward.")
         self.rewards, self.standardise = dict(rewards), standardise
-        self.weights = {name: 1.0 for name in rewards} if weights is None else dict(weights)
+        self.weights = dict.fromkeys(rewards, 1.0) if weights is None else dict(weights)
         if self.weights.keys() != self.rewards.keys() or not all(map(np.isfinite, self.weights.values())):
-            raise ValueError(
-                f"expected a finite weight for each of {sorted(self.rewards)}; found {self.weights}."
-            )
+            raise ValueError(f"expected a finite weight for each of {sorted(self.rewards)}; found {self.weights}.")
 
     @property
     def fingerprint(self) -> str:
         """Digest of the rewards and their weights."""
-        return digest("weighted", self.standardise, [[n, r.fingerprint, self.weights[n]] for n, r in self.rewards.items()])
+        return digest(
+            "weighted", self.standardise, [[n, r.fingerprint, self.weights[n]] for n, r in self.rewards.items()]
+        )
 
     def __call__(self, tokens: RaggedTokens, candidates: Candidates) -> Floats:
         """float32 ``[C]``; see :class:`ProxyReward`."""
@@ -74,4 +74,6 @@ def _spread(values: np.ndarray, groups: np.ndarray) -> float:
 
 def cross_fitted(rewards: Sequence[ProxyReward]) -> WeightedReward:
     """The mean of the same reward over several recommenders or users."""
-    return WeightedReward({str(i): r for i, r in enumerate(rewards)}, {str(i): 1 / len(rewards) for i in range(len(rewards))})
+    return WeightedReward(
+        {str(i): r for i, r in enumerate(rewards)}, {str(i): 1 / len(rewards) for i in range(len(rewards))}
+    )
