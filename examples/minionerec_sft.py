@@ -1,8 +1,8 @@
 """MiniOneRec and other BIGRec-like fine-tuning: a prompt with the titles of the history, the next title as its answer.
 
 The features are those of ``SFTData`` in ``data.py`` of github.com/AkaliKong/MiniOneRec at 81b4ba98: quoted titles
-joined by commas, left padding to a multiple of 8, the last 512 tokens. Lines changed: the dataset returns ``item_spans``
-(one call of ``spans_of_strings``), the collator is wrapped, ``remove_unused_columns=False``.
+joined by commas, left padding to a multiple of 8, the last 512 tokens. Lines changed: the dataset returns
+``item_spans`` (one call of ``spans_of_strings``), the collator is wrapped, ``remove_unused_columns=False``.
 """
 
 from __future__ import annotations
