@@ -104,14 +104,56 @@ def test_scores_depend_on_the_text_alone(scorers, name, seed):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    budget=st.one_of(
+        st.builds(Budget, tokens=st.integers(1, 9)),
+        st.builds(Budget, keep_ratio=st.integers(1, 20).map(lambda n: n / 20)),
+    ),
+)
+@settings(max_examples=8)
+def test_selection_is_the_same_alone_in_a_batch_and_padded(scorers, name, seed, budget):
+    rng = np.random.default_rng(seed)
+    tokens = random_tokens(rng, segments=6, vocab=300, longest=14)
+    protected = rng.random(tokens.num_tokens) < 0.2
+    chosen = select(scorers[name], tokens, budget, protected=protected)
+    kept = chosen.apply(tokens).to_lists()
+    for i, length in enumerate(tokens.lengths.tolist()):
+        part = slice(tokens.cu_seqlens[i], tokens.cu_seqlens[i + 1])
+        asked = budget.tokens if budget.tokens else -(-length * round(20 * budget.keep_ratio) // 20)
+        assert len(kept[i]) == min(max(asked, protected[part].sum()), length)
+        alone = select(scorers[name], tokens.take([i]), budget, protected=protected[part])
+        assert alone.apply(tokens.take([i])).to_lists() == [kept[i]]
+    for side in ("left", "right"):
+        packed = RaggedTokens.from_padded(*tokens.to_padded(side=side))
+        np.testing.assert_array_equal(select(scorers[name], packed, budget, protected=protected).kept, chosen.kept)
+
+
+@pytest.mark.parametrize("name", ["self_information", "attention", "centroid"])
+@pytest.mark.parametrize("batch_tokens", [None, 5, 96])
+def test_language_model_scores_are_bit_equal_in_every_row(tokenizer, name, batch_tokens):
+    # Wide enough for blocked matrix products, whose edges could treat the rows of a batch differently.
+    scorer = make_scorer(name, model=make_causal_lm(len(tokenizer), width=96), batch_tokens=batch_tokens)
+    rng = np.random.default_rng(0)
+    for length in (1, 2, 7, 16, 33, 48):
+        tokens = RaggedTokens.from_lists(rng.integers(4, len(tokenizer), (7, length)).tolist())
+        together = scorer.score(tokens).reshape(7, length)
+        for i in range(7):
+            np.testing.assert_array_equal(scorer.score(tokens.take([i])), together[i])
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_protocol(scorers, name, tokenizer):
     scorer = scorers[name]
     assert isinstance(scorer, Scorer)
     assert scorer.score(RaggedTokens.from_lists([])).shape == (0,)
     assert scorer.score(RaggedTokens.from_lists([[], []])).shape == (0,)
     assert len(scorer.fingerprint) == 32
-    if not hasattr(scorer, "model"):  # transformers hooks its models with functions that do not pickle
-        assert pickle.loads(pickle.dumps(scorer)).fingerprint == scorer.fingerprint
+    tokens = encode(tokenizer)
+    scores = scorer.score(tokens)
+    again = pickle.loads(pickle.dumps(scorer))  # as a spawned worker gets it
+    assert again.fingerprint == scorer.fingerprint
+    np.testing.assert_array_equal(again.score(tokens), scores)
     assert scorer.fit(encode(tokenizer)) is not None
 
 
@@ -153,6 +195,42 @@ def test_self_information_is_the_models_surprisal(tokenizer, causal_lm):
     expected = -logits.log_softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)]
     found = make_scorer("self_information", model=causal_lm).score(RaggedTokens.from_lists([ids]))
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["self_information", "attention", "centroid"])
+def test_long_texts_are_read_in_windows(tokenizer, name):
+    lm = make_causal_lm(len(tokenizer))
+    scorer = make_scorer(name, model=lm, window=5)
+    tokens = RaggedTokens.from_lists([list(range(10, 23)), [], [7, 8]])
+    pieces = RaggedTokens.from_lists([[*range(10, 15)], [*range(15, 20)], [20, 21, 22], [7, 8]])
+    np.testing.assert_array_equal(scorer.score(tokens), make_scorer(name, model=lm).score(pieces))
+    assert scorer.fingerprint != make_scorer(name, model=lm).fingerprint
+    beyond = RaggedTokens.from_lists([[5] * 600])  # the model has 512 positions
+    assert np.isfinite(make_scorer("centroid", model=lm).score(beyond)).all()
+    with pytest.raises(ValueError, match="reads at most 511 tokens at once; found window=512"):
+        make_scorer(name, model=lm, window=512)
+    for option in ("window", "batch_tokens"):
+        with pytest.raises(ValueError, match=f"{option} must be at least 1 token; found 0"):
+            make_scorer(name, model=lm, **{option: 0})
+
+
+def test_attention_layers_are_chosen_and_the_model_is_left_as_it_was(tokenizer):
+    lm, tokens = make_causal_lm(len(tokenizer), layers=3), encode(tokenizer)
+    each = [make_scorer("attention", model=lm, attention_layers=[i]).score(tokens) for i in range(3)]
+    np.testing.assert_allclose(make_scorer("attention", model=lm).score(tokens), np.mean(each, axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(make_scorer("attention", model=lm, attention_layers=[-1]).score(tokens), each[2])
+    np.testing.assert_array_equal(
+        make_scorer("attention", model=lm, layers=2, attention_layers=[1]).score(tokens), each[1]
+    )
+    for wrong in ([], [3]):
+        with pytest.raises(ValueError, match="attention_layers must name some of the 3 layers"):
+            make_scorer("attention", model=lm, attention_layers=wrong)
+    pickle.dumps(lm)  # no hooks are left in it
+    out = lm(torch.tensor([[5, 6]]), output_hidden_states=True)
+    assert len(out.hidden_states) == 4
+    # One that the user has hooked already keeps its hooks.
+    make_scorer("attention", model=lm).score(tokens)
+    assert len(lm(torch.tensor([[5, 6]]), output_hidden_states=True).hidden_states) == 4
 
 
 def test_attention_and_centroid_are_what_they_say(tokenizer, causal_lm):
@@ -222,6 +300,108 @@ def test_broken_bytes_keep_their_places(tokenizer):
     assert spans[-1, 1] == len(text)
 
 
+def test_classifiers_are_checked_before_they_read(tokenizer, wordpiece_tokenizer):
+    model = classifier(len(wordpiece_tokenizer))
+
+    def make(**options):
+        return make_scorer("llmlingua2", **{"model": model, "tokenizer": wordpiece_tokenizer, **options})
+
+    with pytest.raises(ValueError, match="keep_label must be one of the model's 2 labels, from 0; found 2"):
+        make(keep_label=2)
+    with pytest.raises(ValueError, match="reads at most 512 tokens between its special ones; found window=513"):
+        make(window=513)
+    with pytest.raises(ValueError, match="reads with its own tokenizer"):
+        make(tokenizer=None)
+    with pytest.raises(ValueError, match="no model could be loaded from there"):
+        make(model="no/such/folder/here")
+    with pytest.raises(ValueError, match=r"call for_tokenizer\(tokenizer\)"):
+        make().score(encode(tokenizer))
+    with pytest.raises(ValueError, match="gives no character offsets"):
+        make(tokenizer=object())
+    small = make(model=classifier(10)).for_tokenizer(tokenizer)
+    with pytest.raises(ValueError, match="outside the model's vocabulary of 10"):
+        small.score(encode(tokenizer))
+    scorer = make().for_tokenizer(tokenizer)
+    long = RaggedTokens.from_lists([tokenizer(" ".join(TEXTS * 12), add_special_tokens=False)["input_ids"]])
+    assert len(wordpiece_tokenizer(" ".join(TEXTS * 12))["input_ids"]) > 520
+    scores = scorer.score(long)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    assert scores.std() > 0
+
+
+def test_classifier_reads_its_special_tokens(tokenizer):
+    """Against the model called directly, with a tokenizer that puts special tokens around a text."""
+    from tokenizers.processors import TemplateProcessing
+
+    own = make_tokenizer("wordpiece")
+    own.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", own.bos_token_id), ("</s>", own.eos_token_id)]
+    )
+    model = classifier(len(own))
+    scorer = make_scorer("llmlingua2", model=model, tokenizer=own)
+    assert (scorer.before, scorer.after, scorer.window) == ([own.bos_token_id], [own.eos_token_id], 510)
+    text = TEXTS[1]
+    encoded = own(text, return_offsets_mapping=True)
+    with torch.no_grad():
+        direct = model(torch.tensor([encoded["input_ids"]])).logits[0].softmax(-1)[:, 1].numpy()
+    bpe = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    scores = scorer.for_tokenizer(tokenizer).score(RaggedTokens.from_lists([bpe["input_ids"]]))
+    by_character = np.full(len(text), np.nan)
+    for (start, end), value in list(zip(encoded["offset_mapping"], direct, strict=True))[1:-1]:
+        by_character[start:end] = value
+    for (start, end), score in zip(bpe["offset_mapping"], scores, strict=True):
+        assert score == pytest.approx(np.nanmean(by_character[start:end]), rel=1e-4)
+
+
+def test_positions_of_roberta_start_after_padding():
+    from transformers import RobertaConfig, RobertaForTokenClassification
+
+    tokenizer = make_tokenizer("bpe")
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=34, pad_token_id=1,
+    )  # fmt: skip
+    scorer = make_scorer("llmlingua2", model=RobertaForTokenClassification(config), tokenizer=tokenizer)
+    assert scorer.window == 32
+    assert np.isfinite(scorer.for_tokenizer(tokenizer).score(RaggedTokens.from_lists([[*range(10, 90)]]))).all()
+
+
+def test_fingerprints_see_the_model_and_not_how_it_is_run(tokenizer):
+    lm = make_causal_lm(len(tokenizer), width=128)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = make_scorer("centroid", model=lm).fingerprint
+        torch.set_num_threads(2)
+        assert make_scorer("centroid", model=lm).fingerprint == one
+    finally:
+        torch.set_num_threads(threads)
+    lm.config._name_or_path = "elsewhere"
+    lm.set_attn_implementation("eager")
+    assert make_scorer("centroid", model=lm, batch_tokens=64).fingerprint == one
+    lm.config.bos_token_id = None
+    assert make_scorer("centroid", model=lm).fingerprint != one
+    lm.config.bos_token_id = 1
+    assert make_scorer("centroid", model=lm).fingerprint == one
+    with torch.no_grad():
+        lm.model.embed_tokens.weight.copy_(lm.model.embed_tokens.weight.flip(0))
+    assert make_scorer("centroid", model=lm).fingerprint != one
+
+
+def test_a_text_read_with_two_tokenizers_is_named_by_both(tokenizer, wordpiece_tokenizer, unigram_tokenizer):
+    lm = make_causal_lm(max(len(wordpiece_tokenizer), len(unigram_tokenizer)))
+    prints = {
+        make_scorer("centroid", model=lm, tokenizer=own).for_tokenizer(tokenizer).fingerprint
+        for own in (wordpiece_tokenizer, unigram_tokenizer)
+    }
+    assert len(prints) == 2
+
+
+def test_negative_ids_are_refused(causal_lm):
+    with pytest.raises(ValueError, match="token id -100 is outside"):
+        make_scorer("centroid", model=causal_lm).score(RaggedTokens.from_lists([[5, -100]]))
+
+
 def test_cut_layers_leaves_the_model_alone(tokenizer):
     model = make_causal_lm(len(tokenizer), layers=3)
     ids = torch.tensor([[5, 6, 7]])
@@ -261,6 +441,56 @@ def test_cache_remembers_and_forgets(tokenizer):
     again = pickle.loads(pickle.dumps(CachedScorer(make_scorer("head"))))
     assert again.score(tokens).tolist() == [0, -1, 0, 0, -1]
     assert again.fingerprint == make_scorer("head").fingerprint
+
+
+def test_cache_goes_along_with_fit_and_for_tokenizer(tokenizer):
+    query = RaggedTokens.from_lists([[1, 2]])
+    cached = CachedScorer(make_scorer("tfidf").fit(RaggedTokens.from_lists([[1, 2], [1]])))
+    before = cached.score(query)
+    assert cached.fit(RaggedTokens.from_lists([[2], [2], [1, 2]])) is cached
+    assert not np.array_equal(cached.score(query), before)
+    np.testing.assert_array_equal(cached.score(query), cached.scorer.score(query))
+    assert cached.for_tokenizer(tokenizer) is cached
+    selector = CachedScorer(TokenSelector(SelectorConfig(gram_buckets=64, surface_buckets=64)), max_tokens=100)
+    bound = selector.for_tokenizer(tokenizer)
+    assert isinstance(bound, CachedScorer)
+    assert bound.max_tokens == 100
+    tokens = encode(tokenizer)
+    np.testing.assert_array_equal(bound.score(tokens), bound.scorer.score(tokens))
+
+    class Bare:
+        def score(self, tokens):
+            return tokens.ids.astype(np.float32)
+
+    bare = CachedScorer(Bare())
+    assert bare.for_tokenizer(tokenizer) is bare
+    assert bare.fit(tokens) is bare
+
+
+def test_cache_owns_its_scores_and_refuses_a_wrong_shape():
+    cached = CachedScorer(make_scorer("head"))
+    cached.score(RaggedTokens.from_lists([[1, 2], [3]]))
+    assert all(scores.base is None for scores in cached._scores.values())
+
+    class Wrong:
+        def score(self, tokens):
+            return np.zeros(tokens.num_tokens + 1, np.float32)
+
+    wrong = CachedScorer(Wrong())
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"Wrong\.score returned shape \(3,\) for 2 tokens"):
+            wrong.score(RaggedTokens.from_lists([[1, 2]]))
+
+
+@given(seed=st.integers(0, 2**32 - 1), max_tokens=st.integers(0, 60))
+def test_cached_scores_are_the_scorers_own(seed, max_tokens):
+    rng = np.random.default_rng(seed)
+    scorer = make_scorer("random", seed=1)
+    cached = CachedScorer(scorer, max_tokens)
+    for _ in range(6):
+        tokens = random_tokens(rng, segments=8, vocab=2, longest=4)  # few different texts: hits, repeats, evictions
+        np.testing.assert_array_equal(cached.score(tokens), scorer.score(tokens))
+        assert sum(map(len, cached._scores.values())) == cached._tokens <= max_tokens
 
 
 def test_unknown_scorer_and_wrong_shape():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,21 +18,40 @@ from tsporec.progress import progress
 from tsporec.ragged import RaggedTokens
 
 _ROWS = 2  # rows of every forward: few, because a length that only one text has is filled up to them
+_SAMPLES = 64  # values of each tensor in a digest, so that it sees where weights are and not only which
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_NOT_MEANING = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")
 
 
 def load_causal_lm(name_or_path: str | Path, layers: int | None = None) -> tuple[Any, Any]:
     """(causal LM in float32 and eval mode, its tokenizer) from a folder or a Hub id, cut to its first ``layers``."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
+    model, tokenizer = load_pretrained("AutoModelForCausalLM", name_or_path)
+    return cut_layers(model, layers), tokenizer
+
+
+def load_pretrained(auto_class: str, name_or_path: str | Path) -> tuple[Any, Any]:
+    """(model in float32 and eval mode, its tokenizer) by one of transformers' Auto classes, from safetensors only.
+
+    Raises
+    ------
+    ValueError
+        If there is no such folder or Hub id, or it has no safetensors.
+    """
+    import transformers
 
     if not sys.stderr.isatty():
-        logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-        model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=torch.float32)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+        model = getattr(transformers, auto_class).from_pretrained(
+            name_or_path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
     except OSError as error:
-        raise ValueError(f"{name_or_path}: no language model could be loaded from there ({error}).") from error
-    return cut_layers(model.eval(), layers), tokenizer
+        raise ValueError(
+            f"{name_or_path}: no model could be loaded from there ({error}). Give a folder or Hub id with config.json, "
+            "a tokenizer and weights as safetensors."
+        ) from error
+    return model.eval(), tokenizer
 
 
 def cut_layers(model: Any, layers: int | None) -> Any:
@@ -79,24 +99,57 @@ def base_model(model: Any) -> Any:
     return getattr(model, model.base_model_prefix, model)
 
 
-def run_equal_lengths(
-    tokens: RaggedTokens, run: Callable[[Tensor], Tensor], device: torch.device, description: str = ""
-) -> NDArray[np.float32]:
-    """Apply ``run`` (int64 ``[2, L]`` -> float ``[2, L, ...]``) to every segment: float32 ``[T, ...]``.
+def max_positions(model: Any) -> int | None:
+    """Tokens that a model can read at once, special tokens counted; None where its config has no limit."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is None or limit <= 0:
+        return None
+    for name, module in model.named_modules():
+        # RoBERTa and its kin count positions from the one after padding.
+        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings") and module.padding_idx is not None:
+            return int(limit) - module.padding_idx - 1
+    return int(limit)
 
-    Segments of one length go together, always two rows a call (an odd one is repeated). So there
-    is no padding, and a segment's result never depends on what else is in the batch.
+
+def split_windows(tokens: RaggedTokens, window: int | None) -> RaggedTokens:
+    """The same packed ids with segments longer than ``window`` cut into pieces of it; all stay where they are.
+
+    >>> split_windows(RaggedTokens.from_lists([[1, 2, 3], [], [4]]), 2).to_lists()
+    [[1, 2], [3], [4]]
+    """
+    if window is None or int(tokens.lengths.max(initial=0)) <= window:
+        return tokens
+    starts = [np.arange(a, b, window) for a, b in zip(tokens.cu_seqlens[:-1], tokens.cu_seqlens[1:], strict=True)]
+    return RaggedTokens(tokens.ids, np.append(np.concatenate(starts), tokens.num_tokens))
+
+
+def run_equal_lengths(
+    tokens: RaggedTokens,
+    run: Callable[[Tensor], Tensor],
+    device: torch.device,
+    description: str = "",
+    batch_tokens: int | None = None,
+) -> NDArray[np.float32]:
+    """Apply ``run`` (int64 ``[B, L]`` -> float ``[B, L, ...]``) to every segment: float32 ``[T, ...]``.
+
+    Segments of one length go together, and ``B`` is a function of ``L`` alone: 2, or ``batch_tokens // L`` but at
+    least 1. Missing rows repeat the first. So there is no padding, and the shape that a segment is computed in
+    never depends on what else is in the batch.
     """
     lengths = tokens.lengths
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] > 0]
     cuts = np.flatnonzero(np.diff(lengths[order])) + 1
-    batches = [b for group in np.split(order, cuts) for b in np.split(group, range(_ROWS, len(group), _ROWS)) if len(b)]
+    batches: list[tuple[NDArray[np.intp], int]] = []
+    for group in np.split(order, cuts):
+        if len(group):
+            size = _ROWS if batch_tokens is None else max(1, batch_tokens // int(lengths[group[0]]))
+            batches += [(batch, size) for batch in np.split(group, range(size, len(group), size))]
     out: NDArray[np.float32] | None = None
     with torch.inference_mode():
-        for batch in progress(batches, description=description):
+        for batch, size in progress(batches, description=description):
             rows = np.stack([tokens[int(i)] for i in batch])
-            full = np.concatenate([rows, np.repeat(rows[:1], _ROWS - len(rows), axis=0)]).astype(np.int64)
+            full = np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)]).astype(np.int64)
             result = run(torch.from_numpy(full).to(device)).float().cpu().numpy()[: len(rows)]
             if out is None:
                 out = np.zeros((tokens.num_tokens, *result.shape[2:]), dtype=np.float32)
@@ -106,8 +159,23 @@ def run_equal_lengths(
 
 
 def weights_digest(model: nn.Module) -> list[Any]:
-    """What tells one model's weights from another's at little cost: shapes and sums of every tensor."""
-    return [
-        [name, list(w.shape), float(w.float().sum()), float(w.float().abs().sum())]
-        for name, w in model.state_dict().items()
-    ]
+    """What tells one model from another at little cost: its config, and of every tensor the shape, a checksum, samples.
+
+    The checksum adds bit patterns as integers: exact, so that it is the same on every device and number of threads
+    (a sum of floats is not).
+    """
+    digests: list[Any] = [_meaning(getattr(model, "config", None))]
+    for name, weights in model.state_dict().items():
+        bits = weights.detach().reshape(-1).view(_INTEGERS[weights.element_size()])
+        places = torch.arange(_SAMPLES, device=bits.device) * (len(bits) - 1) // (_SAMPLES - 1)
+        samples = bits[places].tolist() if len(bits) else []
+        digests.append([name, list(weights.shape), str(weights.dtype), int(bits.sum(dtype=torch.int64)), samples])
+    return digests
+
+
+def _meaning(config: Any) -> dict[str, Any]:
+    """What a config says about the numbers a model computes: not where it came from or how it is run."""
+    if not hasattr(config, "to_json_string"):
+        return {}
+    entries: dict[str, Any] = json.loads(config.to_json_string())
+    return {k: v for k, v in entries.items() if k not in _NOT_MEANING and "attn_implementation" not in k}

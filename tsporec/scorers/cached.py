@@ -18,9 +18,14 @@ class CachedScorer:
     Parameters
     ----------
     scorer : Scorer
-        Asked once a call for all segments not seen yet.
+        Asked once a call for all segments not seen yet. Where its weights change, call :meth:`clear`.
     max_tokens : int
-        Tokens to remember scores of; a token costs 8 bytes.
+        Tokens to remember scores of; a token costs 8 bytes, and each segment some 300 more.
+
+    Notes
+    -----
+    A copy or a pickle starts with an empty memory; a forked process goes on with its own. Not for use by several
+    threads at once.
     """
 
     def __init__(self, scorer: Scorer, max_tokens: int = 4_000_000) -> None:
@@ -29,22 +34,56 @@ class CachedScorer:
         self._tokens = 0
 
     def score(self, tokens: RaggedTokens) -> Scores:
-        """float32 ``[T]``, as the scorer gives them."""
-        raw, cu = tokens.ids.tobytes(), (4 * tokens.cu_seqlens).tolist()
+        """float32 ``[T]``, as the scorer gives them.
+
+        Raises
+        ------
+        ValueError
+            If the scorer does not return one score a token; nothing is remembered then.
+        """
+        # A segment's bytes are its key: their hash is computed in C, and equal keys are equal texts.
+        raw, cu = tokens.ids.tobytes(), (4 * tokens.cu_seqlens.astype(np.int64)).tolist()
         keys = [raw[start:end] for start, end in pairwise(cu)]
         found = [self._scores.get(key) for key in keys]
         new = {key: i for i, (key, scores) in enumerate(zip(keys, found, strict=True)) if scores is None}
-        if new:
-            unseen = tokens.take(list(new.values()))
-            fresh = np.asarray(self.scorer.score(unseen), dtype=np.float32)
-            for key, part in zip(new, np.split(fresh, unseen.cu_seqlens[1:-1]), strict=True):
-                self._remember(key, part)
-            known = dict(zip(new, np.split(fresh, unseen.cu_seqlens[1:-1]), strict=True))
-            found = [known[key] if scores is None else scores for key, scores in zip(keys, found, strict=True)]
+        fresh = self._ask(tokens, new) if new else {}
         for key in keys:
             if key in self._scores:
                 self._scores.move_to_end(key)
-        return np.concatenate(found) if found else np.zeros(0, dtype=np.float32)  # type: ignore[arg-type]
+        for key, scores in fresh.items():
+            self._remember(key, scores)
+        every = [fresh[key] if scores is None else scores for key, scores in zip(keys, found, strict=True)]
+        return np.concatenate(every) if every else np.zeros(0, dtype=np.float32)
+
+    def fit(self, corpus: RaggedTokens) -> CachedScorer:
+        """Fit the scorer, if it can be, and forget its old scores; returns itself."""
+        fit = getattr(self.scorer, "fit", None)
+        if fit is not None:
+            self.scorer = fit(corpus)
+        self.clear()
+        return self
+
+    def for_tokenizer(self, tokenizer: Any) -> CachedScorer:
+        """A cached scorer for ids of ``tokenizer``, with a memory of its own; itself where ids need no reading."""
+        bind = getattr(self.scorer, "for_tokenizer", None)
+        bound = self.scorer if bind is None else bind(tokenizer)
+        return self if bound is self.scorer else CachedScorer(bound, self.max_tokens)
+
+    def clear(self) -> None:
+        """Forget all scores."""
+        self._scores, self._tokens = OrderedDict(), 0
+
+    def _ask(self, tokens: RaggedTokens, new: dict[bytes, int]) -> dict[bytes, Scores]:
+        unseen = tokens.take(list(new.values()))
+        scores = np.asarray(self.scorer.score(unseen), dtype=np.float32)
+        if scores.shape != (unseen.num_tokens,):
+            raise ValueError(
+                f"{type(self.scorer).__name__}.score returned shape {scores.shape} for {unseen.num_tokens} tokens; "
+                "expected one score a token."
+            )
+        # Copies: a view would keep the scores of its whole batch alive.
+        parts = [part.copy() for part in np.split(scores, unseen.cu_seqlens[1:-1])]
+        return dict(zip(new, parts, strict=True))
 
     def _remember(self, key: bytes, scores: Scores) -> None:
         self._scores[key] = scores

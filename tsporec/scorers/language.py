@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsporec.language_model import cut_layers, load_causal_lm, run_equal_lengths, weights_digest
+from tsporec.fingerprint import tokenizer_fingerprint
+from tsporec.language_model import (
+    cut_layers,
+    load_causal_lm,
+    max_positions,
+    run_equal_lengths,
+    split_windows,
+    weights_digest,
+)
 from tsporec.pieces import Pieces, read_pieces
 from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import BaseScorer, Scores
@@ -26,14 +34,39 @@ class LanguageScorer(BaseScorer):
         are carried over by character offsets). None: the ids are the model's own. A folder or Hub id brings its own.
     layers : int, optional
         Read with the first layers only.
+    batch_tokens : int, optional
+        Tokens of one forward, ``batch_tokens // L`` texts of length ``L``. By default two texts, the best on a CPU:
+        more fill a GPU, but a length that few texts have is filled up to them. Another number can change scores in
+        their last bits.
+    window : int, optional
+        Tokens read at once: a longer text is read in pieces that know nothing of each other. By default as many as
+        the model has positions for.
+
+    Notes
+    -----
+    A model given as a module is put into eval mode.
     """
 
-    def __init__(self, model: Any, tokenizer: Any = None, layers: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any = None,
+        layers: int | None = None,
+        batch_tokens: int | None = None,
+        window: int | None = None,
+    ) -> None:
+        check_least_one(batch_tokens=batch_tokens, window=window)
         if isinstance(model, torch.nn.Module):
             self.model, self.tokenizer = cut_layers(model.eval(), layers), tokenizer
         else:
             self.model, own = load_causal_lm(model, layers)
-            self.tokenizer = tokenizer or own
+            self.tokenizer = own if tokenizer is None else tokenizer
+        check_fast(self.tokenizer)
+        positions = max_positions(self.model)
+        most = None if positions is None else positions - 1  # a beginning-of-sequence token is one of them
+        if window is not None and most is not None and window > most:
+            raise ValueError(f"this model reads at most {most} tokens at once; found window={window}.")
+        self.batch_tokens, self.window = batch_tokens, most if window is None else window
         self.reader: Pieces | None = None  # of the texts' tokenizer, where it is not the model's
         self._digest: list[Any] | None = None
 
@@ -46,10 +79,11 @@ class LanguageScorer(BaseScorer):
         return bound
 
     def config(self) -> dict[str, Any]:
-        """A digest of the model and of the tokenizer read from."""
+        """The window, and digests of the model and, where texts are read again, of both tokenizers."""
         if self._digest is None:
             self._digest = weights_digest(self.model)
-        return {"weights": self._digest, "reader": self.reader.fingerprint if self.reader else ""}
+        both = [] if self.reader is None else [self.reader.fingerprint, tokenizer_fingerprint(self.tokenizer)]
+        return {"weights": self._digest, "tokenizers": both, "window": self.window}
 
     def read(self, ids: Tensor) -> Tensor:
         """Scores float ``[B, L]`` of ``ids`` int64 ``[B, L]``, rows of one length without padding."""
@@ -63,13 +97,32 @@ class LanguageScorer(BaseScorer):
 
     def _score_own(self, tokens: RaggedTokens) -> Scores:
         size = self.model.config.vocab_size
-        if tokens.num_tokens and int(tokens.ids.max()) >= size:
+        wrong = tokens.ids[(tokens.ids < 0) | (tokens.ids >= size)]
+        if len(wrong):
             raise ValueError(
-                f"token id {int(tokens.ids.max())} is outside the {self.name} model's vocabulary of {size}; give the "
+                f"token id {wrong[0]} is outside the {self.name} model's vocabulary of {size}; give the "
                 "scorer its tokenizer and call for_tokenizer with the one the ids are of."
             )
         device = next(self.model.parameters()).device
-        return run_equal_lengths(tokens, self.read, device, self.name)
+        return run_equal_lengths(
+            split_windows(tokens, self.window), self.read, device, self.name, batch_tokens=self.batch_tokens
+        )
+
+
+def check_least_one(**options: int | None) -> None:
+    """Refuse options that are given and below 1."""
+    for name, value in options.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1 token; found {value}.")
+
+
+def check_fast(tokenizer: Any) -> None:
+    """Refuse a tokenizer that cannot say where its tokens stand in a text."""
+    if tokenizer is not None and not getattr(tokenizer, "is_fast", False):
+        raise ValueError(
+            f"{type(tokenizer).__name__} gives no character offsets, which carry scores over to other tokens; "
+            "give a fast tokenizer (AutoTokenizer.from_pretrained(..., use_fast=True))."
+        )
 
 
 def score_by_offsets(tokens: RaggedTokens, reader: Pieces, tokenizer: Any, score: Any) -> Scores:
