@@ -15,6 +15,7 @@ __all__ = [
     "check_arrays",
     "check_budgets",
     "check_devices",
+    "check_inputs",
     "check_offsets",
     "check_payloads",
     "segment_budgets",
@@ -86,6 +87,15 @@ def check_devices(scores: Tensor, **others: Tensor | None) -> None:
             raise ValueError(
                 f"{name} is on {other.device}, expected the device of scores, {scores.device}: move it with .to()"
             )
+
+
+def check_inputs(
+    scores: Tensor, cu_seqlens: Tensor, k: Tensor, protected: Tensor | None, forbidden: Tensor | None
+) -> None:
+    """Refuse what `check_arrays`, `check_budgets` or `check_devices` refuses."""
+    check_arrays(scores, cu_seqlens, protected, forbidden)
+    check_budgets(k, cu_seqlens.shape[0] - 1)
+    check_devices(scores, cu_seqlens=cu_seqlens, k=k, protected=protected, forbidden=forbidden)
 
 
 def check_offsets(cu_seqlens: NDArray[np.int32], tokens: int) -> None:

@@ -146,7 +146,8 @@ def kept_counts(
         np.maximum(counts, _segment_counts(counted, cu_seqlens), out=counts)
     if forbidden is not None:
         allowed -= _segment_counts(forbidden, cu_seqlens)
-    return np.minimum(counts, allowed, out=counts)
+    effective: Ints = np.minimum(counts, allowed, out=counts)
+    return effective
 
 
 def _checked(scores: Array, cu_seqlens: Ints, k: Ints | int, protected: Bools | None, forbidden: Bools | None) -> Ints:
@@ -228,7 +229,8 @@ def _thresholds(keys: Ints, offsets: Ints, lengths: Ints, counts: Ints) -> Ints:
     if 0 < count < width and (lengths == width).all() and (counts == count).all():
         alike = keys.reshape(-1, width).copy()
         alike.partition(width - count, axis=1)
-        return alike[:, width - count]
+        last: Ints = alike[:, width - count]
+        return last
     # A row that keeps nothing holds no protected key, one that keeps all it may has nothing else above FORBIDDEN.
     thresholds = np.where(counts > 0, NAN, PROTECTED)
     rows = np.flatnonzero((counts > 0) & (counts < lengths))

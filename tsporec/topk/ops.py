@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsporec.topk import cpu, reference
-from tsporec.topk.checks import check_arrays, check_budgets, check_devices, check_payloads
+from tsporec.topk import cpu, cuda
+from tsporec.topk.checks import check_inputs, check_payloads
 
 __all__: list[str] = []
 
@@ -84,12 +84,6 @@ def _gather_cpu(
     return [*(payload.index_select(0, kept) for payload in payloads), new_cu]
 
 
-def _check(scores: Tensor, cu_seqlens: Tensor, k: Tensor, protected: Tensor | None, forbidden: Tensor | None) -> None:
-    check_arrays(scores, cu_seqlens, protected, forbidden)
-    check_budgets(k, len(cu_seqlens) - 1)
-    check_devices(scores, cu_seqlens=cu_seqlens, k=k, protected=protected, forbidden=forbidden)
-
-
 def _mask_fake(
     scores: Tensor,
     cu_seqlens: Tensor,
@@ -97,7 +91,7 @@ def _mask_fake(
     protected: Tensor | None = None,
     forbidden: Tensor | None = None,
 ) -> Tensor:
-    _check(scores, cu_seqlens, k, protected, forbidden)
+    check_inputs(scores, cu_seqlens, k, protected, forbidden)
     return scores.new_empty(scores.shape, dtype=torch.bool)
 
 
@@ -108,7 +102,7 @@ def _select_fake(
     protected: Tensor | None = None,
     forbidden: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    _check(scores, cu_seqlens, k, protected, forbidden)
+    check_inputs(scores, cu_seqlens, k, protected, forbidden)
     kept = torch.library.get_ctx().new_dynamic_size()
     return scores.new_empty([kept], dtype=torch.int64), cu_seqlens.new_empty(cu_seqlens.shape)
 
@@ -127,9 +121,9 @@ def _gather_fake(
 
 
 for _name, _on_cpu, _on_gpu, _fake in (
-    ("tsporec::topk_mask", _mask_cpu, reference.mask, _mask_fake),
-    ("tsporec::topk_select", _select_cpu, reference.select, _select_fake),
-    ("tsporec::topk_gather", _gather_cpu, reference.gather, _gather_fake),
+    ("tsporec::topk_mask", _mask_cpu, cuda.mask, _mask_fake),
+    ("tsporec::topk_select", _select_cpu, cuda.select, _select_fake),
+    ("tsporec::topk_gather", _gather_cpu, cuda.gather, _gather_fake),
 ):
     torch.library.impl(_name, "cpu", _on_cpu)
     torch.library.impl(_name, "cuda", _on_gpu)

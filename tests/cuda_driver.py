@@ -1,0 +1,107 @@
+"""A stand-in for the CUDA driver: topk.cu built by g++, run on the very argument bytes that cuda-core makes.
+
+It replaces the few names of cuda-core and torch.cuda that the launcher uses and that need a GPU; tensors are on the
+CPU. Compiling, launch configurations and the encoding of arguments stay cuda-core's own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tsporec.topk import cubin, device
+
+SHIM = Path(__file__).parent / "cuda_shim"
+FAULTS = {1: "no such kernel", 2: "threads wait for each other in vain", 3: "a write beyond shared memory"}
+
+
+def compiler() -> str:
+    """g++, or a skip."""
+    found = shutil.which("g++")
+    if found is None:
+        pytest.skip("g++ is not installed")
+    return found
+
+
+def build(folder: Path, source: Path = cubin.SOURCE, flags: tuple[str, ...] = ("-O1",)) -> ctypes.CDLL:
+    """The shim around `source` as a loaded library."""
+    library = folder / f"{source.stem}-{abs(hash((source, flags)))}.so"
+    command = [compiler(), "-std=c++17", "-Wno-unknown-pragmas", "-shared", "-fPIC", *flags]
+    subprocess.run(
+        [*command, f'-DSOURCE="{source}"', str(SHIM / "run.cpp"), "-o", str(library)], check=True, timeout=300
+    )
+    return ctypes.CDLL(str(library))
+
+
+class StandIn:
+    """Launches kernels of a built shim; counts them by name."""
+
+    def __init__(self, library: ctypes.CDLL, threads: int | None = None) -> None:
+        self.library = library
+        self.threads = threads
+        self.schedule = 0
+        self.launched: dict[str, int] = {}
+
+    def run(self, name: str, grid: int, block: int, shared_bytes: int, arguments: tuple) -> None:
+        """Encode the arguments as cuda-core does, and hand the bytes to the kernel."""
+        from cuda.core._kernel_arg_handler import ParamHolder
+
+        holder = ParamHolder(arguments)
+        self.launched[name] = self.launched.get(name, 0) + 1
+        fault = self.library.shim_launch(
+            name.encode(),
+            grid,
+            block,
+            shared_bytes,
+            ctypes.c_void_p(holder.ptr),
+            self.schedule,
+            sum(self.launched.values()),
+        )
+        if fault:
+            raise RuntimeError(f"{name}: {FAULTS[fault]}")
+
+    def install(self, monkeypatch: pytest.MonkeyPatch, processors: int = 1, shared_limit: int = 160 << 10) -> None:
+        """Make the launcher take this for the driver of every device."""
+        import cuda.core as core
+
+        class Module:
+            def __init__(self, code: bytes) -> None:
+                assert code.startswith(b"\x7fELF")
+
+            @staticmethod
+            def from_cubin(code: bytes) -> Module:
+                return Module(code)
+
+            def get_kernel(self, name: str) -> SimpleNamespace:
+                return SimpleNamespace(name=name, attributes=SimpleNamespace(max_dynamic_shared_size_bytes=48 << 10))
+
+        properties = SimpleNamespace(multiprocessor_count=processors, max_shared_memory_per_block_optin=shared_limit)
+
+        def launch(stream, config, kernel, *arguments) -> None:
+            assert stream.__cuda_stream__() == (0, 77)
+            assert config.shmem_size <= kernel.attributes.max_dynamic_shared_size_bytes
+            self.run(kernel.name, config.grid[0], config.block[0], config.shmem_size, arguments)
+
+        monkeypatch.setattr(core, "ObjectCode", Module)
+        monkeypatch.setattr(
+            core, "Device", lambda index: SimpleNamespace(set_current=lambda: None, properties=properties)
+        )
+        monkeypatch.setattr(core, "launch", launch)
+        monkeypatch.setattr(torch.cuda, "device", lambda index: nullcontext())
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=77))
+        monkeypatch.setattr(device, "_modules", {})
+        if self.threads is not None:
+            from tsporec.topk import cuda
+
+            monkeypatch.setattr(device, "BLOCK_THREADS", self.threads)
+            monkeypatch.setattr(cuda, "BLOCK_THREADS", self.threads)
+            monkeypatch.setattr(cuda, "WARPS", self.threads // 32)
