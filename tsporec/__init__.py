@@ -13,6 +13,7 @@ import torch  # noqa: F401
 
 if TYPE_CHECKING:
     from tsporec.budget import Budget
+    from tsporec.catalog import ItemCatalog
     from tsporec.collator import SelectorCollator
     from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer
     from tsporec.ragged import RaggedTokens
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Budget",
+    "ItemCatalog",
     "PreferenceConfig",
     "PreferenceTrainer",
     "RaggedTokens",
@@ -38,6 +40,7 @@ __all__ = [
 
 _HOMES = {
     "Budget": "tsporec.budget",
+    "ItemCatalog": "tsporec.catalog",
     "PreferenceConfig": "tsporec.preference.trainer",
     "PreferenceTrainer": "tsporec.preference.trainer",
     "RaggedTokens": "tsporec.ragged",

@@ -1,7 +1,8 @@
 """A catalogue compressed once: item ids in, kept tokens out, from a memory-mapped store.
 
-Item texts change rarely, so most users should pay nothing for selection when they train or serve: :meth:`ItemCatalog.build`
-selects every item's tokens once and :meth:`ItemCatalog.lookup` finds them by id. The parts are in :mod:`tsporec.store`.
+Item texts change rarely, so most users should pay nothing for selection when they train or serve:
+:meth:`ItemCatalog.build` selects every item's tokens once and :meth:`ItemCatalog.lookup` finds them by id. The parts
+are in :mod:`tsporec.store`.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ class ItemCatalog:
         Parameters
         ----------
         items : iterable of Item, mapping or Chunk; or path
-            Read once, as a stream: a list, a generator, a ``datasets.Dataset``, a json lines or parquet file, a folder of
-            those. Mappings have ``id_field`` and text fields. Ids are all integers or all strings. A
+            Read once, as a stream: a list, a generator, a ``datasets.Dataset``, a json lines or parquet file, a folder
+            of those. Mappings have ``id_field`` and text fields. Ids are all integers or all strings. A
             :class:`~tsporec.store.compress.Chunk` brings items that are tokenised already.
         tokenizer : a Hugging Face tokenizer
         selector : Scorer
@@ -150,8 +151,8 @@ class ItemCatalog:
         Raises
         ------
         ValueError
-            If there is no store, a file is missing or cut short (it is named), the format is newer than this library, or
-            the tokenizer or selector is another.
+            If there is no store, a file is missing or cut short (it is named), the format is newer than this library,
+            or the tokenizer or selector is another.
         """
         catalog = cls(path, snapshot, tokenizer)
         if selector is not None:
@@ -170,14 +171,13 @@ class ItemCatalog:
     ) -> ItemCatalog:
         """Make the next snapshot: add new items, replace those whose text has changed, delete some.
 
-        Items whose text is what the store holds cost a digest and are left where they are. This view stays as it is; the
-        new snapshot is returned. It is made of the store's current snapshot, be this view older. Without a change the
-        current snapshot is returned.
+        Items whose text is what the store holds cost a digest and are left where they are. This view stays as it is;
+        the new snapshot, made from the store's current one, is returned (or that one, if nothing has changed).
 
         Raises
         ------
         ValueError
-            If the tokenizer or selector is another than the store's, an id to delete is not there, or an id comes twice.
+            If the tokenizer or selector is not the store's, an id to delete is not there, or an id comes twice.
         """
         mine = self.recipe
         recipe = make_recipe(tokenizer, selector, mine.to_budget(), mine.fields, mine.max_tokens, mine.id_type)
@@ -236,7 +236,7 @@ class ItemCatalog:
         ids : list of int or str, or an integer array or tensor ``[M]``
             Repeats are allowed.
         k : int, optional
-            At most the best ``k`` tokens of each, in text order: what a store built with ``Budget(tokens=k)`` would hold.
+            The best ``k`` tokens of each, in text order: what a store built with ``Budget(tokens=k)`` would hold.
         missing : str
             ``"error"``, or ``"empty"`` for an empty segment where an id is not in the catalogue.
 
@@ -307,7 +307,7 @@ class ItemCatalog:
             "tokens_after": sum(entry.tokens for entry in manifest.shards),
             "shards": len(manifest.shards),
             "bytes": manifest.index.size + sum(entry.file.size for entry in manifest.shards),
-            **{key: value for key, value in vars(manifest.recipe).items()},
+            **vars(manifest.recipe),
         }
 
     def _keys(self, ids: Any) -> Keys:
@@ -321,8 +321,8 @@ class ItemCatalog:
         if missing == "error" and (rows < 0).any():
             names = keys.take(np.flatnonzero(rows < 0)[:3]).to_ids()
             raise KeyError(
-                f"{int((rows < 0).sum())} of {len(keys)} item ids are not in the catalogue at {self.path}, among them "
-                f"{', '.join(map(repr, names))}. Add them with update, or pass missing='empty'."
+                f"{int((rows < 0).sum())} of {len(keys)} item ids are not in the catalogue at {self.path}, among "
+                f"them {', '.join(map(repr, names))}. Add them with update, or pass missing='empty'."
             )
         return rows
 
@@ -334,8 +334,8 @@ class ItemCatalog:
     def _check(self, what: str, found: str, expected: str) -> None:
         if found != expected:
             raise ValueError(
-                f"{self.path} was built with another {what} (fingerprint {expected}, found {found}). Give the one it was "
-                f"built with, or build the catalogue anew with this one: overwrite=True."
+                f"{self.path} was built with another {what} (fingerprint {expected}, found {found}). Give the one it "
+                f"was built with, or build the catalogue anew with this one: overwrite=True."
             )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -359,8 +359,8 @@ def make_recipe(
     Raises
     ------
     ValueError
-        If the budget is a total, the selector has no fingerprint or is bound to another tokenizer, or ``max_tokens`` is
-        below 1.
+        If the budget is a total, the selector has no fingerprint or is bound to another tokenizer, or
+        ``max_tokens`` is below 1.
     """
     if budget.total is not None:
         raise ValueError(
@@ -386,7 +386,7 @@ def _fingerprint(selector: Any) -> str:
     found = getattr(selector, "fingerprint", None)
     if not isinstance(found, str):
         raise ValueError(
-            f"{type(selector).__name__} has no fingerprint, and a store must know what chose its tokens; derive it from "
-            "tsporec.scorers.BaseScorer."
+            f"{type(selector).__name__} has no fingerprint, and a store must know what chose its tokens; derive it "
+            "from tsporec.scorers.BaseScorer."
         )
     return found

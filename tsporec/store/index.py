@@ -7,6 +7,7 @@ bucket's other rows. What is left is compared with the ids themselves, in the sh
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,18 +92,20 @@ def _refuse_duplicates(rows: Ints, hashes: NDArray[np.uint64], keys_of: KeysOf) 
     if not len(twin):
         return
     first, second = keys_of(rows[twin]), keys_of(rows[twin + 1])
-    same = np.flatnonzero(first.equal(second))
-    if len(same):
-        names = first.take(same[:3]).to_ids()
+    repeated = first.take(np.flatnonzero(first.equal(second))).to_ids()
+    if not repeated:  # ids of one hash: a repeat may stand further off in their run
+        seen = Counter(keys_of(rows[np.union1d(twin, twin + 1)]).to_ids())
+        repeated = [name for name, times in seen.items() if times > 1]
+    if repeated:
         raise DuplicateIdError(
-            f"{len(same)} item ids stand in the catalogue more than once, among them "
-            f"{', '.join(map(repr, names))}; ids must be unique. Drop the repeats and build again."
+            f"{len(repeated)} item ids stand in the catalogue more than once, among them "
+            f"{', '.join(map(repr, repeated[:3]))}; ids must be unique. Drop the repeats and build again."
         )
 
 
 def bucket_bits(count: int) -> int:
     """Bits of a hash that name its bucket, so that a bucket has at most ``PER_BUCKET`` rows on average."""
-    return max(0, (-(-count // PER_BUCKET) - 1).bit_length())
+    return max(0, -(-count // PER_BUCKET) - 1).bit_length()
 
 
 def _buckets(hashes: NDArray[np.uint64], bits: int) -> Ints:

@@ -104,7 +104,7 @@ class Keys:
         if self.id_type == "int":
             numbers: list[int] = self.words[:, 0].view(np.int64).tolist()
             return numbers
-        data = np.ascontiguousarray(self.words).view(np.uint8).reshape(len(self), -1)
+        data = np.ascontiguousarray(self.words).view(np.uint8)
         return [
             row[:size].tobytes().decode("utf-8", "surrogatepass") for row, size in zip(data, self.lengths, strict=True)
         ]
@@ -133,7 +133,7 @@ class Keys:
 
     def packed(self) -> NDArray[np.uint8]:
         """uint8 ``[B]``: the bytes of all ids, one after the other."""
-        data = np.ascontiguousarray(self.words).view(np.uint8).reshape(len(self), -1)
+        data = np.ascontiguousarray(self.words).view(np.uint8)
         return data[np.arange(data.shape[1]) < self.lengths[:, None]]
 
 
