@@ -22,7 +22,7 @@ from tsporec.evaluation import METRICS, Evaluator, prepare
 from tsporec.metrics import paired_bootstrap
 from tsporec.pipeline import LearningConfig, learn_selector
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
-from tsporec.results import write_results
+from tsporec.results import environment, write_results
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
 from tsporec.selector import TokenSelector
@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
+    origin = environment(seeds[0])
     if options.what == "planted":
         results: dict[str, Any] = {"command": "planted", "runs": [planted(seed) for seed in seeds]}
         for run in results["runs"]:
@@ -104,7 +105,7 @@ def main() -> None:
     else:
         results = real(options.data, options.model, options.category, options.budget, seeds, options.cache)
         print(results["metrics"], results["learned_minus"])
-    write_results(options.output, results, seeds[0])
+    write_results(options.output, results, origin)
 
 
 if __name__ == "__main__":

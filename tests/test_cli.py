@@ -60,7 +60,7 @@ def test_evaluate_prints_a_table_and_writes_results(files, tmp_path, monkeypatch
     ("change", "message"),
     [
         (["--items", "nowhere.item.json"], "there is no such file"),
-        (["--model", "/nowhere"], "no language model could be loaded"),
+        (["--model", "/nowhere"], "no model could be loaded from there"),
         (["--budget", "0"], "--budget takes whole numbers of at least 1"),
         (["--budget", "many"], "--budget takes whole numbers of at least 1"),
         (["--scorers", "best"], "there is no scorer 'best'"),
