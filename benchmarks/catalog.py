@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.catalog --tokenizer DIR --items 10000 100000 1000000 --output benchmarks/results/catalog.json``
 
-Every size is built in a process of its own, so that peak memory is that size's. Times by the clock want an idle machine;
+Every size is built in a process of its own, so that peak memory is that size's. Times want an idle machine;
 the processor time beside them does not.
 """
 
