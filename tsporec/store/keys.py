@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 ItemId: TypeAlias = int | str
@@ -19,6 +20,8 @@ LONGEST = 1024  # bytes of an id
 
 _FIRST, _STEP = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFF51AFD7ED558CCD)
 _LAST, _SHIFT = np.uint64(0xC4CEB9FE1A85EC53), np.uint64(32)
+
+_HEADS = np.array([(1 << 8 * size) - 1 for size in range(9)], dtype=np.uint64)  # the first bytes of a word
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +89,9 @@ class Keys:
 
     @classmethod
     def _from_strings(cls, ids: Sequence[str]) -> Keys:
-        encoded = [text.encode("utf-8", "surrogatepass") for text in ids]
+        encoded: Sequence[str | bytes] = ids  # numpy takes ASCII as it is, several times faster
+        if not "".join(ids).isascii():
+            encoded = [text.encode("utf-8", "surrogatepass") for text in ids]
         lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
         if len(ids) and not 0 < lengths.min() <= lengths.max() <= LONGEST:
             bad = int(np.flatnonzero((lengths == 0) | (lengths > LONGEST))[0])
@@ -132,19 +137,18 @@ class Keys:
         return state
 
     def packed(self) -> NDArray[np.uint8]:
-        """uint8 ``[B]``: the bytes of all ids, one after the other."""
+        """uint8 ``[B]``: the bytes of all ids, one after the other, and zeros as wide as the longest behind them."""
         data = np.ascontiguousarray(self.words).view(np.uint8)
-        return data[np.arange(data.shape[1]) < self.lengths[:, None]]
+        inside = data[np.arange(data.shape[1]) < self.lengths[:, None]]
+        return np.concatenate([inside, np.zeros(data.shape[1], np.uint8)])
 
 
 def from_packed(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Keys:
-    """String keys whose bytes are ``data[starts:starts + lengths]``."""
-    width = 8 * -(-int(lengths.max(initial=1)) // 8)
-    places = np.arange(width)
-    inside = places < lengths[:, None]
-    at = np.where(inside, starts[:, None] + places, 0)
-    padded = np.where(inside, data[at], np.uint8(0)) if len(data) else np.zeros((0, width), np.uint8)
-    return Keys(padded.view("<u8"), lengths, "str")
+    """String keys whose bytes are ``data[starts:starts + lengths]``; whole words are read, so ``data`` goes on behind."""
+    width = -(-int(lengths.max(initial=1)) // 8)
+    words = as_strided(data, (len(data) - 8 * width + 1, 8 * width), (1, 1))[starts].view("<u8")
+    words &= _HEADS[np.clip(lengths[:, None] - 8 * np.arange(width), 0, 8)]
+    return Keys(words, lengths, "str")
 
 
 def concatenate(parts: Sequence[Keys]) -> Keys:

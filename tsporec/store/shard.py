@@ -20,6 +20,7 @@ from tsporec.store.keys import Keys
 from tsporec.store.layout import FileEntry, ShardEntry
 
 GROUP = 16  # rows between running totals
+_BEFORE = np.tri(GROUP, k=-1, dtype=bool)  # the rows of a group before each
 Ints = NDArray[np.int64]
 _SMALL = (np.uint8, np.uint16, np.uint32)
 
@@ -148,12 +149,10 @@ class PackedLengths:
     def spans(self, rows: Ints) -> tuple[Ints, Ints]:
         """(starts int64 ``[M]``, lengths int64 ``[M]``) of ``rows``."""
         group, place = rows // GROUP, rows % GROUP
-        near = self._groups[group].astype(np.int64)
-        running = near.cumsum(axis=1)
-        each = np.arange(len(rows))
-        lengths = near[each, place]
-        starts = self._totals[group].astype(np.int64) + running[each, place] - lengths
-        return starts, lengths
+        near = self._groups[group]
+        lengths = near[np.arange(len(rows)), place].astype(np.int64)
+        before: Ints = np.add.reduce(near, axis=1, dtype=np.int64, where=_BEFORE[place])
+        return before + self._totals[group], lengths
 
 
 def _pack(lengths: Ints) -> tuple[NDArray[Any], NDArray[Any]]:
