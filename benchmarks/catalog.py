@@ -79,7 +79,8 @@ def build_one(folder: Path, tokenizer_folder: str, items: int, kept: int, num_pr
     first, began, _ = marks[min(3 * num_proc, len(marks) - 1)]
     report = catalog.report
     assert report is not None
-    # Two bytes an id and one a rank; an item's key, and four bytes each for two offsets and a place in the sorted index.
+    # Two bytes an id and one a rank; an item's key, and four bytes each for two offsets and a place in the sorted
+    # index.
     need = report.tokens_after * 3 + items * (len("item-00000000") + 4 + 4 + 4)
     size = catalog.describe()["bytes"]
     return {
