@@ -144,7 +144,7 @@ class Keys:
 
 
 def from_packed(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Keys:
-    """String keys whose bytes are ``data[starts:starts + lengths]``; whole words are read, so ``data`` goes on behind."""
+    """String keys whose bytes are ``data[starts:starts + lengths]``; ``data`` goes on behind: words are read."""
     width = -(-int(lengths.max(initial=1)) // 8)
     words = as_strided(data, (len(data) - 8 * width + 1, 8 * width), (1, 1))[starts].view("<u8")
     words &= _HEADS[np.clip(lengths[:, None] - 8 * np.arange(width), 0, 8)]
