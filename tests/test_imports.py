@@ -27,7 +27,7 @@ FLOORS = [
     },
     {"language_model", "scorers", "budget", "spans", "positions", "topk"},
     {"selection", "words", "features", "network", "hub", "selector"},
-    {"collator", "columns", "packed", "tokenizer", "catalog", "store"},
+    {"collator", "in_model", "columns", "packed", "tokenizer", "catalog", "catalog_collator", "ray_build", "store"},
     {"recommenders"},
     {"preference"},
     {"pipeline", "evaluation", "show", "synthetic"},

@@ -1,4 +1,4 @@
-"""The command line: ``tsporec demo | train | evaluate | show``."""
+"""The command line: ``tsporec demo | train | evaluate | compress | show``."""
 
 from __future__ import annotations
 
@@ -198,6 +198,55 @@ def show(
     console = _console()
     for i, found in enumerate(shown):
         console.print(f"[bold]{found.id}[/bold]", highlighted(tokens, selection, tokenizer, i), "")
+
+
+@app.command()
+@_clean_errors
+def compress(
+    items: ItemsOption,
+    model: Annotated[str, typer.Option(help="A tokenizer: a folder or Hub id.")],
+    output: Annotated[Path, typer.Option(help="The store's folder.")],
+    budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
+    selector: Annotated[
+        str | None, typer.Option(help="A folder or Hub id; default: untrained, fitted on --items.")
+    ] = None,
+    fields: FieldsOption = "title,description",
+    num_proc: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    tokens_per_second: Annotated[
+        float | None, typer.Option(help="Text tokens your recommender reads in a second: gives the break-even.")
+    ] = None,
+    items_per_request: Annotated[int, typer.Option(help="Items whose texts a request reads.")] = 10,
+    overwrite: Annotated[bool, typer.Option(help="Replace the store's snapshot.")] = False,
+    format_: FormatOption = None,
+) -> None:
+    """Compress a catalogue once into a store that is looked up by item id."""
+    from transformers import AutoTokenizer
+
+    from tsporec.budget import Budget
+    from tsporec.catalog import ItemCatalog
+    from tsporec.items import tokenize_items
+    from tsporec.readers import read_items
+    from tsporec.selector import TokenSelector
+
+    catalogue, names = read_items(items, format_), _names(fields)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    made = (TokenSelector.from_pretrained(selector) if selector else TokenSelector()).for_tokenizer(tokenizer)
+    if not selector:
+        made.fit(tokenize_items(catalogue, tokenizer, names))
+    catalog = ItemCatalog.build(
+        catalogue, tokenizer=tokenizer, selector=made, budget=Budget(tokens=budget), path=output, fields=names,
+        num_proc=num_proc, overwrite=overwrite,
+    )  # fmt: skip
+    report, console = catalog.report, _console()
+    assert report is not None
+    console.print(
+        f"{report.items} items ({report.empty} empty, {report.resumed} resumed) in {report.seconds:.1f} s: "
+        f"{report.items_per_second:.0f} items/s"
+    )
+    console.print(f"{report.tokens_before} tokens before, {report.tokens_after} after; store in {output}")
+    if tokens_per_second is not None:
+        requests = report.break_even(tokens_per_second, items_per_request)
+        console.print(f"break-even after {requests:.0f} requests of {items_per_request} items")
 
 
 def _build_scorer(
