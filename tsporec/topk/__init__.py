@@ -48,7 +48,9 @@ def topk_mask(
     ValueError
         If a shape, a dtype, a device or (on the CPU) an offset is not as above, or T does not fit int32.
     """
-    mask: Tensor = torch.ops.tsporec.topk_mask(scores, cu_seqlens, _budgets(k, cu_seqlens), protected, forbidden)
+    mask: Tensor = torch.ops.tsporec.topk_mask.default(
+        scores, cu_seqlens, _budgets(k, cu_seqlens), protected, forbidden
+    )
     return mask
 
 
@@ -77,7 +79,7 @@ def topk_select(
     >>> kept.tolist(), cu.tolist()
     ([0, 2, 3, 4], [0, 2, 4])
     """
-    kept: tuple[Tensor, Tensor] = torch.ops.tsporec.topk_select(
+    kept: tuple[Tensor, Tensor] = torch.ops.tsporec.topk_select.default(
         scores, cu_seqlens, _budgets(k, cu_seqlens), protected, forbidden
     )
     return kept
@@ -105,7 +107,7 @@ def topk_gather(
     list of tensors
         Each payload as [K, ...], then the new cu_seqlens, int32 [N+1].
     """
-    cut: list[Tensor] = torch.ops.tsporec.topk_gather(
+    cut: list[Tensor] = torch.ops.tsporec.topk_gather.default(
         scores, cu_seqlens, _budgets(k, cu_seqlens), list(payloads), protected, forbidden
     )
     return cut
@@ -188,4 +190,4 @@ def _budgets(k: Tensor | int, cu_seqlens: Tensor) -> Tensor:
         return k
     if not 0 <= k <= INT32_MAX:
         raise ValueError(f"k is {k}, expected a number of tokens from 0 to {INT32_MAX}")
-    return torch.full((max(cu_seqlens.shape[0] - 1, 0),), k, dtype=torch.int32, device=cu_seqlens.device)
+    return cu_seqlens.new_full((max(cu_seqlens.shape[0] - 1, 0),), k, dtype=torch.int32)

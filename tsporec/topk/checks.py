@@ -106,13 +106,12 @@ def check_offsets(cu_seqlens: NDArray[np.int32], tokens: int) -> None:
     ValueError
         Naming the offsets at fault.
     """
-    if cu_seqlens[0] != 0 or cu_seqlens[-1] != tokens:
+    if int(cu_seqlens[0]) != 0 or int(cu_seqlens[-1]) != tokens:
         raise ValueError(
             f"cu_seqlens runs from {cu_seqlens[0]} to {cu_seqlens[-1]}, expected 0 to {tokens}, the tokens of scores"
         )
-    falls = cu_seqlens[1:] < cu_seqlens[:-1]
-    if falls.any():
-        at = int(falls.argmax())
+    if np.logical_or.reduce(cu_seqlens[1:] < cu_seqlens[:-1]):
+        at = int((cu_seqlens[1:] < cu_seqlens[:-1]).argmax())
         raise ValueError(
             f"cu_seqlens falls from {cu_seqlens[at]} to {cu_seqlens[at + 1]} at segment {at}, expected offsets that "
             "never fall: build them as the running sum of the segments' lengths"

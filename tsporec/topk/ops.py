@@ -33,7 +33,7 @@ torch.library.define(
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().numpy()
+    return (tensor.detach() if tensor.requires_grad else tensor).numpy()
 
 
 def _arrays(

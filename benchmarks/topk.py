@@ -1,0 +1,245 @@
+"""The top-k operation against torch chains, its own scaling and the least a machine could take.
+
+    python -m benchmarks.topk --output benchmarks/results/topk.json
+
+One thread; medians of rounds in which everything compared takes its turn, so that a busy moment hits all alike. Every
+result is compared before it is timed. Where there is a GPU, the kernels are measured against their byte floor too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import tracemalloc
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsporec.results import write_results
+from tsporec.topk import cpu, topk_gather, topk_select
+
+SEED = 0
+BANDWIDTH = {"A100 80GB": 2.039e12, "H100 SXM": 3.35e12, "H200": 4.8e12}  # bytes/s, from NVIDIA's data sheets
+Run = Callable[[], Any]
+
+
+def segments(lengths: np.ndarray, seed: int = SEED) -> tuple[Tensor, Tensor, Tensor]:
+    """(scores float32 [T], cu_seqlens int32 [N + 1], ids int64 [T])."""
+    rng = np.random.default_rng(seed)
+    cu = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    scores = rng.standard_normal(int(cu[-1]), dtype=np.float32)
+    return torch.from_numpy(scores), torch.from_numpy(cu), torch.from_numpy(rng.integers(0, 50_000, len(scores)))
+
+
+def ours(scores: Tensor, cu: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """(kept ids, kept positions), packed."""
+    kept, _ = topk_select(scores, cu, k)
+    return ids.index_select(0, kept), kept
+
+
+def torch_chain(scores: Tensor, cu: Tensor, ids: Tensor, k: int, stable: bool) -> tuple[Tensor, Tensor]:
+    """The same by padding, torch.topk (or a stable sort, for ties), sort and gather."""
+    lengths = cu.diff().long()
+    width = int(lengths.max())
+    held = torch.arange(width, device=scores.device) < lengths[:, None]
+    padded = scores.new_full(held.shape, -torch.inf)
+    padded[held] = scores
+    best = torch.sort(padded, dim=1, descending=True, stable=True)[1][:, :k] if stable else padded.topk(k, dim=1)[1]
+    columns = best.sort(dim=1)[0]
+    positions = (columns + cu[:-1].long()[:, None])[columns < lengths[:, None]]
+    return ids[positions], positions
+
+
+def floor(scores: Tensor, kept: int) -> None:
+    """Read the scores once; write the ids and the positions."""
+    scores.max()
+    for _ in range(2):
+        torch.empty(kept, dtype=torch.int64).fill_(1)
+
+
+def medians(runs: dict[str, Run], rounds: int, done: Run = lambda: None) -> dict[str, float]:
+    """Median seconds of each, taking turns."""
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(rounds):
+        for name, run in runs.items():
+            done()
+            start = time.perf_counter()
+            run()
+            done()
+            taken[name].append(time.perf_counter() - start)
+    return {name: median(times) for name, times in taken.items()}
+
+
+def against_torch(lengths: np.ndarray, k: int, rounds: int) -> dict[str, float]:
+    """Seconds of ours, of both chains and of the floor."""
+    data = segments(lengths)
+    expected = ours(*data, k)
+    for stable in (False, True):
+        for found, wanted in zip(torch_chain(*data, k, stable), expected, strict=True):
+            if not torch.equal(found, wanted):
+                raise RuntimeError("the torch chain and the operation disagree")
+    return medians(
+        {
+            "ours": lambda: ours(*data, k),
+            "torch_topk": lambda: torch_chain(*data, k, False),
+            "torch_stable": lambda: torch_chain(*data, k, True),
+            "floor": lambda: floor(data[0], len(expected[0])),
+        },
+        rounds,
+    )
+
+
+def variants(lengths: np.ndarray, k: int, rounds: int) -> dict[str, float]:
+    """Seconds of the operation by dtype, ties and masks, float32 among them."""
+    scores, cu, ids = segments(lengths)
+    rng = np.random.default_rng(SEED)
+    protected = torch.from_numpy(rng.random(len(scores)) < 0.05)
+    forbidden = torch.from_numpy(rng.random(len(scores)) < 0.05)
+    half, brain, few, equal = scores.half(), scores.bfloat16(), scores.round(), torch.zeros_like(scores)
+    budgets = torch.from_numpy(rng.integers(k // 2, 2 * k, len(lengths)).astype(np.int32))
+    runs: dict[str, Run] = {
+        name: lambda values=values: ours(values, cu, ids, k)
+        for name, values in (
+            ("float32", scores),
+            ("float16", half),
+            ("bfloat16", brain),
+            ("few_distinct", few),
+            ("all_equal", equal),
+        )
+    }
+    runs["own_budgets"] = lambda: topk_gather(scores, cu, budgets, [ids])
+    runs["both_masks"] = lambda: topk_gather(scores, cu, k, [ids], protected, forbidden)
+    return medians(runs, rounds)
+
+
+def scaling(rounds: int) -> dict[str, float]:
+    """Microseconds a segment, by the number of segments."""
+    cases = {}
+    for count in (1_000, 10_000, 100_000, 1_000_000):
+        scores, cu, _ = segments(np.random.default_rng(SEED).integers(64, 193, count))
+        repeat = max(1, 20_000 // count)
+        cases[count] = (scores, cu, repeat)
+    runs: dict[str, Run] = {
+        str(count): lambda case=case: [topk_select(case[0], case[1], 32) for _ in range(case[2])]
+        for count, case in cases.items()
+    }
+    taken = medians(runs, rounds)
+    return {str(count): 1e6 * taken[str(count)] / (count * case[2]) for count, case in cases.items()}
+
+
+def small_batch() -> float:
+    """Median microseconds of 64 segments of 128 tokens, dispatch included."""
+    scores, cu, _ = segments(np.full(64, 128))
+    return 1e6 * medians({"small": lambda: topk_select(scores, cu, 32)}, 2000)["small"]
+
+
+def memory(lengths: np.ndarray, k: int) -> float:
+    """Peak of what numpy allocates, the result included, over the bytes of the input."""
+    scores, cu = (tensor.numpy() for tensor in segments(lengths)[:2])
+    tracemalloc.start()
+    cpu.select(scores, cu, k)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / (scores.nbytes + cu.nbytes)
+
+
+def byte_floor(length: float, k: int, score_bytes: int, payloads: int) -> float:
+    """Bytes a segment that a GPU cannot but move.
+
+    Scores, offsets, the 32-byte sectors of 8-byte payloads that hold a kept token, and what is written.
+    """
+    sectors = 8 * length * (1 - (1 - k / length) ** 4)
+    return length * score_bytes + 12 + payloads * (sectors + 8 * k) + 8 * k
+
+
+def predicted() -> dict[str, dict[str, float]]:
+    """Microseconds of the byte floor of the first case, ids and positions out, by device and dtype."""
+    return {
+        name: {
+            dtype: 1e6 * 100_000 * byte_floor(128, 32, size, 1) / bandwidth
+            for dtype, size in (("float32", 4), ("float16", 2))
+        }
+        for name, bandwidth in BANDWIDTH.items()
+    }
+
+
+def on_gpu(rounds: int) -> dict[str, float] | None:
+    """Seconds of the kernels and the chains on a GPU, and the bytes of the floor; None without one."""
+    if not torch.cuda.is_available():
+        return None
+    lengths = np.random.default_rng(SEED).integers(64, 193, 100_000)
+    scores, cu, ids = (tensor.cuda() for tensor in segments(lengths))
+    runs: dict[str, Run] = {
+        "ours": lambda: ours(scores, cu, ids, 32),
+        "ours_one_pass": lambda: topk_gather(scores, cu, 32, [ids, torch.arange(len(ids), device="cuda")]),
+        "torch_topk": lambda: torch_chain(scores, cu, ids, 32, False),
+        "torch_stable": lambda: torch_chain(scores, cu, ids, 32, True),
+    }
+    taken = medians(runs, rounds, torch.cuda.synchronize)
+    return {**taken, "floor_bytes": 100_000 * byte_floor(128, 32, 4, 1)}
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", default="benchmarks/results/topk.json")
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(SEED)
+    usual = rng.integers(64, 193, 100_000)
+    skewed = np.exp(rng.uniform(np.log(16), np.log(4096), 5_000)).astype(int)
+    results: dict[str, Any] = {
+        "small_batch_us": small_batch(),
+        "seconds": {
+            "100000 x 64..192, k=32": against_torch(usual, 32, args.rounds),
+            "5000 x 2048, k=512": against_torch(np.full(5_000, 2048), 512, args.rounds),
+            "5000 x 16..4096 skewed, k=32": against_torch(skewed, 32, args.rounds),
+        },
+        "variant_seconds": variants(usual, 32, args.rounds),
+        "us_per_segment": scaling(args.rounds),
+        "memory_over_input": memory(usual, 32),
+        "gpu_floor_predicted_us": predicted(),
+        "gpu": on_gpu(args.rounds),
+    }
+    report(results)
+    write_results(args.output, results, SEED)
+
+
+def report(results: dict[str, Any]) -> None:
+    """Print the tables of docs/topk.md."""
+    print("| case | ours | torch.topk chain | stable chain | over floor |\n| --- | --- | --- | --- | --- |")
+    for name, taken in results["seconds"].items():
+        ratios = (taken[other] / taken["ours"] for other in ("torch_topk", "torch_stable"))
+        cells = [f"{1e3 * taken['ours']:.0f} ms", *(f"{ratio:.2f}x as long" for ratio in ratios)]
+        print("|", name, "|", " | ".join(cells), "|", f"{taken['ours'] / taken['floor']:.1f}x |")
+    base = results["variant_seconds"]["float32"]
+    for name, seconds in results["variant_seconds"].items():
+        print(f"{name}: {1e3 * seconds:.0f} ms, {seconds / base:.2f} of float32")
+    print("64 x 128:", f"{results['small_batch_us']:.0f} us")
+    print("us a segment:", {n: round(us, 3) for n, us in results["us_per_segment"].items()})
+    print("memory:", f"{results['memory_over_input']:.2f} of the input")
+    print(
+        "GPU floor, predicted us:",
+        {n: {d: round(us) for d, us in row.items()} for n, row in results["gpu_floor_predicted_us"].items()},
+    )
+    if results["gpu"]:
+        floor_seconds = {n: results["gpu"]["floor_bytes"] / b for n, b in BANDWIDTH.items()}
+        print(
+            "GPU:",
+            results["gpu"],
+            "ours over the floor of:",
+            {n: results["gpu"]["ours"] / s for n, s in floor_seconds.items()},
+        )
+    else:
+        print("GPU: none here, nothing measured")
+
+
+if __name__ == "__main__":
+    main()
