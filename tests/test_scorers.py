@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -197,6 +199,40 @@ def test_self_information_is_the_models_surprisal(tokenizer, causal_lm):
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
 
 
+def test_self_information_without_a_beginning_of_sequence_token(tokenizer):
+    lm = make_causal_lm(len(tokenizer))
+    lm.config.bos_token_id = None
+    tokens = RaggedTokens.from_lists([[9, 8, 7, 6], [5]])
+    scores = make_scorer("self_information", model=lm).score(tokens)
+    with torch.no_grad():
+        logits = lm(torch.tensor([[9, 8, 7]])).logits[0]
+    expected = -logits.log_softmax(-1)[torch.arange(3), torch.tensor([8, 7, 6])]
+    uniform = np.log(len(tokenizer))
+    np.testing.assert_allclose(scores, [uniform, *expected.tolist(), uniform], rtol=1e-4)
+
+
+def test_models_come_from_folders_with_safetensors_only(tokenizer, wordpiece_tokenizer, tmp_path):
+    lm = make_causal_lm(len(tokenizer))
+    lm.save_pretrained(tmp_path / "lm")
+    tokenizer.save_pretrained(tmp_path / "lm")
+    tokens = encode(tokenizer)
+    loaded = make_scorer("centroid", model=tmp_path / "lm", layers=1).for_tokenizer(tokenizer)
+    assert loaded.reader is None
+    np.testing.assert_array_equal(loaded.score(tokens), make_scorer("centroid", model=lm, layers=1).score(tokens))
+    model = classifier(len(wordpiece_tokenizer))
+    model.save_pretrained(tmp_path / "classifier")
+    wordpiece_tokenizer.save_pretrained(tmp_path / "classifier")
+    loaded = make_scorer("llmlingua2", model=str(tmp_path / "classifier")).for_tokenizer(tokenizer)
+    given = make_scorer("llmlingua2", model=model, tokenizer=wordpiece_tokenizer).for_tokenizer(tokenizer)
+    np.testing.assert_array_equal(loaded.score(tokens), given.score(tokens))
+    assert loaded.fingerprint == given.fingerprint
+    weights = tmp_path / "lm" / "model.safetensors"
+    weights.unlink()
+    torch.save(lm.state_dict(), weights.with_name("pytorch_model.bin"))
+    with pytest.raises(ValueError, match="weights as safetensors"):
+        make_scorer("centroid", model=tmp_path / "lm")
+
+
 @pytest.mark.parametrize("name", ["self_information", "attention", "centroid"])
 def test_long_texts_are_read_in_windows(tokenizer, name):
     lm = make_causal_lm(len(tokenizer))
@@ -231,6 +267,47 @@ def test_attention_layers_are_chosen_and_the_model_is_left_as_it_was(tokenizer):
     # One that the user has hooked already keeps its hooks.
     make_scorer("attention", model=lm).score(tokens)
     assert len(lm(torch.tensor([[5, 6]]), output_hidden_states=True).hidden_states) == 4
+
+
+def test_attention_is_found_in_other_architectures(tokenizer):
+    import transformers
+
+    size = {"vocab_size": len(tokenizer), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    configs = {
+        "GPT2LMHeadModel": transformers.GPT2Config(n_positions=64, n_embd=32, n_layer=2, n_head=2, **size),
+        "GPTNeoXForCausalLM": transformers.GPTNeoXConfig(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, **size
+        ),
+        "Qwen3ForCausalLM": transformers.Qwen3Config(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
+            intermediate_size=64, **size,
+        ),
+    }  # fmt: skip
+    tokens = encode(tokenizer, TEXTS[:1])
+    for name, config in configs.items():
+        model = getattr(transformers, name)(config).eval()
+        scores = make_scorer("attention", model=model).score(tokens)
+        model.set_attn_implementation("eager")
+        with torch.no_grad():
+            attentions = model(torch.tensor(tokens.ids[None].astype(np.int64)), output_attentions=True).attentions
+        received = torch.stack(attentions).mean(dim=(0, 2))[0].sum(dim=0) / torch.arange(len(scores), 0, -1)
+        np.testing.assert_allclose(scores, received.numpy(), rtol=1e-4)
+
+
+def test_a_model_without_attention_is_refused(tokenizer):
+    from transformers import MambaConfig, MambaForCausalLM
+
+    model = MambaForCausalLM(MambaConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, state_size=4))
+    with pytest.raises(ValueError, match=r"MambaForCausalLM shows no attention in layers \[0\]"):
+        make_scorer("attention", model=model.eval()).score(encode(tokenizer, TEXTS[:1]))
+
+
+def test_scores_are_the_same_in_a_spawned_process(scorers, tokenizer):
+    tokens = encode(tokenizer)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        found = {name: pool.submit(scorer.score, tokens) for name, scorer in scorers.items()}
+        for name, scorer in scorers.items():
+            np.testing.assert_array_equal(found[name].result(), scorer.score(tokens), err_msg=name)
 
 
 def test_attention_and_centroid_are_what_they_say(tokenizer, causal_lm):
@@ -469,8 +546,12 @@ def test_cache_goes_along_with_fit_and_for_tokenizer(tokenizer):
 
 def test_cache_owns_its_scores_and_refuses_a_wrong_shape():
     cached = CachedScorer(make_scorer("head"))
-    cached.score(RaggedTokens.from_lists([[1, 2], [3]]))
-    assert all(scores.base is None for scores in cached._scores.values())
+    tokens = RaggedTokens.from_lists([[1, 2], [3]])
+    for _ in range(2):
+        scores = cached.score(tokens)
+        assert scores.dtype == np.float32
+        np.testing.assert_array_equal(scores, [0, -1, 0])
+        scores[:] = 9  # the caller's own: what is remembered stays
 
     class Wrong:
         def score(self, tokens):
@@ -490,7 +571,7 @@ def test_cached_scores_are_the_scorers_own(seed, max_tokens):
     for _ in range(6):
         tokens = random_tokens(rng, segments=8, vocab=2, longest=4)  # few different texts: hits, repeats, evictions
         np.testing.assert_array_equal(cached.score(tokens), scorer.score(tokens))
-        assert sum(map(len, cached._scores.values())) == cached._tokens <= max_tokens
+        assert sum(map(len, cached._scores.values())) == 4 * cached._tokens <= 4 * max_tokens
 
 
 def test_unknown_scorer_and_wrong_shape():

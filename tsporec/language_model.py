@@ -64,7 +64,7 @@ def cut_layers(model: Any, layers: int | None) -> Any:
     """
     if layers is None:
         return model
-    name, stack = _layer_stack(model)
+    name, stack = layer_stack(model)
     if not 1 <= layers <= len(stack):
         raise ValueError(f"layers must be from 1 to {len(stack)} for this model, found {layers}.")
     cut = copy.copy(model)
@@ -86,7 +86,8 @@ def cut_layers(model: Any, layers: int | None) -> Any:
     return cut
 
 
-def _layer_stack(model: nn.Module) -> tuple[str, nn.ModuleList]:
+def layer_stack(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Name and modules of the decoder layers: the list as long as the config says."""
     depth = int(model.config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:

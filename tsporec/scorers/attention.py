@@ -7,11 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tsporec.language_model import base_model
-from tsporec.ragged import RaggedTokens
-from tsporec.scorers.base import Scores
+from tsporec.language_model import base_model, layer_stack
 from tsporec.scorers.language import LanguageScorer
 
 
@@ -23,8 +21,8 @@ class AttentionScorer(LanguageScorer):
     Parameters
     ----------
     model, tokenizer, layers, batch_tokens, window
-        As in :class:`LanguageScorer`. The attention is computed in full ("eager"): ``L * L`` numbers a head and layer
-        are held at once, so give a ``window`` where texts are long.
+        As in :class:`LanguageScorer`. The attention is computed in full ("eager"), ``L * L`` numbers a head, one layer
+        at a time: give a ``window`` where texts are long.
     attention_layers : ints, optional
         The layers whose attention counts, from 0; -1 is the last that is read. By default all.
     """
@@ -54,33 +52,48 @@ class AttentionScorer(LanguageScorer):
         """As in :class:`LanguageScorer`, and the layers whose attention counts."""
         return {**super().config(), "attention_layers": self.attention_layers}
 
-    def _score_own(self, tokens: RaggedTokens) -> Scores:
-        with _showing_attention(self.model):
-            return super()._score_own(tokens)
-
     def read(self, ids: Tensor) -> Tensor:
         """Scores ``[B, L]``; see :class:`LanguageScorer`."""
-        attentions: Any = base_model(self.model)(input_ids=ids, use_cache=False, output_attentions=True).attentions
-        chosen = [attentions[layer].float().mean(dim=1).sum(dim=1) for layer in self.attention_layers]
-        return torch.stack(chosen).mean(dim=0) / torch.arange(ids.shape[1], 0, -1, device=ids.device)
+        with _attention_received(self.model) as received:
+            base_model(self.model)(input_ids=ids, use_cache=False)
+        missing = set(self.attention_layers) - set(received)
+        if missing:
+            raise ValueError(
+                f"{type(self.model).__name__} shows no attention in layers {sorted(missing)}; choose others with "
+                "attention_layers, or another model or scorer."
+            )
+        mean = torch.stack([received[layer] for layer in self.attention_layers]).mean(dim=0)
+        return mean / torch.arange(ids.shape[1], 0, -1, device=ids.device)
 
 
 @contextmanager
-def _showing_attention(model: nn.Module) -> Iterator[None]:
-    """Compute attention "eagerly" (the other ways do not return it), and leave the model as it was."""
+def _attention_received(model: Any) -> Iterator[dict[int, Tensor]]:
+    """Layer -> attention received ``[B, L]``, the mean over heads, summed over positions, of the forward inside.
+
+    The hooks are our own and are removed at the end: those that ``output_attentions`` installs stay, keep a model from
+    being pickled, and are not installed in a process that got its model by pickle.
+    """
+    received: dict[int, Tensor] = {}
+
+    def watch(layer: int) -> Any:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
+            # A layer's attention is the first [B, H, L, L] in it; modules around it may hand it on.
+            if layer not in received and isinstance(weights, Tensor) and weights.dim() == 4:
+                received[layer] = weights.float().mean(dim=1).sum(dim=1)
+
+        return hook
+
     configs: dict[int, Any] = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
     before = [(config, config._attn_implementation) for config in configs.values()]
-    # transformers hooks the layers to see their attention: with the hooks left there, a model does not pickle.
-    modules = [(module, set(module.__dict__), module._forward_hooks.copy()) for module in model.modules()]
+    layers = enumerate(layer_stack(model)[1])
+    handles = [m.register_forward_hook(watch(i)) for i, layer in layers for m in layer.modules()]
     for config, _ in before:
-        config._attn_implementation = "eager"
+        config._attn_implementation = "eager"  # the others do not return attention
     try:
-        yield
+        yield received
     finally:
+        for handle in handles:
+            handle.remove()
         for config, implementation in before:
             config._attn_implementation = implementation
-        for module, attributes, hooks in modules:
-            for name in set(module.__dict__) - attributes:
-                delattr(module, name)
-            for key in set(module._forward_hooks) - set(hooks):
-                del module._forward_hooks[key]

@@ -20,7 +20,7 @@ class CachedScorer:
     scorer : Scorer
         Asked once a call for all segments not seen yet. Where its weights change, call :meth:`clear`.
     max_tokens : int
-        Tokens to remember scores of; a token costs 8 bytes, and each segment some 300 more.
+        Tokens to remember scores of; a token costs 8 bytes, and each segment some 200 more.
 
     Notes
     -----
@@ -30,7 +30,7 @@ class CachedScorer:
 
     def __init__(self, scorer: Scorer, max_tokens: int = 4_000_000) -> None:
         self.scorer, self.max_tokens = scorer, max_tokens
-        self._scores: OrderedDict[bytes, Scores] = OrderedDict()
+        self._scores: OrderedDict[bytes, bytes] = OrderedDict()  # a text's ids (int32) -> its scores (float32)
         self._tokens = 0
 
     def score(self, tokens: RaggedTokens) -> Scores:
@@ -41,19 +41,21 @@ class CachedScorer:
         ValueError
             If the scorer does not return one score a token; nothing is remembered then.
         """
-        # A segment's bytes are its key: their hash is computed in C, and equal keys are equal texts.
+        # A segment's bytes are its key: hashed in C, and equal keys are equal texts. Scores are bytes as well, for
+        # joining bytes takes half the time of concatenating arrays.
         raw, cu = tokens.ids.tobytes(), (4 * tokens.cu_seqlens.astype(np.int64)).tolist()
         keys = [raw[start:end] for start, end in pairwise(cu)]
-        found = [self._scores.get(key) for key in keys]
-        new = {key: i for i, (key, scores) in enumerate(zip(keys, found, strict=True)) if scores is None}
+        found = list(map(self._scores.get, keys))
+        new = {keys[i]: i for i, scores in enumerate(found) if scores is None} if None in found else {}
         fresh = self._ask(tokens, new) if new else {}
+        touch = self._scores.move_to_end
         for key in keys:
-            if key in self._scores:
-                self._scores.move_to_end(key)
+            if key not in fresh:
+                touch(key)
         for key, scores in fresh.items():
             self._remember(key, scores)
         every = [fresh[key] if scores is None else scores for key, scores in zip(keys, found, strict=True)]
-        return np.concatenate(every) if every else np.zeros(0, dtype=np.float32)
+        return np.frombuffer(bytearray().join(every), dtype=np.float32)
 
     def fit(self, corpus: RaggedTokens) -> CachedScorer:
         """Fit the scorer, if it can be, and forget its old scores; returns itself."""
@@ -73,7 +75,7 @@ class CachedScorer:
         """Forget all scores."""
         self._scores, self._tokens = OrderedDict(), 0
 
-    def _ask(self, tokens: RaggedTokens, new: dict[bytes, int]) -> dict[bytes, Scores]:
+    def _ask(self, tokens: RaggedTokens, new: dict[bytes, int]) -> dict[bytes, bytes]:
         unseen = tokens.take(list(new.values()))
         scores = np.asarray(self.scorer.score(unseen), dtype=np.float32)
         if scores.shape != (unseen.num_tokens,):
@@ -81,16 +83,15 @@ class CachedScorer:
                 f"{type(self.scorer).__name__}.score returned shape {scores.shape} for {unseen.num_tokens} tokens; "
                 "expected one score a token."
             )
-        # Copies: a view would keep the scores of its whole batch alive.
-        parts = [part.copy() for part in np.split(scores, unseen.cu_seqlens[1:-1])]
+        parts = [part.tobytes() for part in np.split(scores, unseen.cu_seqlens[1:-1])]
         return dict(zip(new, parts, strict=True))
 
-    def _remember(self, key: bytes, scores: Scores) -> None:
+    def _remember(self, key: bytes, scores: bytes) -> None:
         self._scores[key] = scores
-        self._tokens += len(scores)
+        self._tokens += len(scores) // 4
         while self._tokens > self.max_tokens:
             _, forgotten = self._scores.popitem(last=False)
-            self._tokens -= len(forgotten)
+            self._tokens -= len(forgotten) // 4
 
     def __getattr__(self, name: str) -> Any:
         """Everything but the memory is the scorer's own."""
