@@ -16,14 +16,14 @@ from tests.conftest import TEXTS, make_tokenizer
 from tsporec.budget import Budget
 from tsporec.catalog import ItemCatalog
 from tsporec.items import Item, item_text, tokenize_items
-from tsporec.ragged import RaggedTokens
+from tsporec.ragged import RaggedTokens, ranges
 from tsporec.scorers import BaseScorer
 from tsporec.selection import select
 from tsporec.selector import TokenSelector
 from tsporec.store.compress import Chunk
 from tsporec.store.index import bucket_bits
 from tsporec.store.keys import Keys
-from tsporec.store.shard import PackedLengths, _pack, ranges
+from tsporec.store.shard import PackedLengths, _pack
 
 
 class TiedScorer(BaseScorer):

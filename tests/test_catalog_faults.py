@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from tests.test_catalog import TiedScorer, expected, make_items, same
+from tsporec import files
 from tsporec.budget import Budget
 from tsporec.catalog import ItemCatalog
 from tsporec.items import Item
-from tsporec.store import files
 from tsporec.store.layout import CURRENT, JOURNAL, LOCK
 from tsporec.store.lock import StoreLock
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent / "tsporec"
 FLOORS = [
     {
         "extras",
+        "files",
         "fingerprint",
         "progress",
         "ragged",

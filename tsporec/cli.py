@@ -127,7 +127,7 @@ def evaluate(
     from tsporec.readers import read_items, read_sequences
     from tsporec.recommenders.encoder import ItemEncoder
     from tsporec.results import environment, write_results
-    from tsporec.show import plot_quality, results_table
+    from tsporec.show import make_console, plot_quality, results_table
 
     budgets, seed_list = _numbers(budget, "--budget", least=1), _numbers(seeds, "--seeds", least=0)
     names = _names(scorers)
@@ -143,7 +143,7 @@ def evaluate(
     }
     evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, layers)), seeds=seed_list, cache=cache)
     evaluation = evaluator.run(built, budgets, _names(cases))
-    console = _console()
+    console = make_console()
     for case in _names(cases):
         console.print(results_table(evaluation, case))
     console.print(f"{100 * task.repeats:.1f}% of the targets stand in their history; they are ranked all the same.")
@@ -180,7 +180,7 @@ def show(
     from tsporec.language_model import load_causal_lm
     from tsporec.readers import read_items
     from tsporec.selection import select
-    from tsporec.show import highlighted
+    from tsporec.show import highlighted, make_console
 
     catalogue = read_items(items, format_)
     wanted = [found for found in catalogue if not item or found.id in item]
@@ -195,7 +195,7 @@ def show(
     shown = wanted if item else wanted[:count]
     tokens = tokenize_items(shown, tokenizer, _names(fields))
     selection = select(built, tokens, Budget(tokens=budget))
-    console = _console()
+    console = make_console()
     for i, found in enumerate(shown):
         console.print(f"[bold]{found.id}[/bold]", highlighted(tokens, selection, tokenizer, i), "")
 
@@ -227,6 +227,7 @@ def compress(
     from tsporec.items import tokenize_items
     from tsporec.readers import read_items
     from tsporec.selector import TokenSelector
+    from tsporec.show import make_console
 
     catalogue, names = read_items(items, format_), _names(fields)
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -237,7 +238,7 @@ def compress(
         catalogue, tokenizer=tokenizer, selector=made, budget=Budget(tokens=budget), path=output, fields=names,
         num_proc=num_proc, overwrite=overwrite,
     )  # fmt: skip
-    report, console = catalog.report, _console()
+    report, console = catalog.report, make_console()
     assert report is not None
     console.print(
         f"{report.items} items ({report.empty} empty, {report.resumed} resumed) in {report.seconds:.1f} s: "
@@ -286,14 +287,6 @@ def _numbers(text: str, option: str, least: int) -> list[int]:
     if not numbers or min(numbers) < least:
         raise ValueError(f"{option} takes whole numbers of at least {least}, comma-separated; found {text!r}.")
     return numbers
-
-
-def _console() -> Any:
-    from tsporec.extras import require
-
-    # Without a terminal there is no width to fit; the usual 80 columns would cut the tables.
-    width = None if sys.stdout.isatty() else 140
-    return require("rich.console", extra="cli").Console(highlight=False, width=width)
 
 
 def main() -> None:

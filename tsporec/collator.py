@@ -13,7 +13,7 @@ from tsporec import positions as position_policies
 from tsporec.budget import Budget
 from tsporec.columns import FlatColumns, Part
 from tsporec.packed import PackedColumns
-from tsporec.ragged import RaggedTokens, lengths_to_offsets
+from tsporec.ragged import RaggedTokens, lengths_to_offsets, ranges
 from tsporec.scorers.base import Scorer, Scores
 from tsporec.scorers.cached import CachedScorer
 from tsporec.selector import TokenSelector
@@ -147,7 +147,7 @@ class SelectorCollator:
         bounds += np.repeat(starts[:-1], counts)[:, None]
         lengths = bounds[:, 1] - bounds[:, 0]
         cu = lengths_to_offsets(lengths)
-        where = np.arange(cu[-1]) + np.repeat(bounds[:, 0] - cu[:-1], lengths)
+        where = ranges(bounds[:, 0], lengths)
         protected = np.isin(flat[where], self.protected_ids)
         if any(part.labelled is not None for part in parts):
             labelled = [np.zeros(len(p.ids), bool) if p.labelled is None else p.labelled for p in parts]

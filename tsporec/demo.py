@@ -13,7 +13,6 @@ import torch
 
 from tsporec.budget import Budget
 from tsporec.evaluation import FULL, Evaluator, Task, prepare
-from tsporec.extras import require
 from tsporec.pipeline import LearningConfig, learn_selector
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
 from tsporec.progress import progress
@@ -24,7 +23,7 @@ from tsporec.results import environment, write_results
 from tsporec.scorers import BaseScorer, Scorer, Scores, make_scorer
 from tsporec.selection import select
 from tsporec.selector import TokenSelector
-from tsporec.show import highlighted, results_table
+from tsporec.show import highlighted, make_console, results_table
 from tsporec.synthetic import CatalogueConfig, PlantedCatalogue, generate, planted_recall
 
 # Small texts of few words: a wider temperature and more patience than on real ones.
@@ -69,13 +68,13 @@ class PlantedScorer(BaseScorer):
 def run_demo(budget: int = 4, seed: int = 0, output: Path | None = None) -> dict[str, Any]:
     """Print the demo's table and texts, write a results file to ``output``, and return what it holds."""
     start, origin = time.perf_counter(), environment(seed)
-    console = require("rich.console", extra="cli").Console(highlight=False, width=None if _is_terminal() else 140)
+    console = make_console()
     catalogue = generate(CatalogueConfig(seed=seed))
     task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",), seed=seed)
     lm = train_tiny_lm(task.tokens, len(catalogue.tokenizer), seed)
-    scorers = demo_scorers(task, catalogue, lm)
     with tempfile.TemporaryDirectory() as folder:
-        scorers["selector"] = learn_demo_selector(task, catalogue, budget, seed, Path(folder))
+        learned = learn_demo_selector(task, catalogue, budget, seed, Path(folder))
+    scorers = demo_scorers(task, catalogue, lm, learned)
     evaluator = Evaluator(task, ItemEncoder(lm), _RECOMMENDER, seeds=[seed])
     evaluation = evaluator.run(scorers, [budget])
     found = {name: _recall(scorer, task, catalogue, budget) for name, scorer in scorers.items()}
@@ -107,7 +106,7 @@ def run_demo(budget: int = 4, seed: int = 0, output: Path | None = None) -> dict
     return results
 
 
-def demo_scorers(task: Task, catalogue: PlantedCatalogue, lm: Any) -> dict[str, Scorer | None]:
+def demo_scorers(task: Task, catalogue: PlantedCatalogue, lm: Any, learned: Scorer) -> dict[str, Scorer | None]:
     """Every scorer that needs no downloaded checkpoint, ready for the demo's tokens."""
     return {
         "head": make_scorer("head"),
@@ -116,7 +115,7 @@ def demo_scorers(task: Task, catalogue: PlantedCatalogue, lm: Any) -> dict[str, 
         "self_information": make_scorer("self_information", model=lm),
         "attention": make_scorer("attention", model=lm),
         "centroid": make_scorer("centroid", model=lm),
-        "selector": TokenSelector().for_tokenizer(catalogue.tokenizer).fit(task.tokens),
+        "selector": learned,
         PLANTED: PlantedScorer(catalogue),
         FULL: None,
     }
@@ -157,9 +156,3 @@ def _recall(scorer: Scorer | None, task: Task, catalogue: PlantedCatalogue, budg
         return 1.0
     kept = select(scorer, task.tokens, Budget(tokens=budget)).kept
     return planted_recall(catalogue.planted, kept, task.tokens.segment_ids(), budget)
-
-
-def _is_terminal() -> bool:
-    import sys
-
-    return sys.stdout.isatty()

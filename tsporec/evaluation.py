@@ -273,8 +273,7 @@ class Evaluator:
 
     def warm_up_views(self, budgets: Sequence[int]) -> NDArray[np.float32]:
         """float32 ``[V, N, W]``: the catalogue as head, random and tf-idf keep it at each budget."""
-        rules = [make_scorer("head"), make_scorer("random", seed=1), make_scorer("random", seed=2)]
-        rules.append(make_scorer("tfidf").fit(self.task.tokens))
+        rules = warm_up_rules(self.task.tokens)
         return np.stack([self.features(rule, budget)["vectors"] for budget in budgets for rule in rules])
 
     def _summary(
@@ -325,6 +324,12 @@ class Evaluator:
                 part.replace(path)
         self._memory[key] = arrays
         return arrays
+
+
+def warm_up_rules(tokens: RaggedTokens) -> list[Scorer]:
+    """The cheap rules whose subsets a recommender is warmed up on: head, two random draws, tf-idf."""
+    draws: list[Scorer] = [make_scorer("random", seed=seed) for seed in (1, 2)]
+    return [make_scorer("head"), *draws, make_scorer("tfidf").fit(tokens)]
 
 
 class _Known:

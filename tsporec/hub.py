@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+
+from tsporec.files import write_whole
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FORMAT_VERSION = 1
@@ -26,17 +27,16 @@ def save(folder: Path, config: dict[str, Any], weights: dict[str, Tensor], card:
 
     from tsporec import __version__
 
-    folder.mkdir(parents=True, exist_ok=True)
     data = to_bytes({key: value.detach().cpu().contiguous() for key, value in weights.items()})
     header = {
         "format_version": FORMAT_VERSION,
         "library_version": __version__,
         "weights_sha256": hashlib.sha256(data).hexdigest(),
     }
-    _write(folder / WEIGHTS, data)
+    write_whole(folder / WEIGHTS, data)
     if card is not None:
-        _write(folder / CARD, card.encode())
-    _write(folder / CONFIG, (json.dumps({**header, **config}, indent=2, sort_keys=True) + "\n").encode())
+        write_whole(folder / CARD, card.encode())
+    write_whole(folder / CONFIG, (json.dumps({**header, **config}, indent=2, sort_keys=True) + "\n").encode())
     return folder
 
 
@@ -149,12 +149,3 @@ def _download(repo: str, **options: Any) -> dict[str, Path]:
         raise ValueError(f"{repo} lacks {CONFIG} or {WEIGHTS}, so it is no tsporec selector ({error}).") from error
     except OSError as error:
         raise ValueError(f"{repo} could not be fetched: {error}") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from tsporec.budget import Budget
+from tsporec.spans import IGNORED_LABEL
 from tsporec.topk import topk_mask, topk_padded
 
 __all__ = ["BatchSelector", "span_ids"]
-
-IGNORED = -100
 
 
 def span_ids(spans: Sequence[Sequence[tuple[int, int]]], attention_mask: Tensor) -> Tensor:
@@ -157,7 +156,7 @@ class BatchSelector(nn.Module):
         if inputs_embeds is not None:
             payloads, fill, names = [inputs_embeds], [0], ["inputs_embeds"]
         if labels is not None:
-            payloads, fill, names = [*payloads, labels], [*fill, IGNORED], [*names, "labels"]
+            payloads, fill, names = [*payloads, labels], [*fill, IGNORED_LABEL], [*names, "labels"]
         width = int(keep.sum(dim=1).max()) if self.width is None and rows else self.width or 0
         cut, mask = topk_padded(
             keep.new_zeros(rows * length, dtype=torch.float32),
@@ -185,7 +184,7 @@ class BatchSelector(nn.Module):
         texts = ids.flatten()[where]
         protected = torch.isin(texts, self.protected_ids)
         if labels is not None:
-            protected |= labels.flatten()[where] != IGNORED
+            protected |= labels.flatten()[where] != IGNORED_LABEL
         scores = self.selector(texts, cu)
         kept = topk_mask(scores.detach(), cu, self._asked(lengths), protected)
         keep = valid.flatten().clone()

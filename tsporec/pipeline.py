@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from tsporec.budget import Budget
-from tsporec.evaluation import Task, prepare
+from tsporec.evaluation import Task, prepare, warm_up_rules
 from tsporec.extras import require
+from tsporec.files import write_whole
 from tsporec.fingerprint import digest, tokenizer_fingerprint
 from tsporec.items import FIELDS, Interactions, Item
 from tsporec.preference.candidates import CandidateConfig
@@ -34,7 +35,7 @@ from tsporec.preference.rewards.weighted import WeightedReward, cross_fitted
 from tsporec.ragged import RaggedTokens
 from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
-from tsporec.scorers import Scorer, make_scorer
+from tsporec.scorers import Scorer
 from tsporec.selection import select
 from tsporec.selector import SelectorConfig, TokenSelector
 
@@ -198,8 +199,7 @@ def warm_up(
 
 def warm_up_views(tokens: RaggedTokens, encoder: ItemEncoder, policy: Scorer, budgets: Sequence[int]) -> Vectors:
     """float32 ``[V, N, W]``: all items as head, two random draws, tf-idf and the policy keep them at each budget."""
-    rules: list[Scorer] = [make_scorer("head"), make_scorer("random", seed=1), make_scorer("random", seed=2)]
-    rules += [make_scorer("tfidf").fit(tokens), policy]
+    rules = [*warm_up_rules(tokens), policy]
     return np.stack(
         [encoder.encode(select(rule, tokens, Budget(tokens=b)).apply(tokens)) for b in budgets for rule in rules]
     )
@@ -384,10 +384,7 @@ def _measured(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, An
     """What ``measure`` gives, kept as JSON at ``path``."""
     if not path.exists():
         found = measure()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(json.dumps(found) + "\n")
-        os.replace(part, path)
+        write_whole(path, (json.dumps(found) + "\n").encode())
     known: dict[str, Any] = json.loads(path.read_text())
     return known
 

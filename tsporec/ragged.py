@@ -106,8 +106,7 @@ class RaggedTokens:
         """The segments named by ``segments [M]``, in that order; repeats are allowed."""
         chosen = np.asarray(segments, dtype=np.int64).reshape(-1)
         cu = lengths_to_offsets(self.lengths[chosen])
-        shift = np.repeat(self.cu_seqlens[:-1][chosen].astype(np.int64) - cu[:-1], np.diff(cu))
-        return RaggedTokens(self.ids[np.arange(cu[-1]) + shift], cu)
+        return RaggedTokens(self.ids[ranges(self.cu_seqlens[:-1][chosen], np.diff(cu))], cu)
 
     def keep(self, kept: NDArray[np.int64], cu_seqlens: IntArray) -> RaggedTokens:
         """The tokens at positions ``kept [K]`` of ``ids``, split by the new ``cu_seqlens [N + 1]``."""
@@ -135,6 +134,19 @@ def lengths_to_offsets(lengths: ArrayLike) -> IntArray:
     cu = np.zeros(np.asarray(lengths).shape[0] + 1, dtype=np.int64)
     np.cumsum(lengths, out=cu[1:])
     return _as_int32(cu, "cu_seqlens")
+
+
+def ranges(starts: ArrayLike, lengths: ArrayLike) -> NDArray[np.int64]:
+    """``start, start + 1, …`` of each run of ``lengths [M]`` from ``starts [M]``, one run after the other.
+
+    >>> ranges([10, 0], [2, 3]).tolist()
+    [10, 11, 0, 1, 2]
+    """
+    counts = np.asarray(lengths, dtype=np.int64)
+    ends = np.cumsum(counts)
+    shift = np.repeat(np.asarray(starts, dtype=np.int64) - (ends - counts), counts)
+    places: NDArray[np.int64] = np.arange(len(shift)) + shift
+    return places
 
 
 def _as_int32(values: ArrayLike, name: str) -> IntArray:

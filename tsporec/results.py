@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tsporec.files import write_whole
+
 _PACKAGES = ("tsporec", "torch", "transformers", "tokenizers", "numpy", "python")
 
 
@@ -37,10 +39,7 @@ def write_results(path: str | Path, results: dict[str, Any], origin: dict[str, A
         What :func:`environment` gave *before* the run: afterwards the tree may have gone on to another commit.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps({"environment": origin, **results}, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, (json.dumps({"environment": origin, **results}, indent=1) + "\n").encode())
     return path
 
 

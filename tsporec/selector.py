@@ -18,7 +18,7 @@ from tsporec.budget import Budget
 from tsporec.features import CLASSES, Vocabulary, read_vocabulary
 from tsporec.fingerprint import digest
 from tsporec.network import SIGNALS, Linear, ScoringNetwork, neighbours, text_signals
-from tsporec.ragged import RaggedTokens
+from tsporec.ragged import RaggedTokens, ranges
 from tsporec.scorers.base import Scores
 from tsporec.selection import Selection, select
 from tsporec.words import compress_text
@@ -206,8 +206,7 @@ class TokenSelector(nn.Module):
         vocabulary, device = self._bound(), self.blend.device
         chosen = entries.cpu().numpy()
         counts = np.diff(vocabulary.gram_offsets)[chosen]
-        shift = np.repeat(vocabulary.gram_offsets[:-1][chosen] - (np.cumsum(counts) - counts), counts)
-        grams = torch.from_numpy(vocabulary.grams[np.arange(len(shift)) + shift]).to(device)
+        grams = torch.from_numpy(vocabulary.grams[ranges(vocabulary.gram_offsets[:-1][chosen], counts)]).to(device)
         offsets = torch.from_numpy(np.cumsum(counts) - counts).to(device)
         classes = torch.from_numpy(vocabulary.classes[chosen]).to(device)
         bags = F.embedding_bag(grams, self.grams.weight, offsets, mode="mean")

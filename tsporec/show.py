@@ -15,6 +15,12 @@ from tsporec.ragged import RaggedTokens
 from tsporec.selection import Selection
 
 
+def make_console() -> Any:
+    """A rich ``Console``; without a terminal there is no width to fit, and 80 columns would cut the tables."""
+    width = None if sys.stdout.isatty() else 140
+    return require("rich.console", extra="cli").Console(highlight=False, width=width)
+
+
 def highlighted(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segment: int) -> Any:
     """A rich ``Text``: the text of one segment, its kept tokens bold on colour and the others dim.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.ragged import RaggedTokens, lengths_to_offsets
+from tsporec.ragged import RaggedTokens, lengths_to_offsets, ranges
 from tsporec.topk import cpu
 
 Floats = NDArray[np.float32]
@@ -133,7 +133,7 @@ def sample_candidates(
     chosen = np.arange(len(tokens)) if segments is None else np.asarray(segments, dtype=np.int64)
     lengths = tokens.lengths[chosen].astype(np.int64)
     cu = lengths_to_offsets(lengths)
-    place = np.arange(cu[-1]) + np.repeat(tokens.cu_seqlens[:-1][chosen].astype(np.int64) - cu[:-1], lengths)
+    place = ranges(tokens.cu_seqlens[:-1][chosen], lengths)
     policy = scores[place].astype(np.float32)
     plan = _plan(config)
     noise = _noise(seed, chosen, lengths, len(config.budgets) * config.count * 2)

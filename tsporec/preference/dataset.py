@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.extras import require
+from tsporec.files import write_whole
 from tsporec.fingerprint import digest
 from tsporec.preference.candidates import CandidateConfig, Candidates, sample_candidates
 from tsporec.preference.rewards.base import Floats, ProxyReward, checked_rewards
@@ -168,7 +169,6 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _begin(output: Path, begun: dict[str, Any]) -> None:
-    output.mkdir(parents=True, exist_ok=True)
     found = _read_manifest(output)
     if found is not None and found != begun:
         raise ValueError(
@@ -176,9 +176,7 @@ def _begin(output: Path, begun: dict[str, Any]) -> None:
             "it to collect anew."
         )
     if found is None:
-        part = output / f".{MANIFEST}.{os.getpid()}"
-        part.write_text(json.dumps(begun, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, output / MANIFEST)
+        write_whole(output / MANIFEST, (json.dumps(begun, indent=1) + "\n").encode())
 
 
 def _check_depends(rewards: Floats, candidates: Candidates, tokens: RaggedTokens) -> None:

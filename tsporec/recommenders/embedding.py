@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
+from tsporec.files import write_whole
 from tsporec.metrics import ndcg, ranks
 from tsporec.progress import progress
 
@@ -220,15 +221,12 @@ class EmbeddingRecommender(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write config (JSON) and weights (safetensors) to ``folder``."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save as to_bytes
 
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(self._snapshot(), folder / "recommender.safetensors.part")
-        (folder / "recommender.safetensors.part").replace(folder / "recommender.safetensors")
+        write_whole(folder / "recommender.safetensors", to_bytes(self._snapshot()))
         header = {"feature_width": self.mean.shape[0], **asdict(self.config)}
-        (folder / "recommender.json.part").write_text(json.dumps(header, indent=2, sort_keys=True) + "\n")
-        (folder / "recommender.json.part").replace(folder / "recommender.json")
+        write_whole(folder / "recommender.json", (json.dumps(header, indent=2, sort_keys=True) + "\n").encode())
 
     @classmethod
     def load(cls, folder: str | Path) -> EmbeddingRecommender:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec import __version__
-from tsporec.store.files import TEMPORARY
+from tsporec.files import TEMPORARY
 from tsporec.store.index import live_runs, make_index
 from tsporec.store.layout import (
     JOURNAL,

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.store.files import map_tensors
+from tsporec.files import map_tensors
+from tsporec.ragged import ranges
 from tsporec.store.keys import Keys
-from tsporec.store.shard import ranges
 
 PER_BUCKET = 8
 PART = 1 << 22  # rows sorted at once: bounds the memory of making an index

@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tsporec.files import sha256, write_all, write_whole
 from tsporec.store import layout
-from tsporec.store.files import sha256, write_all, write_whole
 from tsporec.store.layout import JOURNAL, Recipe, ShardEntry, to_json
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tsporec.budget import Budget
-from tsporec.store.files import write_whole
+from tsporec.files import write_whole
 
 FORMAT_VERSION = 1
 CURRENT, JOURNAL, LOCK, SHARDS = "CURRENT", "journal.jsonl", "LOCK", "shards"

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from tsporec.store.files import write_all
+from tsporec.files import write_all
 from tsporec.store.layout import LOCK
 
 _held: set[int] = set()

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.ragged import RaggedTokens, lengths_to_offsets
+from tsporec.files import sha256
+from tsporec.ragged import RaggedTokens, lengths_to_offsets, ranges
 from tsporec.store import keys as key_arrays
-from tsporec.store.files import sha256
 from tsporec.store.index import Index
 from tsporec.store.keys import Keys
 from tsporec.store.layout import Manifest, ShardEntry
-from tsporec.store.shard import Shard, ranges
+from tsporec.store.shard import Shard
 
 Ints = NDArray[np.int64]
 

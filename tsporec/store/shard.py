@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tsporec.files import map_tensors
 from tsporec.store import keys as key_arrays
-from tsporec.store.files import map_tensors
 from tsporec.store.keys import Keys
 from tsporec.store.layout import FileEntry, ShardEntry
 
@@ -167,15 +167,3 @@ def _pack(lengths: Ints) -> tuple[NDArray[Any], NDArray[Any]]:
 def smallest(largest: int) -> type[np.unsignedinteger[Any]]:
     """The smallest unsigned dtype that holds ``largest``."""
     return next(dtype for dtype in _SMALL if largest <= np.iinfo(dtype).max)
-
-
-def ranges(starts: Ints, lengths: Ints) -> Ints:
-    """``[start, start + 1, …]`` of each run, one after the other.
-
-    >>> ranges(np.array([10, 0]), np.array([2, 3])).tolist()
-    [10, 11, 0, 1, 2]
-    """
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    places: Ints = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
-    return places

@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tsporec.files import write_whole
+
 __all__ = ["SOURCE", "cache_folder", "compile_source", "cubin", "nvrtc_version"]
 
 SOURCE = Path(__file__).with_name("topk.cu")
@@ -88,10 +90,4 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, code: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_bytes(hashlib.sha256(code).digest() + code)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, hashlib.sha256(code).digest() + code)

@@ -1,7 +1,7 @@
 """Files that are either whole or absent: written beside, flushed, then renamed; and read by mapping.
 
-Everything the store writes goes through :func:`write_whole`, so that a process killed at any moment, or a disk
-that fills up, leaves the earlier state as it was.
+What is kept goes through :func:`write_whole`, so that a process killed at any moment, or a disk that fills up,
+leaves the earlier state as it was.
 """
 
 from __future__ import annotations
