@@ -1,6 +1,6 @@
 """What wrapping a collator costs: base collator on whole features against wrapped collator, cold and warm, in one run.
 
-``python -m benchmarks.collator benchmarks/collator.json``
+``python -m benchmarks.collator benchmarks/results/collator.json``
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def main(path: str | None = None) -> dict[str, Any]:
 
     origin = environment(seed=0)
     tokenizer = make_tokenizer("bpe")
-    results: dict[str, Any] = {"command": "python -m benchmarks.collator benchmarks/collator.json"}
+    results: dict[str, Any] = {"command": "python -m benchmarks.collator benchmarks/results/collator.json"}
     for base, columns in (
         (DataCollatorWithPadding(tokenizer), ("input_ids", "attention_mask")),
         (DataCollatorForSeq2Seq(tokenizer), ("input_ids", "attention_mask", "labels")),

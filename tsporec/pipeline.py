@@ -291,6 +291,8 @@ def _round(
     quality: Gate | None,
     segments: Sequence[int] | NDArray[np.int64] | None,
 ) -> dict[str, Any]:
+    from transformers import PrinterCallback
+
     from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer, last_checkpoint
 
     assert selector.vocabulary is not None
@@ -315,6 +317,7 @@ def _round(
             **{"disable_tqdm": True, "logging_strategy": "no", "seed": seed, **config.preference},
         )
         trainer = PreferenceTrainer(selector, args, pairs)
+        trainer.remove_callback(PrinterCallback)  # rounds report; a dictionary a log line is not for users
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
         (part / "accuracy.json").write_text(json.dumps(trainer.state.best_metric))
         selector.eval().save_pretrained(part)
