@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsporec.results import write_results
+from tsporec.results import environment, write_results
 from tsporec.topk import cpu, topk_gather, topk_select
 
 SEED = 0
@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--output", default="benchmarks/results/topk.json")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
+    origin = environment(SEED)
     torch.set_num_threads(1)
     rng = np.random.default_rng(SEED)
     usual = rng.integers(64, 193, 100_000)
@@ -209,7 +210,7 @@ def main() -> None:
         "gpu": on_gpu(args.rounds),
     }
     report(results)
-    write_results(args.output, results, SEED)
+    write_results(args.output, results, origin)
 
 
 def report(results: dict[str, Any]) -> None:
