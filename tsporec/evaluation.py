@@ -248,7 +248,7 @@ class Evaluator:
         def rank() -> dict[str, NDArray[Any]]:
             return {"ranks": np.stack([self._ranks(vectors, case, seed, budgets) for seed in self.seeds])}
 
-        return {**features, **self._remember(digest("cell", *parts), rank)}
+        return {**features, **self._remember(digest("cell, ties drawn", *parts), rank)}
 
     def _ranks(self, vectors: NDArray[np.float32], case: str, seed: int, budgets: Sequence[int]) -> NDArray[np.int64]:
         task = self.task

@@ -28,7 +28,9 @@ def ranks(
     Returns
     -------
     int64 ``[B]``
-        Ties count against the target: every other item with its score ranks above it.
+        Items of equal score rank in an order drawn once for all rows, the same at every call: which of them is
+        the target is chance, so neither for it nor against it on the average. (Few tokens a text leave many items
+        with one and the same text.)
 
     Raises
     ------
@@ -45,12 +47,12 @@ def ranks(
     target = target.astype(np.int64)
     values = np.where(np.isnan(scores), -np.inf, scores)
     own = values[np.arange(len(values)), target][:, None]
-    ahead = values >= own
+    drawn = np.random.default_rng(0).permutation(scores.shape[1])
+    ahead = (values > own) | ((values == own) & (drawn < drawn[target][:, None]))
     if masked is not None:
         columns = np.fromiter(chain.from_iterable(masked), dtype=np.int64)
         _check_items(columns, scores.shape[1], "masked items")
         ahead[np.repeat(np.arange(len(masked)), [len(items) for items in masked]), columns] = False
-    ahead[np.arange(len(values)), target] = False
     rank: NDArray[np.int64] = 1 + ahead.sum(axis=1)
     return rank
 
