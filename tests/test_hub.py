@@ -1,18 +1,45 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tsporec import hub
+from tsporec.ragged import RaggedTokens
 from tsporec.selector import SelectorConfig, TokenSelector
+from tsporec.synthetic import word_tokenizer
 
 
 @pytest.fixture
 def folder(tmp_path):
     config = SelectorConfig(gram_buckets=64, surface_buckets=64, dim=4, hidden=4, training={"data": "none"})
     return TokenSelector(config).save_pretrained(tmp_path / "mine", card="# A card\n")
+
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("selector-v*"))
+
+
+@pytest.mark.parametrize("folder", GOLDEN, ids=lambda path: path.name)
+def test_every_format_loads_to_the_bit(folder):
+    expected = json.loads((folder / "expected.json").read_text())
+    tokenizer = word_tokenizer(["blue", "gel", "pen", "fine", "point", "pack", "of", "twelve"])
+    selector = TokenSelector.from_pretrained(folder).for_tokenizer(tokenizer)
+    assert selector.fingerprint == expected["fingerprint"]  # of all weights
+    scores = selector.score(RaggedTokens.from_lists(expected["ids"]))
+    np.testing.assert_allclose(scores, np.float32(expected["scores"]), rtol=1e-5)
+    assert selector.config.training == {"summary": "A golden file."}
+
+
+def test_the_current_format_is_written_as_its_golden_file(tmp_path):
+    assert [int(path.name[-1]) for path in GOLDEN] == list(range(1, hub.FORMAT_VERSION + 1))
+    assert sorted(hub.MIGRATIONS) == list(range(1, hub.FORMAT_VERSION))
+    again = TokenSelector.from_pretrained(GOLDEN[-1]).save_pretrained(tmp_path)
+    assert (again / hub.WEIGHTS).read_bytes() == (GOLDEN[-1] / hub.WEIGHTS).read_bytes()
+    written, golden = (json.loads((path / hub.CONFIG).read_text()) for path in (again, GOLDEN[-1]))
+    assert {**written, "library_version": golden["library_version"]} == golden
 
 
 def edit(folder, **changes):
@@ -52,7 +79,7 @@ def test_pickle_in_place_of_safetensors_is_refused(folder):
 
 def test_configs_that_cannot_be_read(folder):
     edit(folder, format_version=99)
-    with pytest.raises(ValueError, match="format version 99, this library reads up to 1"):
+    with pytest.raises(ValueError, match="format version 99, this library reads up to 2"):
         TokenSelector.from_pretrained(folder)
     edit(folder, format_version=None)
     with pytest.raises(ValueError, match="has no format_version"):
@@ -74,5 +101,23 @@ def test_weights_that_do_not_fit(folder):
 def test_no_such_selector():
     with pytest.raises(ValueError, match="neither a folder here nor in the cache"):
         TokenSelector.from_pretrained("nobody/nothing-at-all", local_files_only=True)
-    with pytest.raises(ValueError, match="no folder here and no selector on the Hub"):
+    with pytest.raises(ValueError, match="no folder here and no selector on the Hub that you may read"):
         TokenSelector.from_pretrained("not/a/valid/id")
+
+
+@pytest.mark.parametrize("name", ["tsporec/../mine", "tsporec/.", "tsporec/", "tsporec//mine", "tsporec/mine/x"])
+def test_the_box_is_not_left_by_a_name(folder, monkeypatch, tmp_path, name):
+    monkeypatch.setattr(hub, "BOX", folder.parent / "box")
+    (folder.parent / "box").mkdir()
+    monkeypatch.chdir(folder.parent / "box")
+    assert hub.find_local(name) is None
+
+
+def test_the_box_comes_first(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(hub, "BOX", folder.parent)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tsporec" / "mine").mkdir(parents=True)
+    assert hub.find_local("tsporec/mine") == folder
+    assert hub.find_local("./tsporec/mine") == Path("tsporec/mine")
+    assert hub.find_local(Path("tsporec/mine")) == Path("tsporec/mine")
+    assert hub.find_local("other/mine") is None

@@ -129,7 +129,7 @@ def test_unbound_or_foreign_ids_are_refused(selector):
 
 def test_save_and_load(selector, tokenizer, tmp_path):
     folder = selector.save_pretrained(tmp_path / "mine")
-    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     again = TokenSelector.from_pretrained(folder).for_tokenizer(tokenizer)
     tokens = corpus(tokenizer)
     np.testing.assert_array_equal(selector.score(tokens), again.score(tokens))

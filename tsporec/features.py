@@ -8,13 +8,15 @@ weights serves every vocabulary: bind it with ``TokenSelector.for_tokenizer``.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from tsporec.fingerprint import tokenizer_fingerprint
+from tsporec.fingerprint import digest, tokenizer_fingerprint
 from tsporec.pieces import read_pieces
 
 CLASSES = (
@@ -29,6 +31,9 @@ CLASSES = (
     "special",
 )
 """The dense features of an entry, in column order."""
+
+TABLES = ("surface", "embeddings")
+"""What token features are made of; see :class:`tsporec.selector.SelectorConfig`."""
 
 _LONGEST = 20  # characters of an entry that are read; longer entries are rare and told apart by these
 _GRAMS = (2, 3, 4)
@@ -54,6 +59,8 @@ class Vocabulary:
         The tokenizer's special tokens, and ids that no entry has.
     fingerprint : str
         The tokenizer's.
+    embeddings : Tensor ``[>= V, W]``, optional
+        Those of a language model with this tokenizer; frozen.
     """
 
     grams: NDArray[np.int64]
@@ -62,9 +69,15 @@ class Vocabulary:
     classes: NDArray[np.float32]
     special: NDArray[np.bool_]
     fingerprint: str
+    embeddings: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.surface)
+
+    def embedded(self, entries: Tensor) -> Tensor:
+        """float32 ``[M, W]``: the embeddings of ``entries [M]``."""
+        assert self.embeddings is not None
+        return self.embeddings[entries.to(self.embeddings.device)].float()
 
 
 _CACHE: OrderedDict[tuple[str, int, int], Vocabulary] = OrderedDict()
@@ -83,6 +96,40 @@ def read_vocabulary(tokenizer: Any, gram_buckets: int, surface_buckets: int) -> 
             _CACHE.popitem(last=False)
     _CACHE.move_to_end(key)
     return _CACHE[key]
+
+
+def embeddings_fingerprint(embeddings: Tensor) -> str:
+    """Digest of a matrix in bfloat16, so that it is the same whichever precision the model was loaded in."""
+    return digest(embeddings.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy())
+
+
+def with_embeddings(vocabulary: Vocabulary, embeddings: Tensor | None, width: int, fingerprint: str) -> Vocabulary:
+    """``vocabulary`` with the embeddings that a selector of this ``width`` and ``fingerprint`` asks for.
+
+    Raises
+    ------
+    ValueError
+        If they are not given, not asked for (``width`` 0), too few, or those of another model.
+    """
+    if embeddings is None:
+        raise ValueError(
+            "this selector reads a language model's input embeddings; bind it with "
+            "selector.for_tokenizer(tokenizer, embeddings=model.get_input_embeddings().weight)."
+        )
+    if not width:
+        raise ValueError('embeddings were given to a selector with a table of "surface"; leave them out.')
+    if embeddings.shape[1] != width or len(embeddings) < len(vocabulary):
+        raise ValueError(
+            f"the embeddings are {list(embeddings.shape)}; expected a width of {width} and a row for each of the "
+            f"{len(vocabulary)} entries of the tokenizer."
+        )
+    found = embeddings_fingerprint(embeddings)
+    if found != fingerprint:
+        raise ValueError(
+            f"the embeddings have the fingerprint {found}, the selector was made for those of {fingerprint}; give the "
+            'model it was made for, or take a selector with a table of "surface".'
+        )
+    return replace(vocabulary, embeddings=embeddings.detach())
 
 
 def _read(tokenizer: Any, fingerprint: str, gram_buckets: int, surface_buckets: int) -> Vocabulary:

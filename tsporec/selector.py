@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,17 @@ from torch.nn import functional as F  # noqa: N812 - as the torch documentation 
 
 from tsporec import hub
 from tsporec.budget import Budget
-from tsporec.features import CLASSES, Vocabulary, read_vocabulary
+from tsporec.features import CLASSES, TABLES, Vocabulary, embeddings_fingerprint, read_vocabulary, with_embeddings
 from tsporec.fingerprint import digest
 from tsporec.network import SIGNALS, Linear, ScoringNetwork, neighbours, text_signals
 from tsporec.ragged import RaggedTokens, ranges
 from tsporec.scorers.base import Scores
 from tsporec.selection import Selection, select
-from tsporec.words import compress_text
+from tsporec.words import compress_ids, compress_text
 
 _ROWS = 192  # rows of every matrix product in scoring, so that no result depends on the batch
 Features = tuple[Tensor, Tensor, Tensor]
+_TABLE_KEYS = ("table", "embedding_width", "embedding_fingerprint")
 _GROUP = 4096  # tokens scored at once: the hidden states stay in the processor's cache
 
 
@@ -42,8 +44,13 @@ class SelectorConfig:
         Hash buckets of character n-grams (each a row of ``dim`` weights) and of document frequencies.
     dropout : float
         While training.
+    table : "surface" or "embeddings"
+        What a token's features are made of: its spelling, which serves any tokenizer, or the input embeddings of one
+        language model, which are not stored here but given to :meth:`TokenSelector.for_tokenizer`.
+    embedding_width, embedding_fingerprint : int, str
+        Of those embeddings; :meth:`of_embeddings` fills them in.
     training : dict
-        Free text for the model card: data, budgets, reward, metrics.
+        For the model card; its keys are those of :data:`tsporec.card.TRAINING`.
     """
 
     dim: int = 32
@@ -51,7 +58,23 @@ class SelectorConfig:
     gram_buckets: int = 16384
     surface_buckets: int = 32768
     dropout: float = 0.1
+    table: str = "surface"
+    embedding_width: int = 0
+    embedding_fingerprint: str = ""
     training: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.table not in TABLES or (self.table == "embeddings") != bool(self.embedding_width):
+            raise ValueError(
+                f"table is one of {', '.join(TABLES)}, with an embedding_width where it is 'embeddings'; found "
+                f"{self.table!r} and {self.embedding_width}. Use SelectorConfig.of_embeddings(weight)."
+            )
+
+    @classmethod
+    def of_embeddings(cls, embeddings: Tensor, **options: Any) -> SelectorConfig:
+        """A config for a table made of ``embeddings [V, W]``, a language model's input embeddings."""
+        width, fingerprint = embeddings.shape[1], embeddings_fingerprint(embeddings)
+        return cls(table="embeddings", embedding_width=width, embedding_fingerprint=fingerprint, **options)
 
 
 class TokenSelector(nn.Module):
@@ -78,8 +101,12 @@ class TokenSelector(nn.Module):
         super().__init__()
         self.config = config or SelectorConfig()
         self.vocabulary: Vocabulary | None = None
-        self.grams = nn.Embedding(self.config.gram_buckets, self.config.dim)
-        nn.init.normal_(self.grams.weight, std=0.5)
+        if self.config.table == "surface":
+            self.grams = nn.Embedding(self.config.gram_buckets, self.config.dim)
+            nn.init.normal_(self.grams.weight, std=0.5)
+        else:
+            self.projection = nn.Linear(self.config.embedding_width, self.config.dim, bias=False)
+            nn.init.normal_(self.projection.weight, std=0.5 / self.config.embedding_width**0.5)
         self.classes = nn.Linear(len(CLASSES), self.config.dim, bias=False)
         self.network = ScoringNetwork(self.config.dim, self.config.hidden, self.config.dropout)
         self.blend = nn.Parameter(torch.zeros(len(SIGNALS)))
@@ -93,10 +120,20 @@ class TokenSelector(nn.Module):
 
     # -- binding and fitting
 
-    def for_tokenizer(self, tokenizer: Any) -> TokenSelector:
-        """A selector for ids of ``tokenizer`` that shares the weights of this one."""
+    def for_tokenizer(self, tokenizer: Any, *, embeddings: Tensor | None = None) -> TokenSelector:
+        """A selector for ids of ``tokenizer`` that shares the weights of this one.
+
+        Parameters
+        ----------
+        tokenizer : a Hugging Face tokenizer
+        embeddings : Tensor ``[V, W]``, optional
+            ``model.get_input_embeddings().weight``: asked for where ``config.table`` is "embeddings", and there only.
+        """
         bound = copy.copy(self)
         bound.vocabulary = read_vocabulary(tokenizer, self.config.gram_buckets, self.config.surface_buckets)
+        if self.config.table == "embeddings" or embeddings is not None:
+            known = self.config.embedding_width, self.config.embedding_fingerprint
+            bound.vocabulary = with_embeddings(bound.vocabulary, embeddings, *known)
         bound._lookup = None
         return bound
 
@@ -179,17 +216,23 @@ class TokenSelector(nn.Module):
         """The best tokens of each segment; see :func:`tsporec.selection.select`."""
         return select(self, tokens, budget, protected=protected)
 
-    def compress_text(self, text: str, budget: Budget, tokenizer: Any) -> str:
-        """The words of ``text`` worth keeping, in order, one space apart: for models behind an API.
+    def compress_text(self, text: str, budget: Budget, tokenizer: Any, granularity: str = "word") -> str:
+        """What of ``text`` is worth keeping, in order: for models behind an API.
 
         Parameters
         ----------
         text : str
         budget : Budget
-            In tokens of ``tokenizer``; words are kept whole, so at most so many tokens are kept.
+            In tokens of ``tokenizer``.
         tokenizer : the tokenizer this selector is bound to
+        granularity : "word" or "token"
+            Whole words, or the very best tokens; see :func:`tsporec.words.compress_ids`.
         """
-        return compress_text(self, tokenizer, text, budget)
+        return compress_text(self, tokenizer, text, budget, granularity)
+
+    def compress_ids(self, text: str, budget: Budget, tokenizer: Any, granularity: str = "word") -> list[int]:
+        """As :meth:`compress_text`, but the kept ids: for engines that take them, as vLLM's ``prompt_token_ids``."""
+        return compress_ids(self, tokenizer, text, budget, granularity)
 
     def _logits(self, ids: Tensor, lengths: Tensor, features: Features, linear: Linear) -> Tensor:
         rows, idf, classes = features
@@ -205,21 +248,24 @@ class TokenSelector(nn.Module):
         """(token features ``[M, dim]``, idf ``[M]``, classes ``[M, C]``) of vocabulary entries ``[M]``."""
         vocabulary, device = self._bound(), self.blend.device
         chosen = entries.cpu().numpy()
-        counts = np.diff(vocabulary.gram_offsets)[chosen]
-        grams = torch.from_numpy(vocabulary.grams[ranges(vocabulary.gram_offsets[:-1][chosen], counts)]).to(device)
-        offsets = torch.from_numpy(np.cumsum(counts) - counts).to(device)
         classes = torch.from_numpy(vocabulary.classes[chosen]).to(device)
-        bags = F.embedding_bag(grams, self.grams.weight, offsets, mode="mean")
-        surface = torch.from_numpy(vocabulary.surface[chosen]).to(device)
-        rows: Tensor = bags + self.classes(classes)
-        idf: Tensor = self.idf[surface]
+        if self.config.table == "surface":
+            counts = np.diff(vocabulary.gram_offsets)[chosen]
+            grams = torch.from_numpy(vocabulary.grams[ranges(vocabulary.gram_offsets[:-1][chosen], counts)]).to(device)
+            offsets = torch.from_numpy(np.cumsum(counts) - counts).to(device)
+            spelling = F.embedding_bag(grams, self.grams.weight, offsets, mode="mean")
+        else:
+            read = vocabulary.embedded(entries).to(device)
+            spelling = self.projection(F.layer_norm(read, read.shape[1:]))
+        rows: Tensor = spelling + self.classes(classes)
+        idf: Tensor = self.idf[torch.from_numpy(vocabulary.surface[chosen]).to(device)]
         return rows, idf, classes
 
     def _table(self) -> Features:
         """:meth:`_features` of the whole vocabulary, remade when the weights have changed."""
-        state = tuple(
-            number for w in (self.grams.weight, self.classes.weight, self.idf) for number in (w._version, w.data_ptr())
-        )
+        features = self.grams if self.config.table == "surface" else self.projection
+        weights = features.weight, self.classes.weight, self.idf
+        state = tuple(number for w in weights for number in (w._version, w.data_ptr()))
         if self._lookup is None or self._lookup[0] != state:
             self._lookup = state, self._features(torch.arange(len(self._bound())))
         return self._lookup[1]
@@ -231,11 +277,18 @@ class TokenSelector(nn.Module):
         """Digest of shape, weights and, where bound, the tokenizer."""
         weights = [part for key, value in sorted(self.state_dict().items()) for part in (key, value.cpu().numpy())]
         shape = {key: value for key, value in asdict(self.config).items() if key != "training"}
+        if self.config.table == "surface":  # as it was when there was no other table
+            shape = {key: value for key, value in shape.items() if key not in _TABLE_KEYS}
         return digest(self.name, shape, self.vocabulary.fingerprint if self.vocabulary else "", *weights)
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
-        """Write config, weights and a model card to ``folder``; see :mod:`tsporec.hub`."""
+        """Write config, weights and a model card (by default :func:`tsporec.card.model_card`'s) to ``folder``."""
         return hub.save(Path(folder), asdict(self.config), self.state_dict(), card)
+
+    def push_to_hub(self, repo_id: str, *, card: str | None = None, **options: Any) -> str:
+        """Save and upload to the Hub, and return the commit's address; options as in :func:`tsporec.hub.push`."""
+        with tempfile.TemporaryDirectory() as folder:
+            return hub.push(self.save_pretrained(folder, card=card), repo_id, **options)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = hub.DEFAULT, **options: Any) -> TokenSelector:

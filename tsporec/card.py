@@ -1,0 +1,124 @@
+"""The model card of a selector: a README that says what it learned from, how to use it, and what it cannot do.
+
+It is made from the config alone, so that it can be printed for any selector (``tsporec card FOLDER``) and never says
+more than is known. What is known stands in ``SelectorConfig.training``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+TRAINING = {
+    "summary": "one sentence: what this selector is",
+    "base": "the selector that training began from",
+    "data": "a list of the texts: name, origin, size",
+    "terms": "the terms of the data",
+    "datasets": "a list of data sets on the Hub, by id",
+    "tokenizers": "a list of names",
+    "reward": "what the preferences were made by",
+    "budgets": "a list, in tokens",
+    "rounds": "how many of preference learning",
+    "metrics": "rows of a table: a list of mappings column -> value",
+    "limits": "a list of sentences",
+    "license": "of the weights, as the Hub writes it",
+    "environment": "what tsporec.results.environment gave",
+}
+"""The keys of ``SelectorConfig.training`` that a card prints; all are optional, and others are kept unprinted."""
+
+_LIMITS = [
+    "It orders the tokens of one text; scores of different texts are not comparable.",
+    "It drops text: do not use it where every word counts (safety notes, doses, contracts).",
+]
+_BINDING = {"surface": "tokenizer", "embeddings": "tokenizer, embeddings=model.get_input_embeddings().weight"}
+_LIMIT_OF_TABLE = {
+    "surface": "Word frequencies are those of the texts it saw; `selector.fit(tokens)` takes them from yours.",
+    "embeddings": "It reads the input embeddings of one language model and works with that model alone.",
+}
+
+
+def model_card(config: Mapping[str, Any], name: str = "USER/NAME") -> str:
+    """The card as Markdown with YAML metadata.
+
+    Parameters
+    ----------
+    config : mapping
+        A selector's config, as :class:`~tsporec.selector.SelectorConfig` has it.
+    name : str
+        What ``from_pretrained`` is given in the lines of use.
+    """
+    training = config.get("training", {})
+    table = config.get("table", "surface")
+    shape = ", ".join(f"{key} {config[key]}" for key in ("dim", "hidden", "gram_buckets", "surface_buckets"))
+    limits = [*_LIMITS, _LIMIT_OF_TABLE[table], *_listed(training.get("limits"))]
+    return "\n".join([
+        "---", *_metadata(training), "---", "",
+        f"# {name}", "",
+        _line(training.get("summary") or "A token selector."), "",
+        "It scores the tokens of a text by what a recommender gains from reading them. The library `tsporec` keeps the "
+        "best of each text, in their order.", "",
+        "## Use", "",
+        "```python",
+        "from tsporec import Budget, TokenSelector", "",
+        f"selector = TokenSelector.from_pretrained({json.dumps(name)}).for_tokenizer({_BINDING[table]})",
+        "selection = selector.select(tokens, Budget(tokens=16))  # tokens: RaggedTokens, a text a segment",
+        "```", "",
+        "## Training", "",
+        *(_training(training) or ["Not recorded; it may be untrained."]), "",
+        "## Quality", "",
+        *(_rows(training.get("metrics")) or ["Not measured."]), "",
+        "## Limits", "",
+        *(f"- {limit}" for limit in limits), "",
+        "## Shape", "",
+        f"{shape}, table of {table}; weights in `model.safetensors`, their sha256 in `config.json`.",
+    ]) + "\n"  # fmt: skip
+
+
+def _metadata(training: Mapping[str, Any]) -> list[str]:
+    """Lines of YAML. JSON is YAML, so values are written as JSON."""
+    entries = {
+        "library_name": "tsporec",
+        "license": training.get("license"),
+        "tags": ["tsporec", "recommendation", "token-selection", "prompt-compression"],
+        "datasets": _listed(training.get("datasets")),
+    }
+    return [f"{key}: {json.dumps(value)}" for key, value in entries.items() if value]
+
+
+def _training(training: Mapping[str, Any]) -> list[str]:
+    environment = training.get("environment")
+    if isinstance(environment, Mapping):
+        parts = [f"{key} {environment[key]}" for key in ("commit", "seed") if key in environment]
+        parts += [f"{name} {version}" for name, version in environment.get("versions", {}).items()]
+        environment = ", ".join(parts)
+    entries = {
+        "Began from": training.get("base"),
+        "Texts": "; ".join(_listed(training.get("data"))),
+        "Terms of the data": training.get("terms"),
+        "Tokenizers": ", ".join(_listed(training.get("tokenizers"))),
+        "Reward": training.get("reward"),
+        "Budgets (tokens)": ", ".join(_listed(training.get("budgets"))),
+        "Rounds": training.get("rounds"),
+        "Made with": environment,
+    }
+    return [f"- {key}: {_line(value)}" for key, value in entries.items() if value]
+
+
+def _rows(rows: Any) -> list[str]:
+    found = [row for row in rows or [] if isinstance(row, Mapping)]
+    head = list(dict.fromkeys(column for row in found for column in row))
+    body = [[_cell(row.get(column, "")) for column in head] for row in found]
+    return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body]] if found else []
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else _line(value).replace("|", "\\|")
+
+
+def _listed(value: Any) -> list[str]:
+    return [_line(entry) for entry in (value if isinstance(value, list | tuple) else [value] if value else [])]
+
+
+def _line(value: Any) -> str:
+    return " ".join(str(value).split())
