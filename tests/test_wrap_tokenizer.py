@@ -199,3 +199,22 @@ def test_what_a_text_keeps_does_not_depend_on_its_batch(fast):
     together = wrapped(TEXTS, truncation=True, max_length=9)["input_ids"]
     assert together == [wrapped(t, truncation=True, max_length=9)["input_ids"] for t in TEXTS]
     assert np.all([len(row) <= 9 for row in together])
+
+
+def test_the_words_of_a_text_are_one_text(tokenizer):
+    wrapped, words = wrap_tokenizer(tokenizer, make_scorer("random")), TEXTS[0].split()
+    options = {"is_split_into_words": True, "truncation": True, "max_length": 6}
+    cut = wrapped(words, **options)
+    assert {name: [values] for name, values in cut.items()} == dict(wrapped([words], **options))
+    assert wrapped.encode(words, **options) == cut["input_ids"]
+    assert cut["input_ids"] != tokenizer(words, **options)["input_ids"]
+    assert len(cut["input_ids"]) == 6
+
+
+def test_targets_are_the_tokenizers_own(fast):
+    wrapped = wrap_tokenizer(fast, make_scorer("random"), Budget(tokens=6))
+    for options in ({}, {"truncation": True, "max_length": 5}):
+        cut, head = (tok(TEXTS[:2], text_target=TEXTS[2:4], **options) for tok in (wrapped, fast))
+        assert list(cut) == list(head)
+        assert cut["labels"] == head["labels"]
+        assert cut["input_ids"] == wrapped(TEXTS[:2], **options)["input_ids"]

@@ -13,6 +13,7 @@ from tsporec import positions as position_policies
 from tsporec.budget import Budget
 from tsporec.columns import FlatColumns, Part
 from tsporec.packed import PackedColumns
+from tsporec.pieces import special_token_ids
 from tsporec.ragged import RaggedTokens, lengths_to_offsets, ranges
 from tsporec.scorers.base import Scorer, Scores
 from tsporec.scorers.cached import CachedScorer
@@ -184,13 +185,6 @@ class SelectorCollator:
             own = lengths_to_offsets(np.diff(cu)[mine])
             k[mine] = budget.resolve(scores[tokens], own, offsets, protected[tokens])
         return k
-
-
-def special_token_ids(tokenizer: Any) -> list[int]:
-    """The ids of special tokens, the added ones that are marked special (chat markers) among them."""
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    marked = {int(i) for i, token in added.items() if getattr(token, "special", False)}
-    return sorted(marked | {int(i) for i in getattr(tokenizer, "all_special_ids", [])})
 
 
 def _scorer(selector: Scorer | None, tokenizer: Any) -> Scorer:

@@ -86,6 +86,13 @@ class Pieces:
         return "".join(texts), np.stack([starts, ends], axis=1)
 
 
+def special_token_ids(tokenizer: Any) -> list[int]:
+    """The ids of special tokens, the added ones that are marked special (chat markers) among them."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    marked = {int(i) for i, token in added.items() if getattr(token, "special", False)}
+    return sorted(marked | {int(i) for i in getattr(tokenizer, "all_special_ids", [])})
+
+
 @lru_cache(maxsize=4)
 def _cached(key: _Key) -> Pieces:
     return Pieces(key.tokenizer)

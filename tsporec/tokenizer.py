@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.budget import Budget
-from tsporec.collator import special_token_ids
+from tsporec.pieces import special_token_ids
 from tsporec.ragged import RaggedTokens, lengths_to_offsets
 from tsporec.scorers.base import Scorer
 from tsporec.selector import TokenSelector
@@ -82,13 +82,18 @@ class SelectiveTruncation:
         encode = super().__call__  # type: ignore[misc] # the tokenizer's class stands behind this one
         if self._selection is None or text is None or args or options.get("return_overflowing_tokens"):
             return encode(text, text_pair, *args, **options)
+        targets = {name: options.pop(name) for name in ("text_target", "text_pair_target") if name in options}
+        if any(target is not None for target in targets.values()):
+            batch = self(text, text_pair, **options)
+            batch["labels"] = encode(**targets, **options)["input_ids"]
+            return batch
         budget = self._selection[1]
         padding, truncation, limit = self._strategies(options)
         if budget is None and limit is None:
             return encode(text, text_pair, **options)
         full = self._encode_whole(encode, text, text_pair, options)
         single = not (len(full["input_ids"]) and isinstance(full["input_ids"][0], list | tuple))
-        if single and not _is_text(text):
+        if single and not _is_text(text, options):
             return encode(text, text_pair, **options)  # an empty batch
         rows = {name: [values] if single else list(values) for name, values in full.items()}
         second = self._second_starts(full, rows, text, text_pair, single, options)
@@ -100,7 +105,7 @@ class SelectiveTruncation:
 
     def encode(self, text: Any, text_pair: Any = None, *args: Any, **options: Any) -> Any:
         """Ids of one text, as the tokenizer's own method."""
-        if self._selection is None or args or not _is_text(text):
+        if self._selection is None or args or not _is_text(text, options):
             return super().encode(text, text_pair, *args, **options)  # type: ignore[misc]
         return self(text, text_pair, **options)["input_ids"]
 
@@ -248,9 +253,10 @@ def _truncated(lengths: NDArray[np.int64], room: int, truncation: str) -> NDArra
     return np.array(left)
 
 
-def _is_text(text: Any) -> bool:
+def _is_text(text: Any, options: Mapping[str, Any]) -> bool:
     """A string, or the words of one text."""
-    return isinstance(text, str)
+    words = options.get("is_split_into_words") and isinstance(text, list | tuple) and len(text) > 0
+    return isinstance(text, str) or bool(words and isinstance(text[0], str))
 
 
 def _take(values: Any, kept: NDArray[np.int64]) -> Any:
