@@ -106,7 +106,7 @@ def load(
 
 
 def find_local(name_or_path: str | Path) -> Path | None:
-    """The folder in the box or here that is meant; None: look on the Hub. (``./tsporec/base`` is never the box's.)"""
+    """The folder that is meant: in the box, or here (``./tsporec/base`` is always here). None: look on the Hub."""
     boxed = re.fullmatch(r"tsporec/(\w[\w-]*)", str(name_or_path))
     if boxed and isinstance(name_or_path, str) and (BOX / boxed[1] / CONFIG).is_file():
         return BOX / boxed[1]
@@ -177,7 +177,7 @@ def push(
     repo_id : str
         "user/name"; made if it does not exist, ``private`` if asked.
     commit_message, revision, token, create_pr : as in ``huggingface_hub.HfApi.create_commit``
-        ``revision`` is a branch.
+        ``revision`` is a branch; made if it does not exist.
 
     Raises
     ------
@@ -198,6 +198,8 @@ def push(
     try:
         api = HfApi(token=token)
         api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision is not None and not create_pr:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
         commit = api.create_commit(
             repo_id,
             [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in files.items()],

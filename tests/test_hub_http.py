@@ -1,0 +1,264 @@
+"""Selectors over HTTP: the installed huggingface_hub, in a process of its own, against a Hub on loopback.
+
+A process of its own because HF_ENDPOINT and HF_HUB_OFFLINE are read when huggingface_hub is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.hub_server import TOKEN, HubServer, Repo
+from tsporec import hub
+from tsporec.selector import SelectorConfig, TokenSelector
+
+NAME = "me/mine"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with HubServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def remote(server, tmp_path_factory):
+    """Run a function where HF_ENDPOINT is the server; its errors are raised here."""
+    changed = {
+        "HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HOME": str(tmp_path_factory.mktemp("hf")),
+    }  # fmt: skip
+    before = {key: os.environ.get(key) for key in changed}
+    os.environ.update(changed)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(fingerprint, str(Path(__file__).parent / "golden" / "selector-v2")).result()  # starts the process
+        for key, value in before.items():
+            os.environ.pop(key)
+            os.environ.update({} if value is None else {key: value})
+        yield lambda function, *args, **options: pool.submit(function, *args, **options).result()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make(0).save_pretrained(tmp_path / "mine")
+
+
+@pytest.fixture
+def repo(server, folder):
+    """A repository that holds the selector of ``folder``."""
+    server.repos = {NAME: Repo()}
+    server.cuts = 0
+    server.requests.clear()
+    server.repos[NAME].commit({name: (folder / name).read_bytes() for name in (hub.CONFIG, hub.WEIGHTS, hub.CARD)})
+    return server.repos[NAME]
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def make(seed: int) -> TokenSelector:
+    torch.manual_seed(seed)
+    return TokenSelector(SelectorConfig(gram_buckets=4096, surface_buckets=64, dim=16, hidden=4))
+
+
+def fingerprint(name, **options):
+    return TokenSelector.from_pretrained(name, **options).fingerprint
+
+
+def push_selector(seed, **options):
+    return make(seed).push_to_hub(NAME, token=TOKEN, **options)
+
+
+def halves(cache: Path) -> list[Path]:
+    """What a download that broke off would leave."""
+    return [path for path in cache.rglob("*.incomplete") if path.is_file()]
+
+
+def sign(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files with a config that vouches for the weights as they are."""
+    config = json.loads(files[hub.CONFIG])
+    config["weights_sha256"] = hashlib.sha256(files[hub.WEIGHTS]).hexdigest()
+    return {**files, hub.CONFIG: json.dumps(config).encode()}
+
+
+# -- fetching
+
+
+def test_fetched_by_branch_and_by_commit(remote, repo, cache, tmp_path):
+    first = repo.branches["main"]
+    weights = make(1).save_pretrained(tmp_path / "next")
+    repo.commit({name: (weights / name).read_bytes() for name in (hub.CONFIG, hub.WEIGHTS)}, branch="next")
+    expected = {seed: make(seed).fingerprint for seed in (0, 1)}
+    assert remote(fingerprint, NAME, cache_dir=cache) == expected[0]
+    assert remote(fingerprint, NAME, cache_dir=cache, revision="next") == expected[1]
+    assert remote(fingerprint, NAME, cache_dir=cache, revision=first) == expected[0]
+    with pytest.raises(ValueError, match="has no revision 'never'; give a branch, a tag or a commit"):
+        remote(fingerprint, NAME, cache_dir=cache, revision="never")
+
+
+def test_config_and_weights_are_of_one_commit(remote, repo, server, cache):
+    remote(fingerprint, NAME, cache_dir=cache)
+    fetched = [request for request in server.requests if request.startswith("GET")]
+    assert fetched == [
+        f"GET /{NAME}/resolve/main/{hub.CONFIG}",
+        f"GET /{NAME}/resolve/{repo.branches['main']}/{hub.WEIGHTS}",
+    ]
+
+
+def test_the_cache_serves_where_the_hub_is_not_asked(remote, repo, server, cache):
+    with pytest.raises(ValueError, match="neither a folder here nor in the cache"):
+        remote(fingerprint, NAME, cache_dir=cache, local_files_only=True)
+    assert not server.requests
+    found = remote(fingerprint, NAME, cache_dir=cache)
+    count = len(server.requests)
+    assert remote(fingerprint, NAME, cache_dir=cache, local_files_only=True) == found
+    assert len(server.requests) == count
+    # Here HF_HUB_OFFLINE is 1.
+    assert fingerprint(NAME, cache_dir=cache) == found
+    assert len(server.requests) == count
+
+
+def test_a_private_one_needs_a_token(remote, repo, cache):
+    repo.private = True
+    with pytest.raises(ValueError, match="no selector on the Hub that you may read"):
+        remote(fingerprint, NAME, cache_dir=cache, token=False)
+    assert remote(fingerprint, NAME, cache_dir=cache, token=TOKEN) == make(0).fingerprint
+    with pytest.raises(ValueError, match="no selector on the Hub that you may read"):
+        remote(fingerprint, "me/other", cache_dir=cache)
+
+
+def test_a_download_that_breaks_off_is_tried_again(remote, repo, server, cache):
+    server.cuts = 1
+    assert remote(fingerprint, NAME, cache_dir=cache) == make(0).fingerprint
+    assert server.cuts == 0
+    assert not halves(cache)
+
+
+def test_a_download_that_stays_broken_leaves_nothing(remote, repo, server, cache):
+    server.cuts = 100
+    with pytest.raises(ValueError, match=f"{NAME} could not be fetched"):
+        remote(impatient, NAME, cache_dir=cache)
+    assert not halves(cache)
+    assert not list(cache.rglob(hub.WEIGHTS))
+    server.cuts = 0
+    assert remote(fingerprint, NAME, cache_dir=cache) == make(0).fingerprint
+
+
+def impatient(name, **options):
+    """As :func:`fingerprint`, but without the client's waiting between tries."""
+    import time
+
+    waits, time.sleep = time.sleep, lambda seconds: None
+    try:
+        return fingerprint(name, **options)
+    finally:
+        time.sleep = waits
+
+
+def test_a_wrong_checksum(remote, repo, folder, cache):
+    damaged = bytearray((folder / hub.WEIGHTS).read_bytes())
+    damaged[-1] ^= 1
+    repo.commit({hub.WEIGHTS: bytes(damaged)})
+    with pytest.raises(ValueError, match=r"its config says .* Fetch it again with force_download=True"):
+        remote(fingerprint, NAME, cache_dir=cache)
+    repo.commit({hub.WEIGHTS: (folder / hub.WEIGHTS).read_bytes()})
+    assert remote(fingerprint, NAME, cache_dir=cache, force_download=True) == make(0).fingerprint
+
+
+@pytest.mark.parametrize("missing", [hub.CONFIG, hub.WEIGHTS])
+def test_a_missing_file(remote, repo, missing, cache):
+    del repo.commits[repo.branches["main"]][missing]
+    with pytest.raises(ValueError, match=r"lacks config\.json or model\.safetensors, so it is no tsporec selector"):
+        remote(fingerprint, NAME, cache_dir=cache)
+
+
+def test_a_pickle_in_place_of_safetensors(remote, repo, server, folder, cache):
+    stream = io.BytesIO()
+    torch.save({"idf": torch.zeros(3)}, stream)
+    files = {name: (folder / name).read_bytes() for name in (hub.CONFIG, hub.WEIGHTS)}
+    repo.commit(sign({**files, hub.WEIGHTS: stream.getvalue()}))
+    with pytest.raises(ValueError, match="pickled weights are refused"):
+        remote(fingerprint, NAME, cache_dir=cache)
+    # Nor is one looked for where the safetensors are missing.
+    commit = repo.commit({"pytorch_model.bin": stream.getvalue()})
+    del repo.commits[commit][hub.WEIGHTS]
+    with pytest.raises(ValueError, match=r"lacks config\.json or model\.safetensors"):
+        remote(fingerprint, NAME, cache_dir=cache)
+    assert not any("pytorch_model" in request for request in server.requests)
+
+
+def test_of_a_repository_two_files_are_asked_for_by_their_own_names(remote, repo, server, folder, cache, tmp_path):
+    config = {**json.loads((folder / hub.CONFIG).read_text()), "auto_map": {"AutoModel": "../../evil.TokenSelector"}}
+    repo.commit({"../../evil.py": b"raise SystemExit", "modeling.py": b"raise SystemExit"})
+    assert remote(fingerprint, NAME, cache_dir=cache) == make(0).fingerprint
+    assert {request.rsplit("/", 1)[1] for request in server.requests} == {hub.CONFIG, hub.WEIGHTS}
+    assert not list(tmp_path.rglob("evil*"))
+    repo.commit({hub.CONFIG: json.dumps(config).encode()})
+    with pytest.raises(ValueError, match="unknown config keys"):
+        remote(fingerprint, NAME, cache_dir=cache)
+
+
+@pytest.mark.parametrize("name", ["../me/mine", "me/../mine", "me/mine/../../x", "/etc/mine", "me\\mine/x"])
+def test_unsafe_names_are_refused_unasked(remote, repo, server, name, cache):
+    with pytest.raises(ValueError, match="no folder here and no selector on the Hub"):
+        remote(fingerprint, name, cache_dir=cache)
+    assert not server.requests
+
+
+# -- pushing
+
+
+def test_pushed_and_fetched_again(remote, server, folder, cache):
+    server.repos = {}
+    address = remote(hub.push, folder, NAME, token=TOKEN, commit_message="First", private=True)
+    repo = server.repos[NAME]
+    assert address == f"{server.url}/{NAME}/commit/{repo.branches['main']}"
+    assert repo.private
+    assert repo.messages == ["First"]
+    files = repo.commits[repo.branches["main"]]
+    assert sorted(files) == [hub.CARD, hub.CONFIG, hub.WEIGHTS]
+    assert f'from_pretrained("{NAME}")' in files[hub.CARD].decode()
+    assert remote(fingerprint, NAME, cache_dir=cache, token=TOKEN) == make(0).fingerprint
+
+
+def test_pushed_to_a_branch_or_as_a_pull_request(remote, repo, server):
+    main = repo.branches["main"]
+    remote(push_selector, 1, revision="next")
+    assert repo.branches["next"] != main
+    address = remote(push_selector, 2, create_pr=True)
+    assert address == f"{server.url}/{NAME}/discussions/1"
+    assert repo.branches["main"] == main
+
+
+def test_only_the_selector_is_pushed_and_an_edited_card_stays(remote, repo, folder):
+    (folder / "secret.txt").write_text("no")
+    (folder / hub.CARD).write_text("---\nlicense: mit\n---\n\nMine.\n")
+    remote(hub.push, folder, NAME, token=TOKEN)
+    files = repo.commits[repo.branches["main"]]
+    assert "secret.txt" not in files
+    assert files[hub.CARD].decode().endswith("Mine.\n")
+
+
+def test_what_is_damaged_or_not_allowed_is_not_pushed(remote, repo, server, folder):
+    with pytest.raises(ValueError, match=f"{NAME} was not pushed"):
+        remote(hub.push, folder, NAME, token="hf_read")
+    with pytest.raises(ValueError, match="is no folder"):
+        remote(hub.push, NAME, NAME, token=TOKEN)
+    (folder / hub.WEIGHTS).write_bytes(b"")
+    server.requests.clear()
+    with pytest.raises(ValueError, match="its config says"):
+        remote(hub.push, folder, NAME, token=TOKEN)
+    assert not server.requests
+    with pytest.raises(ValueError, match="was not pushed"):
+        make(0).push_to_hub(NAME)  # HF_HUB_OFFLINE is 1 here
