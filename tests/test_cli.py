@@ -9,8 +9,10 @@ from typer.testing import CliRunner
 
 from tests.conftest import TEXTS, make_causal_lm
 from tsporec import demo as demo_module
+from tsporec import hub
 from tsporec.cli import app
 from tsporec.recommenders.embedding import EmbeddingConfig
+from tsporec.selector import SelectorConfig, TokenSelector
 from tsporec.synthetic import CatalogueConfig, generate
 
 runner = CliRunner()
@@ -139,3 +141,37 @@ def test_a_missing_extra_is_one_line(monkeypatch, tmp_path):
 
     with pytest.raises(ImportError, match=r'Run: pip install "tsporec\[viz\]"'):
         require("no_such_module_at_all", extra="viz")
+
+
+# -- sharing
+
+
+def test_card_is_printed_and_written(tmp_path):
+    TokenSelector(SelectorConfig(dim=4, hidden=4, training={"summary": "Mine."})).save_pretrained(tmp_path)
+    result = run("card", tmp_path, "--name", "me/mine")
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("---\nlibrary_name")
+    assert 'from_pretrained("me/mine")' in result.output
+    assert run("card", tmp_path, "--name", "me/mine", "--write").exit_code == 0
+    assert (tmp_path / "README.md").read_text() == result.output
+    assert run("card", tmp_path / "nothing").exit_code == 2
+
+
+def test_push_and_train_push(files, tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    pushed = []
+    monkeypatch.setattr(hub, "push", lambda folder, repo, **options: pushed.append((folder, repo, options)) or "there")
+    result = run("push", tmp_path, "me/mine", "--message", "First", "--private", "--create-pr")
+    assert result.output == "pushed: there\n"
+    options = {"commit_message": "First", "revision": None, "private": True, "create_pr": True}
+    assert pushed.pop() == (tmp_path, "me/mine", options)
+    result = run(
+        "train", "--items", files / "items.jsonl", "--train", files / "interactions.csv", "--model", files / "model",
+        "--budget", 3, "--rounds", 1, "--layers", 1, "--output", tmp_path / "run", "--push-to-hub", "me/mine",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert pushed == [(tmp_path / "run" / "selector", "me/mine", {})]
+    card = (tmp_path / "run" / "selector" / "README.md").read_text()
+    assert "- Texts: items.jsonl (12 items); interactions.csv (20 sequences)" in card
+    assert "| round | pairs | held-out accuracy |" in card
+    assert hub.load(tmp_path / "run" / "selector")[0]["training"]["budgets"] == [3]

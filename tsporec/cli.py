@@ -1,19 +1,26 @@
-"""The command line: ``tsporec demo | train | evaluate | compress | show``."""
+"""The command line: ``tsporec demo | train | evaluate | compress | show | card | push``."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from typing import Annotated, Any
 
 try:
     import typer
+
+    from tsporec import cli_hub, hub
+    from tsporec.cli_options import (
+        FieldsOption,
+        FormatOption,
+        ItemsOption,
+        ModelOption,
+        SelectorOption,
+        clean_errors,
+        names,
+        numbers,
+    )
 except ModuleNotFoundError:
     sys.exit('the command line needs typer and rich. Run: pip install "tsporec[cli]"')
 
@@ -24,28 +31,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ItemsOption = Annotated[Path, typer.Option("--items", help="The catalogue: a file of items.")]
-ModelOption = Annotated[str, typer.Option("--model", help="A causal LM: a folder or a Hub id.")]
-FieldsOption = Annotated[str, typer.Option("--fields", help="Text fields in order, comma-separated.")]
-FormatOption = Annotated[str | None, typer.Option("--format", help="Format of the files, if their names do not tell.")]
-
-
-def _clean_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Bad input ends in one line and exit code 2, not in a traceback."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except (ValueError, ImportError, OSError) as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from error
-
-    return run
-
 
 @app.command()
-@_clean_errors
+@clean_errors
 def demo(
     budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the generated catalogue and the recommender.")] = 0,
@@ -58,7 +46,7 @@ def demo(
 
 
 @app.command()
-@_clean_errors
+@clean_errors
 def train(
     items: ItemsOption,
     train_: Annotated[Path, typer.Option("--train", help="Sequences to learn from; a tenth of the users is held out.")],
@@ -74,30 +62,40 @@ def train(
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     format_: FormatOption = None,
     drop_unknown: Annotated[bool, typer.Option(help="Leave out items that the catalogue lacks.")] = False,
+    push_to_hub: Annotated[str | None, typer.Option(help="Then push the selector to this USER/NAME.")] = None,
 ) -> None:
     """Learn a selector in three stages: warm up, prefer, adapt. The same command goes on where it was stopped."""
     from tsporec.language_model import cut_layers, load_causal_lm
     from tsporec.pipeline import LearningConfig
     from tsporec.pipeline import train as run_stages
     from tsporec.readers import read_items, read_sequences
+    from tsporec.results import environment
 
-    config = LearningConfig(budgets=tuple(_numbers(budget, "--budget", least=1)), rounds=rounds, seed=seed)
+    origin = environment(seed)
+    config = LearningConfig(budgets=tuple(numbers(budget, "--budget", least=1)), rounds=rounds, seed=seed)
     catalogue, sequences = read_items(items, format_), read_sequences(train_, format_)
     lm, tokenizer = load_causal_lm(model)
     done = run_stages(
         catalogue, sequences, cut_layers(lm, layers), tokenizer, output, config,
-        fields=_names(fields), max_tokens=max_tokens, unknown="drop" if drop_unknown else "error",
+        fields=names(fields), max_tokens=max_tokens, unknown="drop" if drop_unknown else "error",
     )  # fmt: skip
     for number, report in enumerate(done.rounds, start=1):
         kept = "kept" if report["kept"] else "dropped: held-out quality fell"
         typer.echo(
             f"round {number}: {report['pairs']:,} pairs, held-out log-likelihood {report['quality']:.4f} nats, {kept}"
         )
+    known = {
+        "summary": f"Learned by `tsporec train` for {Path(model).name}.",
+        "data": [f"{items.name} ({len(catalogue)} items)", f"{train_.name} ({len(sequences)} sequences)"],
+        "tokenizers": [Path(model).name], "budgets": list(config.budgets), "environment": origin,
+        "reward": ", ".join(f"{name} {weight:g}" for name, weight in config.rewards.items() if weight),
+    }  # fmt: skip
+    cli_hub.record_training(output / "selector", done.rounds, known, push_to_hub)
     typer.echo(f"selector in {output / 'selector'}, recommender in {output / 'recommender'}")
 
 
 @app.command()
-@_clean_errors
+@clean_errors
 def evaluate(
     items: ItemsOption,
     train: Annotated[Path, typer.Option(help="Sequences to learn from.")],
@@ -114,7 +112,7 @@ def evaluate(
     max_tokens: Annotated[int, typer.Option(help="Cut whole texts to their first tokens.")] = 256,
     seeds: Annotated[str, typer.Option(help="Seeds of the recommender, comma-separated.")] = "0",
     format_: FormatOption = None,
-    selector: Annotated[str | None, typer.Option(help="The scorer 'selector': a folder or Hub id.")] = None,
+    selector: SelectorOption = hub.DEFAULT,
     classifier: Annotated[str | None, typer.Option(help="The scorer 'llmlingua2': its checkpoint.")] = None,
     drop_unknown: Annotated[bool, typer.Option(help="Leave out items that the catalogue lacks.")] = False,
     output: Annotated[Path | None, typer.Option(help="Write a results file (JSON) here.")] = None,
@@ -129,28 +127,28 @@ def evaluate(
     from tsporec.results import environment, write_results
     from tsporec.show import make_console, plot_quality, results_table
 
-    budgets, seed_list = _numbers(budget, "--budget", least=1), _numbers(seeds, "--seeds", least=0)
-    names = _names(scorers)
+    budgets, seed_list = numbers(budget, "--budget", least=1), numbers(seeds, "--seeds", least=0)
+    wanted = names(scorers)
     origin = environment(seed_list[0])
     catalogue = read_items(items, format_)
     rows = read_sequences(train, format_), read_sequences(test, format_)
     lm, tokenizer = load_causal_lm(model)
     unknown = "drop" if drop_unknown else "error"
-    task = prepare(catalogue, *rows, tokenizer, _names(fields), max_tokens, unknown)
+    task = prepare(catalogue, *rows, tokenizer, names(fields), max_tokens, unknown)
     built = {
         name: _build_scorer(name, task.tokens, lm, tokenizer, scorer_layers or layers, selector, classifier)
-        for name in names
+        for name in wanted
     }
     evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, layers)), seeds=seed_list, cache=cache)
-    evaluation = evaluator.run(built, budgets, _names(cases))
+    evaluation = evaluator.run(built, budgets, names(cases))
     console = make_console()
-    for case in _names(cases):
+    for case in names(cases):
         console.print(results_table(evaluation, case))
     console.print(f"{100 * task.repeats:.1f}% of the targets stand in their history; they are ranked all the same.")
     if output:
         settings = {
             "items": items.name, "train": train.name, "test": test.name, "model": Path(model).name, "layers": layers,
-            "scorer_layers": scorer_layers, "fields": _names(fields), "max_tokens": max_tokens, "budgets": budgets,
+            "scorer_layers": scorer_layers, "fields": names(fields), "max_tokens": max_tokens, "budgets": budgets,
         }  # fmt: skip
         write_results(output, {"command": "evaluate", "settings": settings, **evaluation.to_dict()}, origin)
         console.print(f"results written to {output}")
@@ -159,7 +157,7 @@ def evaluate(
 
 
 @app.command()
-@_clean_errors
+@clean_errors
 def show(
     items: ItemsOption,
     model: Annotated[str, typer.Option(help="A tokenizer (and, for scorers that read, its LM): folder or Hub id.")],
@@ -171,7 +169,7 @@ def show(
     count: Annotated[int, typer.Option(help="How many items, without --item.")] = 3,
     fields: FieldsOption = "title,description",
     layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model only.")] = None,
-    selector: Annotated[str | None, typer.Option(help="The scorer 'selector': a folder or Hub id.")] = None,
+    selector: SelectorOption = hub.DEFAULT,
     format_: FormatOption = None,
 ) -> None:
     """Show which tokens a scorer keeps of some items, highlighted in their text."""
@@ -188,12 +186,12 @@ def show(
         missing = sorted(set(item) - {found.id for found in wanted})
         raise ValueError(f"no item {missing[0]!r} in {items}, which has {len(catalogue)} items.")
     lm, tokenizer = load_causal_lm(model)
-    corpus = tokenize_items(catalogue, tokenizer, _names(fields))
+    corpus = tokenize_items(catalogue, tokenizer, names(fields))
     built = _build_scorer(scorer, corpus, lm, tokenizer, layers, selector, None)
     if built is None:
         raise ValueError("'full' keeps everything; name a scorer.")
     shown = wanted if item else wanted[:count]
-    tokens = tokenize_items(shown, tokenizer, _names(fields))
+    tokens = tokenize_items(shown, tokenizer, names(fields))
     selection = select(built, tokens, Budget(tokens=budget))
     console = make_console()
     for i, found in enumerate(shown):
@@ -201,15 +199,13 @@ def show(
 
 
 @app.command()
-@_clean_errors
+@clean_errors
 def compress(
     items: ItemsOption,
     model: Annotated[str, typer.Option(help="A tokenizer: a folder or Hub id.")],
     output: Annotated[Path, typer.Option(help="The store's folder.")],
     budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
-    selector: Annotated[
-        str | None, typer.Option(help="A folder or Hub id; default: untrained, fitted on --items.")
-    ] = None,
+    selector: SelectorOption = hub.DEFAULT,
     fields: FieldsOption = "title,description",
     num_proc: Annotated[int, typer.Option(help="Worker processes.")] = 1,
     tokens_per_second: Annotated[
@@ -224,18 +220,15 @@ def compress(
 
     from tsporec.budget import Budget
     from tsporec.catalog import ItemCatalog
-    from tsporec.items import tokenize_items
     from tsporec.readers import read_items
     from tsporec.selector import TokenSelector
     from tsporec.show import make_console
 
-    catalogue, names = read_items(items, format_), _names(fields)
+    catalogue, chosen = read_items(items, format_), names(fields)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    made = (TokenSelector.from_pretrained(selector) if selector else TokenSelector()).for_tokenizer(tokenizer)
-    if not selector:
-        made.fit(tokenize_items(catalogue, tokenizer, names))
+    made = TokenSelector.from_pretrained(selector).for_tokenizer(tokenizer)
     catalog = ItemCatalog.build(
-        catalogue, tokenizer=tokenizer, selector=made, budget=Budget(tokens=budget), path=output, fields=names,
+        catalogue, tokenizer=tokenizer, selector=made, budget=Budget(tokens=budget), path=output, fields=chosen,
         num_proc=num_proc, overwrite=overwrite,
     )  # fmt: skip
     report, console = catalog.report, make_console()
@@ -250,8 +243,12 @@ def compress(
         console.print(f"break-even after {requests:.0f} requests of {items_per_request} items")
 
 
+app.command()(clean_errors(cli_hub.card))
+app.command()(clean_errors(cli_hub.push))
+
+
 def _build_scorer(
-    name: str, corpus: Any, lm: Any, tokenizer: Any, layers: int | None, selector: str | None, classifier: str | None
+    name: str, corpus: Any, lm: Any, tokenizer: Any, layers: int | None, selector: str, classifier: str | None
 ) -> Any:
     """The scorer called ``name`` ready for ids of ``tokenizer``; None for the whole text."""
     from tsporec.scorers import SCORERS, make_scorer
@@ -260,9 +257,7 @@ def _build_scorer(
     if name == "full":
         return None
     if name == "selector":
-        made = TokenSelector.from_pretrained(selector) if selector else TokenSelector()
-        bound = made.for_tokenizer(tokenizer)
-        return bound if selector else bound.fit(corpus)
+        return TokenSelector.from_pretrained(selector).for_tokenizer(tokenizer)
     if name in ("self_information", "attention", "centroid"):
         # Surprisal needs the whole model: its head reads the last layer.
         return make_scorer(name, model=lm, layers=None if name == "self_information" else layers)
@@ -273,20 +268,6 @@ def _build_scorer(
     if name not in SCORERS:
         raise ValueError(f"there is no scorer {name!r}; expected {', '.join(SCORERS)}, selector or full.")
     return make_scorer(name).fit(corpus)
-
-
-def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _numbers(text: str, option: str, least: int) -> list[int]:
-    try:
-        numbers = [int(part) for part in _names(text)]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < least:
-        raise ValueError(f"{option} takes whole numbers of at least {least}, comma-separated; found {text!r}.")
-    return numbers
 
 
 def main() -> None:

@@ -38,19 +38,19 @@ def save(folder: Path, config: Config, weights: dict[str, Tensor], card: str | N
     """
     from safetensors.torch import save as to_bytes
 
-    from tsporec import __version__
-
     data = to_bytes({key: value.detach().cpu().contiguous() for key, value in weights.items()})
-    header = {
-        "format_version": FORMAT_VERSION,
-        "library_version": __version__,
-        "weights_sha256": hashlib.sha256(data).hexdigest(),
-    }
     text = model_card(config) if card is None else card
     write_whole(folder / WEIGHTS, data)
     write_whole(folder / CARD, text.encode())
-    write_whole(folder / CONFIG, (json.dumps({**header, **config}, indent=2) + "\n").encode())
+    _write_config(folder, {"weights_sha256": hashlib.sha256(data).hexdigest(), **config})
     return folder
+
+
+def _write_config(folder: Path, config: Config) -> None:
+    from tsporec import __version__
+
+    whole = {"format_version": FORMAT_VERSION, "library_version": __version__, **config}
+    write_whole(folder / CONFIG, (json.dumps(whole, indent=2) + "\n").encode())
 
 
 def load(
@@ -153,6 +153,14 @@ def load_strictly(module: nn.Module, weights: dict[str, Tensor], source: str | P
     if wrong:
         raise ValueError(f"{source}: the weights do not fit the config: {'; '.join(wrong)}.")
     module.load_state_dict(weights)
+
+
+def describe(folder: Path, training: dict[str, Any]) -> None:
+    """Add what is known of its training to a saved selector's config, and make its card anew; the weights stay."""
+    config = read_config(folder / CONFIG)
+    config["training"] = {**config.get("training", {}), **training}
+    write_whole(folder / CARD, model_card(config).encode())
+    _write_config(folder, config)
 
 
 def push(

@@ -1,0 +1,57 @@
+"""The commands that share a selector: ``tsporec card | push``, and what ``tsporec train`` records for the card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tsporec import hub
+from tsporec.card import model_card
+from tsporec.files import write_whole
+
+FolderArgument = Annotated[Path, typer.Argument(help="A folder that save_pretrained or `tsporec train` wrote.")]
+
+
+def card(
+    selector: Annotated[str, typer.Argument(help="A folder, tsporec/base (in the box) or a Hub id.")],
+    name: Annotated[str, typer.Option(help="What the lines of use load.")] = "",
+    write: Annotated[bool, typer.Option(help="Write it to the folder's README.md instead of printing it.")] = False,
+) -> None:
+    """Print the model card of a selector."""
+    folder = hub.find_local(selector)
+    config = hub.load(selector)[0] if folder is None else hub.read_config(folder / hub.CONFIG)
+    text = model_card(config, name or ("USER/NAME" if Path(selector).is_dir() else selector))
+    if not write:
+        typer.echo(text, nl=False)
+    elif folder is None:
+        raise ValueError(f"--write needs a folder; found {selector!r}.")
+    else:
+        write_whole(folder / hub.CARD, text.encode())
+        typer.echo(f"card written to {folder / hub.CARD}")
+
+
+def push(
+    folder: FolderArgument,
+    repo_id: Annotated[str, typer.Argument(help="USER/NAME on the Hub; made if it does not exist.")],
+    message: Annotated[str, typer.Option(help="Of the commit.")] = "Upload a tsporec selector",
+    revision: Annotated[str | None, typer.Option(help="A branch; default: main.")] = None,
+    private: Annotated[bool | None, typer.Option(help="If the repository is made.")] = None,
+    create_pr: Annotated[bool, typer.Option(help="Open a pull request instead of committing.")] = False,
+) -> None:
+    """Upload a selector and its card to the Hub, with the token of `hf auth login` or HF_TOKEN."""
+    address = hub.push(folder, repo_id, commit_message=message, revision=revision, private=private, create_pr=create_pr)
+    typer.echo(f"pushed: {address}")
+
+
+def record_training(folder: Path, rounds: list[dict[str, Any]], training: dict[str, Any], push_to: str | None) -> None:
+    """Put on the card what ``tsporec train`` knows, and push if asked."""
+    rows = [
+        {"round": number, "pairs": report["pairs"], "held-out accuracy": report["accuracy"],
+         "held-out log-likelihood (nats)": report["quality"], "kept": "yes" if report["kept"] else "no"}
+        for number, report in enumerate(rounds, start=1)
+    ]  # fmt: skip
+    hub.describe(folder, {**training, "rounds": sum(report["kept"] for report in rounds), "metrics": rows})
+    if push_to:
+        typer.echo(f"pushed: {hub.push(folder, push_to)}")
