@@ -161,3 +161,19 @@ def test_serves_any_tokenizer(selector):
         other = selector.for_tokenizer(tokenizer)
         assert np.isfinite(other.score(corpus(tokenizer))).all()
         assert other.network is selector.network
+
+
+def test_frequencies_of_several_tokenizers(tokenizer, wordpiece_tokenizer):
+    corpora = [(t, corpus(t)) for t in (tokenizer, wordpiece_tokenizer)]
+    one = TokenSelector().fit([corpora[0]])
+    np.testing.assert_array_equal(one.idf, TokenSelector().for_tokenizer(tokenizer).fit(corpora[0][1]).idf)
+    both = TokenSelector().fit(corpora)
+    vocabulary = both.for_tokenizer(wordpiece_tokenizer).vocabulary
+    black = int(vocabulary.surface[wordpiece_tokenizer.convert_tokens_to_ids("black")])
+    count = sum("black" in text for text in TEXTS)
+    # A word that both tokenizers have counts in the texts of both; one that only one has, in that one's.
+    shared = black in one.for_tokenizer(tokenizer).vocabulary.surface
+    times = 2 if shared else 1
+    assert both.idf[black] == pytest.approx(np.log((1 + times * len(TEXTS)) / (1 + times * count)) + 1)
+    with pytest.raises(ValueError, match="is outside the vocabulary"):
+        TokenSelector().fit([(wordpiece_tokenizer, RaggedTokens.from_lists([[10**6]]))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,18 +138,31 @@ class TokenSelector(nn.Module):
         bound._lookup = None
         return bound
 
-    def fit(self, corpus: RaggedTokens) -> TokenSelector:
+    def fit(self, corpus: RaggedTokens | Sequence[tuple[Any, RaggedTokens]]) -> TokenSelector:
         """Set the inverse document frequencies from the texts of ``corpus`` (a segment a document).
 
         ``idf = log((1 + N) / (1 + df)) + 1``, the smoothed form of scikit-learn; df is counted by surface:
         entries that spell the same share it, and it serves every tokenizer.
+
+        Parameters
+        ----------
+        corpus : RaggedTokens, or pairs (tokenizer, RaggedTokens)
+            Of the tokenizer this is bound to; or of several, and then N counts, for each surface, the texts of those
+            tokenizers that have it.
         """
-        vocabulary = self._bound()
-        self._check_ids(corpus)
-        pairs = corpus.segment_ids() * self.config.surface_buckets + vocabulary.surface[corpus.ids]
-        documents = np.unique(pairs) % self.config.surface_buckets
-        df = np.bincount(documents, minlength=self.config.surface_buckets)
-        idf = np.log((1 + len(corpus)) / (1 + df)) + 1
+        vocabularies = [self._bound()] if isinstance(corpus, RaggedTokens) else [
+            read_vocabulary(tokenizer, self.config.gram_buckets, self.config.surface_buckets) for tokenizer, _ in corpus
+        ]  # fmt: skip
+        corpora = [corpus] if isinstance(corpus, RaggedTokens) else [tokens for _, tokens in corpus]
+        buckets = self.config.surface_buckets
+        texts, df = np.zeros((2, buckets), dtype=np.int64)
+        for vocabulary, tokens in zip(vocabularies, corpora, strict=True):
+            _check_ids(tokens, vocabulary)
+            pairs = tokens.segment_ids() * buckets + vocabulary.surface[tokens.ids]
+            df += np.bincount(np.unique(pairs) % buckets, minlength=buckets)
+            texts[np.unique(vocabulary.surface)] += len(tokens)
+        texts[texts == 0] = sum(map(len, corpora))
+        idf = np.log((1 + texts) / (1 + df)) + 1
         with torch.no_grad():
             self.idf.copy_(torch.from_numpy(idf))
         return self
@@ -160,15 +174,6 @@ class TokenSelector(nn.Module):
                 "call selector.for_tokenizer(tokenizer) first."
             )
         return self.vocabulary
-
-    def _check_ids(self, tokens: RaggedTokens) -> None:
-        size = len(self._bound())
-        if tokens.num_tokens and (int(tokens.ids.max()) >= size or int(tokens.ids.min()) < 0):
-            bad = int(tokens.ids[(tokens.ids >= size) | (tokens.ids < 0)][0])
-            raise ValueError(
-                f"token id {bad} is outside the vocabulary of {size} entries this selector is bound to; "
-                "bind it to the tokenizer that made the ids: selector.for_tokenizer(tokenizer)."
-            )
 
     # -- scoring
 
@@ -196,7 +201,7 @@ class TokenSelector(nn.Module):
 
         The bits of a segment's scores are the same whatever else is in the batch.
         """
-        self._check_ids(tokens)
+        _check_ids(tokens, self._bound())
         scores = np.empty(tokens.num_tokens, dtype=np.float32)
         if self.training:
             self.eval()
@@ -304,6 +309,16 @@ class TokenSelector(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_lookup": None}  # workers rebuild the table instead of unpickling it
+
+
+def _check_ids(tokens: RaggedTokens, vocabulary: Vocabulary) -> None:
+    size = len(vocabulary)
+    if tokens.num_tokens and (int(tokens.ids.max()) >= size or int(tokens.ids.min()) < 0):
+        bad = int(tokens.ids[(tokens.ids >= size) | (tokens.ids < 0)][0])
+        raise ValueError(
+            f"token id {bad} is outside the vocabulary of {size} entries this selector is bound to; "
+            "bind it to the tokenizer that made the ids: selector.for_tokenizer(tokenizer)."
+        )
 
 
 def _pick(features: Features, index: Tensor) -> Features:
