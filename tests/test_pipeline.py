@@ -17,6 +17,7 @@ pytest.importorskip("accelerate")
 pytest.importorskip("datasets")
 
 from tests.conftest import make_causal_lm
+from tsporec.memory import CatalogueSelector
 from tsporec.pipeline import LearningConfig, learn_selector, train
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
 from tsporec.recommenders.embedding import EmbeddingConfig
@@ -47,7 +48,7 @@ def weights(trained) -> list[np.ndarray]:
 
 def test_killed_anywhere_it_ends_at_the_same_weights(tmp_path):
     whole = run(tmp_path / "whole")
-    assert [round_["kept"] in (True, False) for round_ in whole.rounds] == [True, True]
+    assert [round_["memory"] for round_ in whole.rounds] == [False, False, True]
     assert {p.name for p in (tmp_path / "whole").iterdir()} == {
         "run.json", "warm-up", "rounds", "selector", "recommender",
     }  # fmt: skip
@@ -76,12 +77,13 @@ def test_a_round_that_lowers_quality_is_dropped(tmp_path):
     start = TokenSelector(CONFIG.selector).for_tokenizer(catalogue.tokenizer).fit(task.tokens)
     before = {key: value.clone() for key, value in start.state_dict().items()}
     reward = CoConsumptionReward(task.tokens, task.train)
-    values = iter([1.0, 2.0, 0.0])
-    _, rounds = learn_selector(task.tokens, start, reward, tmp_path / "a", CONFIG, lambda _: next(values))
-    assert [r["kept"] for r in rounds] == [True, False]
-    values = iter([1.0, 0.0, 0.0])
+    values = iter([1.0, 2.0, 0.0, 3.0])
+    known, rounds = learn_selector(task.tokens, start, reward, tmp_path / "a", CONFIG, lambda _: next(values))
+    assert [r["kept"] for r in rounds] == [True, False, True]
+    assert isinstance(known, CatalogueSelector)
+    values = iter([1.0, 0.0, 0.0, 0.0])
     same, rounds = learn_selector(task.tokens, start, reward, tmp_path / "b", CONFIG, lambda _: next(values))
-    assert [r["kept"] for r in rounds] == [False, False]
+    assert [r["kept"] for r in rounds] == [False, False, False]
     assert all(torch.equal(before[key], value) for key, value in same.state_dict().items())
     assert all(torch.equal(before[key], value) for key, value in start.state_dict().items())
 
@@ -112,7 +114,7 @@ def test_planted_words_are_found_on_items_held_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"rewards": {"mine": 1.0}}, "rewards are weights"), ({"rounds": 0}, "rounds must be")]
+    ("options", "message"), [({"rewards": {"mine": 1.0}}, "rewards are weights"), ({"rounds": 0, "memory_rounds": 0}, "at least one round")]
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):

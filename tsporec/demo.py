@@ -33,6 +33,7 @@ PLANTED = "planted"
 
 LEARNING = LearningConfig(
     budgets=(4,),
+    memory_rounds=0,
     candidates=16,
     pairs=6,
     rewards={"coconsumption": 1.0},
@@ -121,7 +122,7 @@ def demo_scorers(task: Task, catalogue: PlantedCatalogue, lm: Any, learned: Scor
     }
 
 
-def learn_demo_selector(task: Task, catalogue: PlantedCatalogue, budget: int, seed: int, folder: Path) -> TokenSelector:
+def learn_demo_selector(task: Task, catalogue: PlantedCatalogue, budget: int, seed: int, folder: Path) -> Scorer:
     """A selector learned from the training users' sequences in some 20 seconds."""
     torch.manual_seed(seed)
     start = TokenSelector().for_tokenizer(catalogue.tokenizer).fit(task.tokens)

@@ -74,7 +74,7 @@ class CatalogueSelector(nn.Module):
         return self
 
     def forward(self, ids: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Logits float32 ``[T]``, differentiable in the offsets; arguments as :meth:`TokenSelector.forward` has them."""
+        """Logits float32 ``[T]``, differentiable in the offsets; arguments as those of :class:`TokenSelector`."""
         with torch.no_grad():
             logits: Tensor = self.selector(ids, cu_seqlens)
         tokens = RaggedTokens(ids.cpu().numpy().astype(np.int32), cu_seqlens.cpu().numpy())
@@ -85,8 +85,8 @@ class CatalogueSelector(nn.Module):
     def score(self, tokens: RaggedTokens) -> Scores:
         """float32 ``[T]``: the selector's scores, and the offsets where a text is known."""
         offsets = np.append(self.offsets.cpu().numpy(), np.float32(0))
-        scores: Scores = self.selector.score(tokens) + np.float32(_GAIN) * offsets[self._places(tokens)]
-        return scores
+        change: Scores = (_GAIN * offsets[self._places(tokens)]).astype(np.float32)
+        return self.selector.score(tokens) + change
 
     def _places(self, tokens: RaggedTokens) -> NDArray[np.int64]:
         """int64 ``[T]``: where each token's offset is; one past the last for those of unknown texts."""

@@ -7,6 +7,7 @@ weights. Each stage can be called alone.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 
 from tsporec.budget import Budget
 from tsporec.evaluation import Task, prepare, warm_up_rules
@@ -25,6 +28,7 @@ from tsporec.extras import require
 from tsporec.files import write_whole
 from tsporec.fingerprint import digest, tokenizer_fingerprint
 from tsporec.items import FIELDS, Interactions, Item
+from tsporec.memory import CatalogueSelector
 from tsporec.preference.candidates import CandidateConfig
 from tsporec.preference.dataset import collect_preferences
 from tsporec.preference.rewards.base import CandidateEncoder, ProxyReward
@@ -39,8 +43,10 @@ from tsporec.scorers import Scorer
 from tsporec.selection import select
 from tsporec.selector import SelectorConfig, TokenSelector
 
+WEIGHTS = "weights.safetensors"
 Vectors = NDArray[np.float32]
-Gate = Callable[[TokenSelector], float]
+Policy = TokenSelector | CatalogueSelector
+Gate = Callable[[Policy], float]
 
 
 @dataclass(frozen=True)
@@ -51,16 +57,18 @@ class LearningConfig:
     ----------
     budgets : ints
         Tokens of each item; the selector learns at all of them, the recommender is adapted to the first.
-    rounds : int
-        On-policy rounds of stage 2.
+    rounds, memory_rounds : int
+        On-policy rounds of stage 2: of the selector's network, which serves any text, and then of the offsets of the
+        catalogue's own texts (:class:`~tsporec.memory.CatalogueSelector`; 0: none).
     candidates, pairs : int
         Of an item at each budget, in each round.
     uniform, swapped : float
         Shares of candidates; see :class:`CandidateConfig`.
     rewards : name -> weight
         Of "coconsumption", "recommendation" and "identity"; 0 leaves one out.
-    preference : dict
-        Arguments of :class:`~tsporec.preference.trainer.PreferenceConfig`.
+    preference, memory : dict
+        Arguments of :class:`~tsporec.preference.trainer.PreferenceConfig` for the rounds of either kind. Offsets say
+        nothing of other segments, so no segment is held out from their rounds.
     selector : SelectorConfig
     recommender : EmbeddingConfig
     seed : int
@@ -68,6 +76,7 @@ class LearningConfig:
 
     budgets: tuple[int, ...] = (8,)
     rounds: int = 3
+    memory_rounds: int = 1
     candidates: int = 12
     pairs: int = 4
     uniform: float = 0.3
@@ -76,6 +85,9 @@ class LearningConfig:
         default_factory=lambda: {"coconsumption": 1.0, "recommendation": 1.0, "identity": 0.5}
     )
     preference: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, Any] = field(
+        default_factory=lambda: {"learning_rate": 5e-3, "weight_decay": 0.0, "held_out": 0.0, "num_train_epochs": 6}
+    )
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     recommender: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     seed: int = 0
@@ -86,8 +98,11 @@ class LearningConfig:
             raise ValueError(
                 f"rewards are weights, not all 0, of coconsumption, recommendation and identity; found {self.rewards}."
             )
-        if self.rounds < 1:
-            raise ValueError(f"rounds must be at least 1, found {self.rounds}.")
+        if min(self.rounds, self.memory_rounds) < 0 or self.rounds + self.memory_rounds < 1:
+            raise ValueError(
+                f"at least one round is needed and none less than 0; found rounds={self.rounds} and "
+                f"memory_rounds={self.memory_rounds}."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,14 +111,14 @@ class Trained:
 
     Parameters
     ----------
-    selector : TokenSelector
+    selector : TokenSelector, or CatalogueSelector if a memory round was kept
     recommender : EmbeddingRecommender
         Adapted to the selector's selection at the first budget.
     rounds : list of dict
         Of each round: held-out ``quality``, whether it was ``kept``, pairs, held-out preference accuracy.
     """
 
-    selector: TokenSelector
+    selector: Policy
     recommender: EmbeddingRecommender
     rounds: list[dict[str, Any]]
 
@@ -156,11 +171,11 @@ def train(
         ),
     )  # fmt: skip
     torch.manual_seed(config.seed)
-    selector = TokenSelector(config.selector).for_tokenizer(tokenizer).fit(task.tokens)
+    start = TokenSelector(config.selector).for_tokenizer(tokenizer).fit(task.tokens)
     if reward is None:
-        reward = make_reward(task, encoder, selector, config, output / "warm-up")
+        reward = make_reward(task, encoder, start, config, output / "warm-up")
     selector, rounds = learn_selector(
-        task.tokens, selector, reward, output / "rounds", config, lambda s: adapted_quality(task, encoder, s, config)
+        task.tokens, start, reward, output / "rounds", config, lambda s: adapted_quality(task, encoder, s, config)
     )
     _step(output / "selector", lambda folder: selector.save_pretrained(folder))
     recommender = adapt(task, encoder, selector, config, output / "recommender")
@@ -236,8 +251,10 @@ def learn_selector(
     config: LearningConfig,
     quality: Gate | None = None,
     segments: Sequence[int] | NDArray[np.int64] | None = None,
-) -> tuple[TokenSelector, list[dict[str, Any]]]:
+) -> tuple[Policy, list[dict[str, Any]]]:
     """Collect preferences and train on them, for some rounds, each from the policy of the one before.
+
+    The first rounds train the network; those after them, offsets of the tokens of ``tokens``.
 
     Parameters
     ----------
@@ -261,33 +278,37 @@ def learn_selector(
         As in :class:`Trained`.
     """
     folder = Path(folder)
-    best = _copy(selector)
+    best: Policy = selector
     value = None if quality is None else _measured(folder / "start.json", lambda: {"quality": quality(best)})["quality"]
     rounds = []
-    for number in range(config.rounds):
-        place = folder / f"round-{number}"
-        trained = _copy(best)
+    for number in range(config.rounds + config.memory_rounds):
+        place, of_memory = folder / f"round-{number}", number >= config.rounds
+        trained = copy.deepcopy(best)
+        if of_memory and isinstance(trained, TokenSelector):
+            trained = CatalogueSelector(trained, tokens)
+        arguments = config.memory if of_memory else config.preference
         report = _measured(
             place / "round.json",
-            lambda trained=trained, place=place, number=number: _round(  # type: ignore[misc]
-                tokens, trained, reward, place, config, number, quality, segments
+            lambda trained=trained, place=place, number=number, arguments=arguments: _round(  # type: ignore[misc]
+                tokens, trained, reward, place, config, number, arguments, quality, segments
             ),
         )
         kept = value is None or report["quality"] >= value
-        rounds.append({**report, "kept": kept})
+        rounds.append({**report, "memory": of_memory, "kept": kept})
         if kept:
-            trained.load_state_dict(TokenSelector.from_pretrained(place / "selector").state_dict())
+            trained.load_state_dict(load_file(place / WEIGHTS))
             best, value = trained, report["quality"]
     return best, rounds
 
 
 def _round(
     tokens: RaggedTokens,
-    selector: TokenSelector,
+    policy: Policy,
     reward: ProxyReward,
     place: Path,
     config: LearningConfig,
     number: int,
+    arguments: dict[str, Any],
     quality: Gate | None,
     segments: Sequence[int] | NDArray[np.int64] | None,
 ) -> dict[str, Any]:
@@ -295,38 +316,36 @@ def _round(
 
     from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer, last_checkpoint
 
-    assert selector.vocabulary is not None
+    assert policy.vocabulary is not None
     seed = config.seed * 1000 + number
     pairs = collect_preferences(
         tokens,
-        selector.score(tokens),
+        policy.score(tokens),
         reward,
         place / "preferences",
         candidates=CandidateConfig(config.budgets, config.candidates, config.uniform, config.swapped),
         pairs=config.pairs,
-        tokenizer_fingerprint=selector.vocabulary.fingerprint,
+        tokenizer_fingerprint=policy.vocabulary.fingerprint,
         segments=segments,
         seed=seed,
     )
-    accuracy: dict[str, Any] = {"pairs": len(pairs)}
 
-    def make(part: Path) -> None:
+    def optimise() -> dict[str, Any]:
         checkpoints = place / "checkpoints"
         args = PreferenceConfig(
-            output_dir=str(checkpoints),
-            **{"disable_tqdm": True, "logging_strategy": "no", "seed": seed, **config.preference},
+            output_dir=str(checkpoints), **{"disable_tqdm": True, "logging_strategy": "no", "seed": seed, **arguments}
         )
-        trainer = PreferenceTrainer(selector, args, pairs)
+        trainer = PreferenceTrainer(policy, args, pairs)
         trainer.remove_callback(PrinterCallback)  # rounds report; a dictionary a log line is not for users
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
-        (part / "accuracy.json").write_text(json.dumps(trainer.state.best_metric))
-        selector.eval().save_pretrained(part)
+        write_whole(place / WEIGHTS, to_bytes(policy.state_dict()))
+        return {"pairs": len(pairs), "accuracy": trainer.state.best_metric}
 
-    _step(place / "selector", make)
-    selector.load_state_dict(TokenSelector.from_pretrained(place / "selector").state_dict())
-    accuracy["accuracy"] = json.loads((place / "selector" / "accuracy.json").read_text())
+    report = _measured(place / "optimised.json", optimise)
+    policy.load_state_dict(load_file(place / WEIGHTS))
+    policy.eval()
     shutil.rmtree(place / "checkpoints", ignore_errors=True)
-    return {**accuracy, "quality": None if quality is None else quality(selector)}
+    return {**report, "quality": None if quality is None else quality(policy)}
 
 
 # -- stage 3
@@ -362,14 +381,6 @@ def _fit(
 
 
 # -- going on
-
-
-def _copy(selector: TokenSelector) -> TokenSelector:
-    """A selector of its own weights, bound alike."""
-    twin = TokenSelector(selector.config)
-    twin.load_state_dict(selector.state_dict())
-    twin.vocabulary = selector.vocabulary
-    return twin
 
 
 def _step(folder: Path, make: Callable[[Path], Any]) -> None:
