@@ -142,13 +142,16 @@ def _read(tokenizer: Any, fingerprint: str, gram_buckets: int, surface_buckets: 
     # A leading mark tells "pen" at a word's start from "pen" inside "open".
     marked = np.concatenate([np.where(starts, 1, 2)[:, None].astype(np.uint64), codes], axis=1)
     whole = _hash_rows(marked, lengths + 1)
-    columns, present = [whole], [np.ones(size, dtype=bool)]
-    for n in _GRAMS:
-        for start in range(_LONGEST + 1 - n):
-            columns.append(_hash_rows(marked[:, start : start + n], np.full(size, n)))
-            present.append(start + n <= lengths + 1)
-    mask = np.stack(present, axis=1)
-    grams = np.stack(columns, axis=1)[mask] % np.uint64(gram_buckets)
+    # An n-gram of an entry is hashed only where the entry reaches that far: most are short.
+    windows = [(start, start + n) for n in _GRAMS for start in range(_LONGEST + 1 - n)]
+    mask = np.ones((size, 1 + len(windows)), dtype=bool)
+    table = np.zeros(mask.shape, dtype=np.uint64)
+    table[:, 0] = whole
+    for column, (start, end) in enumerate(windows, start=1):
+        mask[:, column] = end <= lengths + 1
+        rows = np.flatnonzero(mask[:, column])
+        table[rows, column] = _hash_rows(marked[rows, start:end])
+    grams = table[mask] % np.uint64(gram_buckets)
     gram_offsets = np.zeros(size + 1, dtype=np.int64)
     np.cumsum(mask.sum(axis=1), out=gram_offsets[1:])
     return Vocabulary(
@@ -170,12 +173,13 @@ def _codepoints(surfaces: list[str]) -> tuple[NDArray[np.uint64], NDArray[np.int
     return codes, lengths
 
 
-def _hash_rows(codes: NDArray[np.uint64], lengths: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """uint64 ``[V]``: a multiply-xor hash of the first ``lengths`` codes of each row."""
+def _hash_rows(codes: NDArray[np.uint64], lengths: NDArray[np.int64] | None = None) -> NDArray[np.uint64]:
+    """uint64 ``[V]``: a multiply-xor hash of the first ``lengths`` codes of each row, by default of all."""
     state = np.full(len(codes), _MULTIPLIER, dtype=np.uint64)
     for column in range(codes.shape[1]):
         mixed = (state ^ codes[:, column]) * _MULTIPLIER
-        state = np.where(column < lengths, mixed ^ (mixed >> _SHIFT), state)
+        mixed ^= mixed >> _SHIFT
+        state = mixed if lengths is None else np.where(column < lengths, mixed, state)
     return state
 
 
@@ -192,10 +196,11 @@ def _classes(surfaces: list[str], starts: NDArray[np.bool_], special: NDArray[np
 
 
 def _kind(surface: str, column: dict[str, int]) -> int:
-    if any(c.isdigit() for c in surface):
-        return column["digit"]
-    if not any(c.isalpha() for c in surface):
-        return column["punctuation"] if surface.strip() else column["other"]
+    if not surface.isalpha():  # most are, and need no look at each character
+        if any(c.isdigit() for c in surface):
+            return column["digit"]
+        if not any(c.isalpha() for c in surface):
+            return column["punctuation"] if surface.strip() else column["other"]
     if surface.islower():
         return column["lower"]
     if surface.isupper() and len(surface) > 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from operator import itemgetter
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -34,7 +35,7 @@ def tokenizer_fingerprint(tokenizer: HasVocabulary) -> str:
     state = (len(tokenizer), special)
     known = _KNOWN.get(tokenizer)
     if known is None or known[0] != state:
-        vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: (entry[1], entry[0]))
+        vocabulary = sorted(tokenizer.get_vocab().items(), key=itemgetter(1, 0))
         known = _KNOWN[tokenizer] = state, digest(vocabulary, special)
     return known[1]
 

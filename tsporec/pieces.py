@@ -118,8 +118,8 @@ def read_pieces(tokenizer: Any) -> Pieces:
 
 def _byte_level(entry: str) -> bytes:
     try:
-        return bytes(_BYTES[c] for c in entry)
-    except KeyError:  # an added token is not spelled in bytes
+        return entry.translate(_SPELLED).encode("latin-1")
+    except UnicodeEncodeError:  # an added token is not spelled in bytes
         return entry.encode()
 
 
@@ -146,4 +146,5 @@ def _byte_table() -> dict[str, int]:
     return table
 
 
-_BYTES = _byte_table()
+# Characters that spell no byte become one that latin-1 lacks.
+_SPELLED = {**dict.fromkeys(range(256), "\uffff"), **{ord(c): chr(byte) for c, byte in _byte_table().items()}}
