@@ -1,0 +1,171 @@
+"""Train the selector in the box, and its twins that have not seen one of the categories.
+
+python -m benchmarks.box train --data DIR --model DIR --work DIR
+python -m benchmarks.box zero-shot --data DIR --model DIR --work DIR --output benchmarks/results/box.json
+
+The first goes on where it was stopped. It writes ``tsporec/box/base`` and, to the work folder, a twin for each category that learned from the other one
+alone. The second measures each twin on the category it has not seen, and puts the figures on the card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.vocabularies import CATEGORIES, KINDS, read_task, read_texts, saved_tokenizer
+from tsporec import hub
+from tsporec.budget import Budget
+from tsporec.card import model_card
+from tsporec.evaluation import METRICS, Evaluator, Task
+from tsporec.metrics import paired_bootstrap
+from tsporec.pipeline import LearningConfig, learn_selector
+from tsporec.preference.candidates import Candidates
+from tsporec.preference.rewards.coconsumption import CoConsumptionReward
+from tsporec.results import environment, write_results
+from tsporec.scorers import make_scorer
+from tsporec.selection import select
+from tsporec.selector import SelectorConfig, TokenSelector
+
+BUDGETS = (8, 16)
+LEARNING = LearningConfig(
+    budgets=BUDGETS,
+    memory_rounds=0,
+    rounds=1,
+    rewards={"coconsumption": 1.0},
+    preference={"num_train_epochs": 2, "use_cpu": True, "patience": 1},
+)
+LIMITS = [
+    "English, and the words of two kinds of goods (office, industrial and scientific); other catalogues are less sure.",
+    "First version: learned from what users bought together alone, without a recommender reading the texts.",
+]
+
+
+def learn(corpora: Sequence[tuple[Any, Task]], folder: Path) -> tuple[TokenSelector, list[dict[str, Any]]]:
+    """The recipe: frequencies of all texts, then a round of preferences on each (tokenizer, task) in turn."""
+    torch.manual_seed(0)
+    selector = TokenSelector(SelectorConfig()).fit([(tokenizer, task.tokens) for tokenizer, task in corpora])
+    reports = []
+    for number, (tokenizer, task) in enumerate(corpora):
+        reward = CoConsumptionReward(task.tokens, task.train)
+        bound = selector.for_tokenizer(tokenizer)
+        config = replace(LEARNING, seed=number)
+        selector, rounds = learn_selector(task.tokens, bound, reward, folder / str(number), config)
+        reports += rounds
+        print(folder.name, number, len(tokenizer), rounds, flush=True)
+    return selector, reports
+
+
+def train(data: Path, model: str, work: Path) -> None:
+    """Train the bundled selector and the twins."""
+    from transformers import AutoTokenizer
+
+    origin = environment(0)
+    texts = [text for category in CATEGORIES for text in read_texts(data, category)]
+    tokenizers = {"SmolLM2": AutoTokenizer.from_pretrained(model)}
+    for kind in KINDS:
+        tokenizers[kind] = saved_tokenizer(kind, texts, work / "tokenizers" / kind)
+    names = [f"{name} ({len(tokenizer):,} entries)" for name, tokenizer in tokenizers.items()]
+    tasks = {(c, name): read_task(data, c, tokenizer) for c in CATEGORIES for name, tokenizer in tokenizers.items()}
+    made_from = {"base": list(CATEGORIES), **{f"twin-{c}": [d for d in CATEGORIES if d != c] for c in CATEGORIES}}
+    for made, categories in made_from.items():
+        corpora = [(tokenizers[name], tasks[c, name]) for name in tokenizers for c in categories]
+        selector, reports = learn(corpora, work / f"{made}-rounds")
+        training = {
+            "summary": "A general selector for product texts, for any tokenizer.",
+            "data": [f"{c}, Amazon Reviews 2018 ({len(tasks[c, 'SmolLM2'].tokens):,} items, "
+                     f"{len(tasks[c, 'SmolLM2'].train):,} users)" for c in categories],
+            "terms": "the texts and sequences have their owners' terms and are not part of the package",
+            "tokenizers": [names[0], *(f"{name}, trained on the same texts" for name in names[1:])],
+            "reward": "co-consumption: log-lift of the kept tokens in what the same users touched",
+            "budgets": list(BUDGETS), "rounds": len(reports), "limits": LIMITS, "license": "apache-2.0",
+            "environment": origin,
+        }  # fmt: skip
+        selector.config = replace(selector.config, training=training)
+        selector.save_pretrained(work / made)
+        if made == "base":
+            put_in_box(work / made, {})
+
+
+def put_in_box(folder: Path, training: dict[str, Any]) -> None:
+    """Copy a selector to the package, with ``training`` and its name on the card."""
+    place = hub.BOX / "base"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(folder, place)
+    hub.describe(place, training)
+    (place / hub.CARD).write_text(model_card(hub.read_config(place / hub.CONFIG), hub.DEFAULT))
+    print(f"{place}: {sum(file.stat().st_size for file in place.iterdir()):,} bytes")
+
+
+def zero_shot(data: Path, model: str, work: Path, seeds: list[int], ndcg: bool) -> list[dict[str, Any]]:
+    """Rows: each twin on the category it has not seen, against head, random and tf-idf (which is fitted there).
+
+    ``lift``: mean over items of the co-consumption reward of what is kept, in nats, from all of the category's
+    training users. ``ndcg``: also NDCG@10 of a recommender adapted to each selection (an hour or so of CPU).
+    """
+    from tsporec.language_model import cut_layers, load_causal_lm
+    from tsporec.recommenders.encoder import ItemEncoder
+
+    lm, tokenizer = load_causal_lm(model)
+    rows = []
+    for category in CATEGORIES:
+        task = read_task(data, category, tokenizer)
+        scorers = {
+            "head": make_scorer("head"), "random": make_scorer("random"),
+            "tfidf": make_scorer("tfidf").fit(task.tokens),
+            "selector": TokenSelector.from_pretrained(work / f"twin-{category}").for_tokenizer(tokenizer),
+        }  # fmt: skip
+        reward = CoConsumptionReward(task.tokens, [*task.train, *task.held_out])
+        evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, 4)), seeds=seeds, cache=work / "evaluate")
+        for k in BUDGETS:
+            values = {}
+            for name, scorer in scorers.items():
+                selection = select(scorer, task.tokens, Budget(tokens=k))
+                every = np.arange(len(task.tokens))
+                subsets = Candidates(every, np.full(len(every), k), selection.kept, selection.cu_seqlens)
+                row = {"unseen category": category, "k": k, "scorer": name}
+                rows.append({**row, "lift (nats)": float(reward(task.tokens, subsets).mean())})
+                if ndcg:
+                    ranks = evaluator._cell(scorer, k, "adapted", [k])["ranks"]
+                    values[name] = METRICS["ndcg@10"](ranks).mean(axis=0)
+                    rows[-1]["NDCG@10"] = float(values[name].mean())
+                print(rows[-1], flush=True)
+            for row in rows[-len(scorers) :]:
+                if ndcg and row["scorer"] != "selector":
+                    found = paired_bootstrap(values["selector"], values[row["scorer"]], task.users)
+                    row["selector minus it (95%)"] = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found)
+    return rows
+
+
+def main() -> None:
+    """Run one of the two."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "zero-shot"])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", default="0", help="of the recommender")
+    parser.add_argument("--ndcg", action="store_true", help="also recommend with a language model")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if options.what == "train":
+        return train(options.data, options.model, options.work)
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    origin = environment(seeds[0])
+    rows = zero_shot(options.data, options.model, options.work, seeds, options.ndcg)
+    if options.output:
+        write_results(options.output, {"command": "zero-shot", "seeds": seeds, "rows": rows}, origin)
+    put_in_box(options.work / "base", {"metrics": rows})
+    return None
+
+
+if __name__ == "__main__":
+    main()
