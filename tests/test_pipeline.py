@@ -114,7 +114,8 @@ def test_planted_words_are_found_on_items_held_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"rewards": {"mine": 1.0}}, "rewards are weights"), ({"rounds": 0, "memory_rounds": 0}, "at least one round")]
+    ("options", "message"),
+    [({"rewards": {"mine": 1.0}}, "rewards are weights"), ({"rounds": 0, "memory_rounds": 0}, "at least one round")],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
