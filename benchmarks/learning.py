@@ -1,7 +1,7 @@
 """Measure preference learning: on planted words, where the truth is known, and on real items.
 
 python -m benchmarks.learning planted --seeds 0,1,2 --output benchmarks/results/planted.json
-python -m benchmarks.learning real --data DIR --model DIR --category Office_Products --budget 2 --output FILE
+python -m benchmarks.learning real --data DIR --model DIR --category Office_Products --fields description --output FILE
 """
 
 from __future__ import annotations
@@ -18,15 +18,30 @@ import torch
 
 from tsporec.budget import Budget
 from tsporec.demo import LEARNING
-from tsporec.evaluation import METRICS, Evaluator, prepare
-from tsporec.metrics import paired_bootstrap
+from tsporec.evaluation import FULL, Evaluator, prepare
+from tsporec.memory import CatalogueSelector
 from tsporec.pipeline import LearningConfig, learn_selector
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
+from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
 from tsporec.selector import TokenSelector
+from tsporec.show import make_console, results_table
 from tsporec.synthetic import CatalogueConfig, generate, planted_recall
+
+BUDGETS = (2, 4, 8, 16)
+REAL = LearningConfig(
+    budgets=(2, 4, 8),
+    rounds=1,
+    memory_rounds=2,
+    candidates=16,
+    pairs=8,
+    rewards={"coconsumption": 1.0},
+    preference={"num_train_epochs": 6, "use_cpu": True},
+    memory={**LearningConfig().memory, "use_cpu": True},
+)
+"""How a selector learns real items: candidates of up to 8 tokens, and 16 by the same scores."""
 
 
 def planted(seed: int, budget: int = 4) -> dict[str, Any]:
@@ -55,33 +70,34 @@ def planted(seed: int, budget: int = 4) -> dict[str, Any]:
     return {"seed": seed, "planted_recall": found, "seconds": seconds, "rounds": rounds}
 
 
-def real(data: Path, model: str, category: str, budget: int, seeds: list[int], cache: Path) -> dict[str, Any]:
-    """Learn from co-consumption at budgets 2 and 4, description only, then rank all test rows (adapted)."""
+def real(options: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:
+    """Learn from training users what they touch together, then rank all test rows (adapted)."""
     from tsporec.language_model import cut_layers, load_causal_lm
     from tsporec.readers import read_items, read_sequences
-    from tsporec.recommenders.encoder import ItemEncoder
 
-    folder = data / "amazon18"
-    lm, tokenizer = load_causal_lm(model)
+    folder, category, fields = options.data / "amazon18", options.category, options.fields.split(",")
+    lm, tokenizer = load_causal_lm(options.model)
     rows = [read_sequences(folder / f"{category}.{part}.csv") for part in ("valid", "test")]
-    task = prepare(read_items(folder / f"{category}.item.json"), *rows, tokenizer, ("description",))
+    task = prepare(read_items(folder / f"{category}.item.json"), *rows, tokenizer, fields)
+    torch.manual_seed(0)
     start = TokenSelector().for_tokenizer(tokenizer).fit(task.tokens)
-    config = LearningConfig(budgets=(2, 4), rounds=1, preference={"num_train_epochs": 5, "use_cpu": True})
-    reward = CoConsumptionReward(task.tokens, task.train)
-    learned, rounds = learn_selector(task.tokens, start, reward, cache / f"{category}-rounds", config)
-    evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, 4)), seeds=seeds, cache=cache)
-    scorers = {"head": make_scorer("head"), "random": make_scorer("random"),
-               "tfidf": make_scorer("tfidf").fit(task.tokens), "learned": learned}  # fmt: skip
-    ranks = {name: evaluator._cell(s, budget, "adapted", [budget])["ranks"] for name, s in scorers.items()}
-    values = {n: {m: of(r).mean(axis=0) for m, of in METRICS.items()} for n, r in ranks.items()}
-    return {
-        "category": category, "budget": budget, "case": "adapted", "seeds": seeds, "rounds": rounds,
-        "metrics": {n: {m: float(v.mean()) for m, v in row.items()} for n, row in values.items()},
-        "learned_minus": {
-            n: {m: paired_bootstrap(values["learned"][m], v, task.users) for m, v in row.items()}
-            for n, row in values.items() if n != "learned"
-        },
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as place:
+        learned, rounds = learn_selector(task.tokens, start, CoConsumptionReward(task.tokens, task.train), place, REAL)
+    seconds = time.perf_counter() - begun
+    lm = cut_layers(lm, 4)
+    made = {
+        "tfidf": lambda: make_scorer("tfidf").fit(task.tokens), "selector": lambda: learned,
+        "network": lambda: learned.selector if isinstance(learned, CatalogueSelector) else learned,
+        "attention": lambda: make_scorer("attention", model=lm), "centroid": lambda: make_scorer("centroid", model=lm),
+        FULL: lambda: None,
     }  # fmt: skip
+    scorers = {name: made.get(name, lambda name=name: make_scorer(name))() for name in options.scorers.split(",")}
+    evaluator = Evaluator(task, ItemEncoder(lm), seeds=seeds, cache=options.cache)
+    evaluation = evaluator.run(scorers, BUDGETS, ["adapted"], list(scorers))
+    make_console().print(results_table(evaluation, "adapted"))
+    settings = {"category": category, "fields": fields, "layers": 4, "learning": repr(REAL)}
+    return {"settings": settings, "learning_seconds": seconds, "rounds": rounds, **evaluation.to_dict()}
 
 
 def main() -> None:
@@ -89,10 +105,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["planted", "real"])
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--budget", type=int, default=2)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--category", default="Office_Products")
+    parser.add_argument("--fields", default="description")
+    parser.add_argument("--scorers", default="head,random,tfidf,attention,centroid,network,selector,full")
     parser.add_argument("--cache", type=Path, default=Path("learning-cache"))
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
@@ -103,8 +120,7 @@ def main() -> None:
         for run in results["runs"]:
             print(run["seed"], {name: round(value, 3) for name, value in run["planted_recall"].items()}, run["seconds"])
     else:
-        results = real(options.data, options.model, options.category, options.budget, seeds, options.cache)
-        print(results["metrics"], results["learned_minus"])
+        results = {"command": "real", **real(options, seeds)}
     write_results(options.output, results, origin)
 
 

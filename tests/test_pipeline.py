@@ -27,6 +27,7 @@ from tsporec.synthetic import CatalogueConfig, generate, planted_recall
 CONFIG = LearningConfig(
     budgets=(4, 2),
     rounds=2,
+    memory_rounds=1,
     candidates=4,
     pairs=2,
     preference={"num_train_epochs": 2, "use_cpu": True},

@@ -174,12 +174,15 @@ class Evaluator:
             raise ValueError("seeds is empty; give at least one seed.")
 
     def run(
-        self, scorers: Mapping[str, Scorer | None], budgets: Sequence[int], cases: Sequence[str] = ("adapted",)
+        self,
+        scorers: Mapping[str, Scorer | None],
+        budgets: Sequence[int],
+        cases: Sequence[str] = ("adapted",),
+        rivals: Sequence[str] = ("head", FULL),
     ) -> Evaluation:
         """Every scorer (None: the whole text) at every budget in every case.
 
-        The first scorer called "head" and the whole text, where they are among ``scorers``, are what the others
-        are compared with.
+        Those of ``rivals`` that are among ``scorers`` are what the others are compared with, at the same budget.
         """
         for case in cases:
             if case not in ("adapted", "frozen"):
@@ -191,7 +194,7 @@ class Evaluator:
         found: dict[tuple[str, int | None, str], dict[str, NDArray[Any]]] = {}
         for name, scorer, budget, case in progress(plan, description="evaluate"):
             found[name, budget, case] = self._cell(scorer, budget, case, budgets)
-        cells = [self._summary(key, result, found) for key, result in found.items()]
+        cells = [self._summary(key, result, found, rivals) for key, result in found.items()]
         return Evaluation(cells, len(self.task.test), self.task.repeats, self.seeds)
 
     def features(self, scorer: Scorer | None, budget: int | None) -> dict[str, NDArray[Any]]:
@@ -272,7 +275,7 @@ class Evaluator:
         return ranks(recommender.scores(vectors, histories), targets, histories)
 
     def warm_up_views(self, budgets: Sequence[int]) -> NDArray[np.float32]:
-        """float32 ``[V, N, W]``: the catalogue as head, random and tf-idf keep it at each budget."""
+        """float32 ``[V, N, W]``: the catalogue as :func:`warm_up_rules` keep it at each budget."""
         rules = warm_up_rules(self.task.tokens)
         return np.stack([self.features(rule, budget)["vectors"] for budget in budgets for rule in rules])
 
@@ -281,12 +284,13 @@ class Evaluator:
         key: tuple[str, int | None, str],
         result: dict[str, NDArray[Any]],
         found: Mapping[tuple[str, int | None, str], dict[str, NDArray[Any]]],
+        rivals: Sequence[str],
     ) -> Cell:
         name, budget, case = key
         per_seed = {metric: of(result["ranks"]) for metric, of in METRICS.items()}
         versus = {}
-        for rival, rival_budget in (("head", budget), (FULL, None)):
-            other = found.get((rival, rival_budget, case))
+        for rival in rivals:
+            other = found.get((rival, budget, case), found.get((rival, None, case)))
             if other is not None and rival != name:
                 versus[rival] = {
                     metric: paired_bootstrap(
@@ -327,8 +331,11 @@ class Evaluator:
 
 
 def warm_up_rules(tokens: RaggedTokens) -> list[Scorer]:
-    """The cheap rules whose subsets a recommender is warmed up on: head, two random draws, tf-idf."""
-    draws: list[Scorer] = [make_scorer("random", seed=seed) for seed in (1, 2)]
+    """The cheap rules whose subsets a recommender is warmed up on: head, eight random draws, tf-idf.
+
+    With two draws it knows the few vectors of each item by heart, and reads no other subset.
+    """
+    draws: list[Scorer] = [make_scorer("random", seed=seed) for seed in range(1, 9)]
     return [make_scorer("head"), *draws, make_scorer("tfidf").fit(tokens)]
 
 

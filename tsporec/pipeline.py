@@ -76,7 +76,7 @@ class LearningConfig:
 
     budgets: tuple[int, ...] = (8,)
     rounds: int = 3
-    memory_rounds: int = 1
+    memory_rounds: int = 2
     candidates: int = 12
     pairs: int = 4
     uniform: float = 0.3
@@ -86,7 +86,13 @@ class LearningConfig:
     )
     preference: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(
-        default_factory=lambda: {"learning_rate": 5e-3, "weight_decay": 0.0, "held_out": 0.0, "num_train_epochs": 6}
+        default_factory=lambda: {
+            "learning_rate": 5e-3,
+            "weight_decay": 0.0,
+            "held_out": 0.0,
+            "num_train_epochs": 6,
+            "beta": 0.3,
+        }  # fmt: skip
     )
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     recommender: EmbeddingConfig = field(default_factory=EmbeddingConfig)
@@ -213,7 +219,7 @@ def warm_up(
 
 
 def warm_up_views(tokens: RaggedTokens, encoder: ItemEncoder, policy: Scorer, budgets: Sequence[int]) -> Vectors:
-    """float32 ``[V, N, W]``: all items as head, two random draws, tf-idf and the policy keep them at each budget."""
+    """float32 ``[V, N, W]``: all items as the rules of a warm-up and the policy keep them at each budget."""
     rules = [*warm_up_rules(tokens), policy]
     return np.stack(
         [encoder.encode(select(rule, tokens, Budget(tokens=b)).apply(tokens)) for b in budgets for rule in rules]
