@@ -92,7 +92,7 @@ class LearningConfig:
             "held_out": 0.0,
             "num_train_epochs": 6,
             "beta": 0.3,
-        }  # fmt: skip
+        }
     )
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     recommender: EmbeddingConfig = field(default_factory=EmbeddingConfig)
