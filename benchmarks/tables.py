@@ -1,4 +1,7 @@
-"""Markdown tables from results files of ``tsporec evaluate``: ``python -m benchmarks.tables FILE ...``."""
+"""Markdown tables from results files of ``tsporec evaluate`` and ``benchmarks.learning real``.
+
+python -m benchmarks.tables FILE ...
+"""
 
 from __future__ import annotations
 
@@ -15,24 +18,24 @@ def table(results: dict[str, Any]) -> str:
     for case in dict.fromkeys(cell["case"] for cell in results["cells"]):
         cells = [cell for cell in results["cells"] if cell["case"] == case]
         cells.sort(key=lambda cell: (cell["budget"] is None, cell["budget"] or 0))
+        rivals = [rival for rival in ("head", "tfidf") if any(rival in cell["versus"] for cell in cells)]
         lines = [
-            f"**{settings['items'].split('.')[0]}**, {' + '.join(settings['fields'])}, {case}, "
-            f"{results['test_rows']:,} test rows, seeds {results['seeds']}, commit {environment['commit']}, "
+            f"**{settings.get('category') or settings['items'].split('.')[0]}**, {' + '.join(settings['fields'])}, "
+            f"{case}, {results['test_rows']:,} test rows, seeds {results['seeds']}, commit {environment['commit']}, "
             f"{environment['hardware']['threads']} thread(s) of {environment['hardware']['cpu']}:",
             "",
-            "| scorer | budget | Recall@10 | NDCG@10 | MRR | NDCG@10 − head (95%) | tokens | score s | encode s |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+            "| scorer | budget | Recall@10 | NDCG@10 | MRR | "
+            + "".join(f"NDCG@10 − {rival} (95%) | " for rival in rivals)
+            + "tokens | score s | encode s |",
+            "|" + " --- |" * (8 + len(rivals)),
         ]
         for cell in cells:
             peers = [c["metrics"] for c in cells if c["budget"] == cell["budget"]]
             values = [_value(cell["metrics"], peers, name) for name in ("recall@10", "ndcg@10", "mrr")]
-            versus = cell["versus"].get("head", {}).get("ndcg@10")
-            interval = f"{versus[0]:+.4f} [{versus[1]:+.4f}, {versus[2]:+.4f}]" if versus else ""
+            values += [_interval(cell["versus"].get(rival, {}).get("ndcg@10")) for rival in rivals]
             times = f"{cell['score_seconds']:.1f} | {cell['encode_seconds']:.1f}"
             budget = cell["budget"] or "all"
-            lines.append(
-                f"| {cell['scorer']} | {budget} | {' | '.join(values)} | {interval} | {cell['tokens']:,} | {times} |"
-            )
+            lines.append(f"| {cell['scorer']} | {budget} | {' | '.join(values)} | {cell['tokens']:,} | {times} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -40,6 +43,10 @@ def table(results: dict[str, Any]) -> str:
 def _value(metrics: dict[str, float], peers: list[dict[str, float]], name: str) -> str:
     text = f"{metrics[name]:.4f}"
     return f"**{text}**" if len(peers) > 1 and metrics[name] == max(peer[name] for peer in peers) else text
+
+
+def _interval(versus: list[float] | None) -> str:
+    return f"{versus[0]:+.4f} [{versus[1]:+.4f}, {versus[2]:+.4f}]" if versus else ""
 
 
 def main() -> None:
