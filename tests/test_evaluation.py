@@ -51,6 +51,14 @@ def test_every_cell_is_there(evaluation, task):
     json.dumps(evaluation.to_dict())
 
 
+def test_rivals_are_those_asked_for(task, encoder):
+    scorers = {"head": make_scorer("head"), "random": make_scorer("random")}
+    cells = Evaluator(task, encoder, SMALL).run(scorers, [2, 4], rivals=["random", "absent"]).cells
+    assert [set(cell.versus) for cell in cells] == [{"random"}, {"random"}, set(), set()]
+    difference = cells[0].metrics["mrr"] - cells[2].metrics["mrr"]
+    assert cells[0].versus["random"]["mrr"][0] == pytest.approx(difference), "at the same budget"
+
+
 def test_finished_work_is_found_again(task, encoder, tmp_path):
     class Fails:
         fingerprint = "fails"
