@@ -3,8 +3,9 @@
 python -m benchmarks.box train --data DIR --model DIR --work DIR
 python -m benchmarks.box zero-shot --data DIR --model DIR --work DIR --output benchmarks/results/box.json
 
-The first goes on where it was stopped. It writes ``tsporec/box/base`` and, to the work folder, a twin for each category that learned from the other one
-alone. The second measures each twin on the category it has not seen, and puts the figures on the card.
+The first goes on where it was stopped. It writes ``tsporec/box/base`` and, to the work folder, a twin for each category
+that learned from the other one alone. The second measures each twin on the category it has not seen, and puts the
+figures on the card.
 """
 
 from __future__ import annotations

@@ -1,0 +1,70 @@
+"""Measure what token features should be made of: spelling, or the input embeddings of the language model.
+
+python -m benchmarks.table --data DIR --model DIR --seeds 0 --output benchmarks/results/table.json
+
+Both learn from the same pairs of token subsets (co-consumption, budgets 8 and 16, one round); the figure is the share
+of pairs of held-out items, a tenth of them, that are ordered as the reward orders them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.box import LEARNING
+from benchmarks.vocabularies import CATEGORIES, read_task
+from tsporec.language_model import load_causal_lm
+from tsporec.pipeline import learn_selector
+from tsporec.preference.rewards.coconsumption import CoConsumptionReward
+from tsporec.results import environment, write_results
+from tsporec.selector import SelectorConfig, TokenSelector
+
+
+def measure(data: Path, model: str, epochs: int, seeds: list[int]) -> list[dict[str, Any]]:
+    """Rows: held-out preference accuracy by category, table and seed."""
+    lm, tokenizer = load_causal_lm(model)
+    embeddings = lm.get_input_embeddings().weight
+    rows = []
+    for category in CATEGORIES:
+        task = read_task(data, category, tokenizer)
+        reward = CoConsumptionReward(task.tokens, task.train)
+        for seed in seeds:
+            config = replace(LEARNING, seed=seed, preference={**LEARNING.preference, "num_train_epochs": epochs})
+            for table in ("surface", "embeddings"):
+                torch.manual_seed(seed)
+                if table == "surface":
+                    start = TokenSelector().for_tokenizer(tokenizer)
+                else:
+                    start = TokenSelector(SelectorConfig.of_embeddings(embeddings))
+                    start = start.for_tokenizer(tokenizer, embeddings=embeddings)
+                with tempfile.TemporaryDirectory() as folder:
+                    _, (report,) = learn_selector(task.tokens, start.fit(task.tokens), reward, folder, config)
+                rows.append({"category": category, "seed": seed, "table": table, "pairs": report["pairs"],
+                             "weights": sum(p.numel() for p in start.parameters()),
+                             "held-out accuracy": report["accuracy"]})  # fmt: skip
+                print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    """Measure and write the results file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    origin = environment(seeds[0])
+    rows = measure(options.data, options.model, options.epochs, seeds)
+    write_results(options.output, {"epochs": options.epochs, "seeds": seeds, "rows": rows}, origin)
+
+
+if __name__ == "__main__":
+    main()
