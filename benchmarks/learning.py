@@ -1,6 +1,7 @@
 """Measure preference learning: on planted words, where the truth is known, and on real items.
 
 python -m benchmarks.learning planted --seeds 0,1,2 --output benchmarks/results/planted.json
+python -m benchmarks.learning ablation --data DIR --model DIR --output benchmarks/results/ablation.json
 python -m benchmarks.learning real --data DIR --model DIR --category Office_Products --fields description --output FILE
 """
 
@@ -18,10 +19,11 @@ import torch
 
 from tsporec.budget import Budget
 from tsporec.demo import LEARNING
-from tsporec.evaluation import FULL, Evaluator, prepare
+from tsporec.evaluation import FULL, Evaluator, Task, prepare
 from tsporec.memory import CatalogueSelector
 from tsporec.pipeline import LearningConfig, learn_selector
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
+from tsporec.recommenders.embedding import make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
 from tsporec.scorers import make_scorer
@@ -70,6 +72,76 @@ def planted(seed: int, budget: int = 4) -> dict[str, Any]:
     return {"seed": seed, "planted_recall": found, "seconds": seconds, "rounds": rounds}
 
 
+def read_task(options: argparse.Namespace) -> tuple[Task, Any, Any]:
+    """(task, the first 4 layers of the language model, its tokenizer)."""
+    from tsporec.language_model import load_causal_lm
+    from tsporec.readers import read_items, read_sequences
+
+    folder, category = options.data / "amazon18", options.category
+    lm, tokenizer = load_causal_lm(options.model, layers=4)
+    rows = [read_sequences(folder / f"{category}.{part}.csv") for part in ("valid", "test")]
+    items = read_items(folder / f"{category}.item.json")
+    return prepare(items, *rows, tokenizer, options.fields.split(",")), lm, tokenizer
+
+
+def learn(task: Task, tokenizer: Any, config: LearningConfig) -> tuple[Any, list[dict[str, Any]], float]:
+    """(selector, rounds, seconds) from what training users touched together."""
+    torch.manual_seed(0)
+    start = TokenSelector().for_tokenizer(tokenizer).fit(task.tokens)
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as place:
+        learned, rounds = learn_selector(
+            task.tokens, start, CoConsumptionReward(task.tokens, task.train), place, config
+        )
+    return learned, rounds, time.perf_counter() - begun
+
+
+def ablation(options: argparse.Namespace, budget: int = 4) -> dict[str, Any]:
+    """Quality on held-out users, who chose the recipe, of a recommender adapted to each way of learning."""
+    task, lm, tokenizer = read_task(options)
+    encoder = ItemEncoder(lm)
+
+    def memory(**changes: Any) -> LearningConfig:
+        return replace(REAL, memory={**REAL.memory, **changes})
+
+    variants = {
+        "the recipe": REAL,
+        "network alone, 1 round": replace(REAL, memory_rounds=0),
+        "network alone, 3 rounds": replace(REAL, rounds=3, memory_rounds=0),
+        "offsets alone, 2 rounds": replace(REAL, rounds=0),
+        "1 round of offsets": replace(REAL, memory_rounds=1),
+        "4 rounds of offsets": replace(REAL, memory_rounds=4),
+        "beta 1": memory(beta=1.0),
+        "beta 0.1": memory(beta=0.1),
+        "ipo": memory(loss_type="ipo"),
+        "hinge": memory(loss_type="hinge"),
+        "regression": memory(loss_type="regression"),
+        "no swaps": replace(REAL, swapped=0.0),
+        "swaps alone": replace(REAL, swapped=1.0, uniform=0.0),
+        "6 candidates, 3 pairs": replace(REAL, candidates=6, pairs=3),
+    }
+    rows = []
+    for name in ["head", "random", "tfidf", *variants]:
+        scorer, seconds = None, 0.0
+        if name in variants:
+            scorer, _, seconds = learn(task, tokenizer, variants[name])
+        else:
+            scorer = make_scorer(name).fit(task.tokens)
+        vectors = encoder.encode(select(scorer, task.tokens, Budget(tokens=budget)).apply(task.tokens))
+        recommender = make_recommender(vectors.shape[1]).fit(vectors, task.train, task.held_out)
+        rows.append(
+            {
+                "name": name,
+                "ndcg@10": recommender.held_out_ndcg(vectors, task.held_out),
+                "log_likelihood": recommender.log_likelihood(torch.from_numpy(vectors), task.held_out),
+                "learning_seconds": seconds,
+            }
+        )
+        print(rows[-1], flush=True)
+    places = sum(len(sequence) - 1 for sequence in task.held_out)
+    return {"category": options.category, "fields": options.fields, "budget": budget, "places": places, "rows": rows}
+
+
 def real(options: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:
     """Learn from training users what they touch together, then rank all test rows (adapted)."""
     from tsporec.language_model import cut_layers, load_causal_lm
@@ -96,14 +168,14 @@ def real(options: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:
     evaluator = Evaluator(task, ItemEncoder(lm), seeds=seeds, cache=options.cache)
     evaluation = evaluator.run(scorers, BUDGETS, ["adapted"], list(scorers))
     make_console().print(results_table(evaluation, "adapted"))
-    settings = {"category": category, "fields": fields, "layers": 4, "learning": repr(REAL)}
+    settings = {"category": options.category, "fields": options.fields.split(","), "layers": 4, "learning": repr(REAL)}
     return {"settings": settings, "learning_seconds": seconds, "rounds": rounds, **evaluation.to_dict()}
 
 
 def main() -> None:
-    """Run one of the two."""
+    """Run one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["planted", "real"])
+    parser.add_argument("what", choices=["planted", "ablation", "real"])
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model")
@@ -119,6 +191,8 @@ def main() -> None:
         results: dict[str, Any] = {"command": "planted", "runs": [planted(seed) for seed in seeds]}
         for run in results["runs"]:
             print(run["seed"], {name: round(value, 3) for name, value in run["planted_recall"].items()}, run["seconds"])
+    elif options.what == "ablation":
+        results = {"command": "ablation", **ablation(options)}
     else:
         results = {"command": "real", **real(options, seeds)}
     write_results(options.output, results, origin)

@@ -203,9 +203,10 @@ class EmbeddingRecommender(nn.Module):
 
     @torch.no_grad()
     def held_out_ndcg(self, features: NDArray[np.float32], sequences: Sequence[History], k: int = 10) -> float:
-        """NDCG@k of the last item of each sequence, the items before it masked."""
-        scores = self.scores(features, [s[:-1] for s in sequences])
-        return float(ndcg(ranks(scores, [s[-1] for s in sequences], [s[:-1] for s in sequences]), k).mean())
+        """Mean NDCG@k of every item of each sequence but its first, those before it masked."""
+        histories = [s[:place] for s in sequences for place in range(1, len(s))]
+        targets = [item for s in sequences for item in s[1:]]
+        return float(ndcg(ranks(self.scores(features, histories), targets, histories), k).mean())
 
     def _loss(self, features: Tensor, windows: Tensor) -> Tensor:
         vectors = self.item_vectors(features)
