@@ -3,54 +3,48 @@
 ``logit = blend · signals + network(token features, signals, text mean)``. The first term is a linear rule
 over cheap signals (idf, first occurrence, place ...), which works untrained; the second is zero at the start
 and is what preference learning adds.
+
+What the first layer makes of an entry of the vocabulary at each of the five places of a window is computed once a
+table (:class:`Entries`), so that a token costs five look-ups and additions there, and no product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
 from tsporec.features import CLASSES
+from tsporec.texts import SEGMENT_BLOCK, TEXT_SIGNALS, WINDOW, Texts, lay_out
 
-SIGNALS = ("idf", "first_occurrence", "log_count", "place", "log_place", "log_length", *CLASSES)
-"""The cheap signals of a token in its text, in column order."""
+SIGNALS = ("idf", *TEXT_SIGNALS, *CLASSES)
+"""The cheap signals of a token in its text, in column order: the entry's own, but for ``TEXT_SIGNALS``."""
 
-Linear = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
+_OF_TEXT = slice(1, 1 + len(TEXT_SIGNALS))
 
 
-def text_signals(ids: Tensor, segment: Tensor, start: Tensor, length: Tensor, idf: Tensor, classes: Tensor) -> Tensor:
-    """float32 ``[T, len(SIGNALS)]``.
+class Entries(NamedTuple):
+    """M vocabulary entries, ready for look-ups; the entry M is the absent one, all zeros.
 
     Parameters
     ----------
-    ids : int64 ``[T]``
-    segment, start, length : int64 ``[T]``
-        Each token's segment, where that begins in ``[T]``, and its length in tokens.
-    idf : float32 ``[T]``
-        Smoothed ``log((1 + N) / (1 + df)) + 1`` of each token.
-    classes : float32 ``[T, len(CLASSES)]``
+    slots : float32 ``[(M + 1) * 5, hidden]``, or None
+        Row ``5 m + p``: what entry ``m`` adds to the first layer of the token it is ``p - 2`` places after. None where
+        the network's answer is 0.
+    rule : float32 ``[M + 1]``
+        Its part of ``blend · signals``.
     """
-    place = torch.arange(ids.shape[0], device=ids.device) - start
-    # Equal (segment, id) pairs side by side, in text order: the sort is stable.
-    pair, order = torch.sort(segment * (ids.max() + 1) + ids if ids.shape[0] else ids, stable=True)
-    new = torch.ones_like(pair, dtype=torch.bool)
-    new[1:] = pair[1:] != pair[:-1]
-    run = torch.cumsum(new, 0) - 1
-    counts = torch.zeros_like(pair).scatter_add(0, run, torch.ones_like(pair))[run]
-    first = torch.empty_like(new).scatter(0, order, new)
-    count = torch.empty_like(counts).scatter(0, order, counts)
-    columns = [
-        idf,
-        first.float(),
-        torch.log(count.float()),
-        place.float() / length.clamp(min=1).float(),
-        torch.log1p(place.float()),
-        torch.log1p(length.float()),
-    ]
-    return torch.cat([torch.stack(columns, dim=1), classes], dim=1)
+
+    slots: Tensor | None
+    rule: Tensor
+
+    @property
+    def absent(self) -> int:
+        """M."""
+        return self.rule.shape[0] - 1
 
 
 class ScoringNetwork(nn.Module):
@@ -59,59 +53,115 @@ class ScoringNetwork(nn.Module):
     Parameters
     ----------
     dim, hidden : int
-        Widths of the token features and of the hidden states. The cost is
-        ``5 * dim * hidden + 3 * hidden**2 + hidden * (len(SIGNALS) + 1)`` multiply-adds a token.
+        Widths of the token features and of the hidden states. The cost is ``5 * hidden`` additions and
+        ``3 * hidden**2 + hidden * (len(TEXT_SIGNALS) + 1)`` multiply-adds a token.
     dropout : float
     """
 
     def __init__(self, dim: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.first = nn.Linear(5 * dim + len(SIGNALS), hidden)
+        self.first = nn.Linear(WINDOW * dim + len(SIGNALS), hidden)
         self.context = nn.Linear(hidden, hidden, bias=False)
         self.second = nn.Linear(3 * hidden, hidden)
         self.out = nn.Linear(hidden, 1, bias=False)
         self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.out.weight)
 
-    def forward(
-        self,
-        rows: Tensor,
-        signals: Tensor,
-        segment: Tensor,
-        near: Tensor,
-        lengths: Tensor,
-        linear: Linear = F.linear,
-    ) -> Tensor:
-        """float32 ``[T]`` from token features ``rows [T, dim]`` and ``signals [T, S]``.
+    def slots(self, rows: Tensor, own: Tensor) -> Tensor:
+        """``Entries.slots`` of token features ``rows [M, dim]`` and the entries' own signals ``[M, 1 + CLASSES]``."""
+        width, hidden = rows.shape[1], self.first.out_features
+        weight, signals = torch.split(self.first.weight, [WINDOW * width, len(SIGNALS)], dim=1)
+        places = weight.view(hidden, WINDOW, width).transpose(0, 1).reshape(WINDOW * hidden, width)
+        slots = F.linear(rows, places).view(-1, WINDOW, hidden)
+        here = F.linear(own, _own(signals), self.first.bias)
+        slots = torch.cat([slots[:, :2], slots[:, 2:3] + here[:, None], slots[:, 3:]], dim=1)
+        return F.pad(slots.view(-1, hidden), (0, 0, 0, WINDOW))
 
-        ``segment`` int64 ``[T]`` ascending; ``near`` as :func:`neighbours` gives it; ``lengths`` int64 ``[N]`` of
-        the segments; ``linear`` computes every matrix product.
-        """
-        read = torch.cat([_window(rows, near), signals], dim=1)
-        hidden = F.relu(linear(read, self.first.weight, self.first.bias))
-        total = hidden.new_zeros(lengths.shape[0], hidden.shape[1])
-        total = total.index_add(0, segment, hidden)
-        mean = linear(total / lengths.clamp(min=1)[:, None], self.context.weight, None)
-        hidden = self.dropout(hidden)
-        deeper = linear(_window(hidden, near[:, 1:4]), self.second.weight, self.second.bias)
-        deeper = self.dropout(F.relu(deeper + mean.index_select(0, segment)))
+    def forward(self, slots: Tensor, texts: Texts, block: int | None = None) -> Tensor:
+        """float32 ``[R]``; see :func:`logits` for ``block``."""
+        near = (texts.ids * WINDOW).unfold(0, WINDOW, 1) + torch.arange(WINDOW, device=slots.device)
+        of_text = self.first.weight[:, -len(SIGNALS) :][:, _OF_TEXT]
+        hidden = _add_product(F.embedding_bag(near, slots, mode="sum"), texts.signals.t(), of_text, block)
+        # Rows without a token are zeros, as what surrounds a text.
+        hidden = hidden.mul_(texts.inside[:, None]).relu_()
+        size, width = hidden.shape
+        total = F.embedding_bag(torch.arange(size, device=slots.device), hidden, texts.starts, mode="sum")
+        mean = total / texts.lengths.clamp(min=1)[:, None]
+        mean = _add_product(
+            self.second.bias.repeat(mean.shape[0], 1), mean, self.context.weight, block and SEGMENT_BLOCK
+        )
+        window = F.pad(self.dropout(hidden), (0, 0, 1, 1)).as_strided((size, 3 * width), (width, 1))
+        deeper = _add_product(mean.index_select(0, texts.segment), window, self.second.weight, block)
         # Not a matrix-vector product: its order of additions depends on the number of rows.
-        logits: Tensor = (deeper * self.out.weight[0]).sum(dim=1)
+        logits: Tensor = (self.dropout(deeper.relu_()) * self.out.weight[0]).sum(dim=1)
         return logits
 
 
-def neighbours(start: Tensor, length: Tensor) -> Tensor:
-    """int64 ``[T, 5]``: the positions of each token's neighbours, itself in the middle; T where there is none.
+def make_entries(
+    network: ScoringNetwork, blend: Tensor, rows: Tensor, idf: Tensor, classes: Tensor, only_rule: bool = False
+) -> Entries:
+    """:class:`Entries` of token features ``rows [M, dim]``, ``idf [M]`` and ``classes [M, C]``."""
+    own = torch.cat([idf[:, None], classes], dim=1)
+    rule = F.pad((own * _own(blend)).sum(dim=1), (0, 1))
+    return Entries(None if only_rule else network.slots(rows, own), rule)
 
-    ``start`` and ``length`` int64 ``[T]`` are those of each token's segment.
+
+def logits(network: ScoringNetwork, blend: Tensor, entries: Entries, texts: Texts, block: int | None = None) -> Tensor:
+    """float32 ``[T]``: the logits of texts of entries.
+
+    Parameters
+    ----------
+    blend : float32 ``[len(SIGNALS)]``
+    block : int, optional
+        Rows of every matrix product, each done in place. A BLAS may pick another order of additions for another number
+        of rows, and a score would then depend on the batch; with one shape there is one order.
     """
-    count = start.shape[0]
-    near = torch.arange(count, device=start.device)[:, None] + torch.arange(-2, 3, device=start.device)
-    outside = (near < start[:, None]) | (near >= (start + length)[:, None])
-    return near.masked_fill_(outside, count)
+    found = entries.rule.index_select(0, texts.own) + (texts.signals * blend[_OF_TEXT, None]).sum(dim=0)
+    if entries.slots is not None:
+        found = found + network(entries.slots, texts, block)
+    return found.index_select(0, texts.rows)
 
 
-def _window(rows: Tensor, near: Tensor) -> Tensor:
-    """``[T, W * width]``: the rows at ``near [T, W]`` side by side, zeros where ``near`` is T."""
-    padded = F.pad(rows, (0, 0, 0, 1))
-    return padded.index_select(0, near.reshape(-1)).view(rows.shape[0], near.shape[1] * rows.shape[1])
+class FrozenSelector(nn.Module):
+    """A selector's scoring with its table as buffers: for ``torch.compile`` and ``torch.export``.
+
+    Parameters
+    ----------
+    network : ScoringNetwork
+    blend : float32 ``[len(SIGNALS)]``
+    entries : Entries
+        Of the whole vocabulary.
+    """
+
+    slots: Tensor | None
+    rule: Tensor
+    blend: Tensor
+
+    def __init__(self, network: ScoringNetwork, blend: Tensor, entries: Entries) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        for name, value in (("blend", blend), *entries._asdict().items()):
+            self.register_buffer(name, None if value is None else value.detach().clone())
+        self.eval()
+
+    def forward(self, ids: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """float32 ``[T]`` from ids int ``[T]``, all in the vocabulary, and ``cu_seqlens`` int ``[N + 1]``."""
+        entries = Entries(self.slots, self.rule)
+        # With an empty text more, a single one is no special case to the compiler.
+        cu_seqlens = torch.cat([cu_seqlens, cu_seqlens[-1:]])
+        return logits(self.network, self.blend, entries, lay_out(ids, cu_seqlens, entries.absent))
+
+
+def _own(columns: Tensor) -> Tensor:
+    """The columns of ``[..., len(SIGNALS)]`` that belong to the entry."""
+    return torch.cat([columns[..., :1], columns[..., _OF_TEXT.stop :]], dim=-1)
+
+
+def _add_product(base: Tensor, rows: Tensor, weight: Tensor, block: int | None) -> Tensor:
+    """``base + rows @ weight.T``; with ``block`` written over ``base``."""
+    if block is None:
+        return torch.addmm(base, rows, weight.t())
+    columns = weight.t()
+    for part, out in zip(torch.split(rows, block), torch.split(base, block), strict=True):
+        out.addmm_(part, columns)
+    return base

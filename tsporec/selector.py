@@ -19,16 +19,16 @@ from tsporec import hub
 from tsporec.budget import Budget
 from tsporec.features import CLASSES, TABLES, Vocabulary, embeddings_fingerprint, read_vocabulary, with_embeddings
 from tsporec.fingerprint import digest
-from tsporec.network import SIGNALS, Linear, ScoringNetwork, neighbours, text_signals
+from tsporec.network import SIGNALS, Entries, FrozenSelector, ScoringNetwork, logits, make_entries
 from tsporec.ragged import RaggedTokens, ranges
 from tsporec.scorers.base import Scores
 from tsporec.selection import Selection, select
+from tsporec.texts import Texts, lay_out, lay_out_numpy
 from tsporec.words import compress_ids, compress_text
 
 _ROWS = 192  # rows of every matrix product in scoring, so that no result depends on the batch
-Features = tuple[Tensor, Tensor, Tensor]
 _TABLE_KEYS = ("table", "embedding_width", "embedding_fingerprint")
-_GROUP = 4096  # tokens scored at once: the hidden states stay in the processor's cache
+_GROUP = 8192  # tokens scored at once: more would not stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class TokenSelector(nn.Module):
             self.blend[SIGNALS.index("idf")] = 1.0
             self.blend[SIGNALS.index("first_occurrence")] = 10.0  # above any idf: repeats come last
             self.blend[SIGNALS.index("special")] = -20.0
-        self._lookup: tuple[tuple[int, ...], Features] | None = None
+        self._lookup: tuple[tuple[int, ...], Entries] | None = None
         self.eval()
 
     # -- binding and fitting
@@ -190,10 +190,11 @@ class TokenSelector(nn.Module):
         Tensor
             float32 ``[T]``.
         """
-        ids, lengths = ids.long(), cu_seqlens.diff().long()
+        if cu_seqlens.shape[0] < 2:
+            return self.blend.new_zeros(0)
         unique, inverse = torch.unique(ids, return_inverse=True)
-        features = self._features(unique)
-        return self._logits(ids, lengths, _pick(features, inverse), F.linear)
+        entries = self._entries(unique)
+        return logits(self.network, self.blend, entries, lay_out(inverse, cu_seqlens, entries.absent))
 
     @torch.inference_mode()
     def score(self, tokens: RaggedTokens) -> Scores:
@@ -212,9 +213,10 @@ class TokenSelector(nn.Module):
         table, device = self._table(), self.blend.device
         for first, last in _groups(tokens.cu_seqlens):
             start, end = tokens.cu_seqlens[first], tokens.cu_seqlens[last]
-            ids = torch.from_numpy(tokens.ids[start:end].astype(np.int64)).to(device)
-            lengths = torch.from_numpy(np.diff(tokens.cu_seqlens[first : last + 1]).astype(np.int64)).to(device)
-            scores[start:end] = self._logits(ids, lengths, _pick(table, ids), _fixed_linear).cpu().numpy()
+            offsets = tokens.cu_seqlens[first : last + 1] - start
+            texts = lay_out_numpy(tokens.ids[start:end], offsets, table.absent, _ROWS)
+            texts = Texts(*(part.to(device) for part in texts))
+            scores[start:end] = logits(self.network, self.blend, table, texts, _ROWS).cpu().numpy()
         return scores
 
     def select(self, tokens: RaggedTokens, budget: Budget, *, protected: NDArray[np.bool_] | None = None) -> Selection:
@@ -239,18 +241,8 @@ class TokenSelector(nn.Module):
         """As :meth:`compress_text`, but the kept ids: for engines that take them, as vLLM's ``prompt_token_ids``."""
         return compress_ids(self, tokenizer, text, budget, granularity)
 
-    def _logits(self, ids: Tensor, lengths: Tensor, features: Features, linear: Linear) -> Tensor:
-        rows, idf, classes = features
-        segment = torch.repeat_interleave(lengths)
-        start = (lengths.cumsum(0) - lengths).index_select(0, segment)
-        length = lengths.index_select(0, segment)
-        signals = text_signals(ids, segment, start, length, idf, classes)
-        rule = (signals * self.blend).sum(dim=1)
-        logits: Tensor = rule + self.network(rows, signals, segment, neighbours(start, length), lengths, linear)
-        return logits
-
-    def _features(self, entries: Tensor) -> Features:
-        """(token features ``[M, dim]``, idf ``[M]``, classes ``[M, C]``) of vocabulary entries ``[M]``."""
+    def _entries(self, entries: Tensor, only_rule: bool = False) -> Entries:
+        """What scoring looks up of vocabulary entries ``[M]``."""
         vocabulary, device = self._bound(), self.blend.device
         chosen = entries.cpu().numpy()
         classes = torch.from_numpy(vocabulary.classes[chosen]).to(device)
@@ -262,18 +254,23 @@ class TokenSelector(nn.Module):
         else:
             read = vocabulary.embedded(entries).to(device)
             spelling = self.projection(F.layer_norm(read, read.shape[1:]))
-        rows: Tensor = spelling + self.classes(classes)
-        idf: Tensor = self.idf[torch.from_numpy(vocabulary.surface[chosen]).to(device)]
-        return rows, idf, classes
+        idf = self.idf[torch.from_numpy(vocabulary.surface[chosen]).to(device)]
+        return make_entries(self.network, self.blend, spelling + self.classes(classes), idf, classes, only_rule)
 
-    def _table(self) -> Features:
-        """:meth:`_features` of the whole vocabulary, remade when the weights have changed."""
-        features = self.grams if self.config.table == "surface" else self.projection
-        weights = features.weight, self.classes.weight, self.idf
-        state = tuple(number for w in weights for number in (w._version, w.data_ptr()))
+    def _table(self) -> Entries:
+        """:meth:`_entries` of the whole vocabulary, remade when the weights have changed."""
+        state = tuple(number for w in (*self.parameters(), self.idf) for number in (w._version, w.data_ptr()))
         if self._lookup is None or self._lookup[0] != state:
-            self._lookup = state, self._features(torch.arange(len(self._bound())))
+            untrained = not self.network.out.weight.any()
+            self._lookup = state, self._entries(torch.arange(len(self._bound())), only_rule=untrained)
         return self._lookup[1]
+
+    def frozen(self) -> FrozenSelector:
+        """A copy of its scoring as a module of tensors alone, ``forward(ids, cu_seqlens) -> logits``.
+
+        It compiles with ``fullgraph=True`` and exports with dynamic lengths; ids are not checked.
+        """
+        return FrozenSelector(self.network, self.blend, self._entries(torch.arange(len(self._bound()))))
 
     # -- identity and sharing
 
@@ -321,32 +318,13 @@ def _check_ids(tokens: RaggedTokens, vocabulary: Vocabulary) -> None:
         )
 
 
-def _pick(features: Features, index: Tensor) -> Features:
-    rows, idf, classes = (column.index_select(0, index) for column in features)
-    return rows, idf, classes
-
-
 def _groups(cu_seqlens: NDArray[np.int32]) -> list[tuple[int, int]]:
-    """Runs of whole segments of at most ``_GROUP`` tokens (a longer segment stands alone)."""
+    """Runs of whole segments of at most some ``_GROUP`` tokens (a longer segment stands alone)."""
     runs, first, count = [], 0, len(cu_seqlens) - 1
+    ends = cu_seqlens + np.arange(count + 1)  # an empty segment costs too
     while first < count:
-        last = int(np.searchsorted(cu_seqlens, cu_seqlens[first] + _GROUP, side="right")) - 1
+        last = int(np.searchsorted(ends, ends[first] + _GROUP, side="right")) - 1
         last = min(max(last, first + 1), count)
         runs.append((first, last))
         first = last
     return runs
-
-
-def _fixed_linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``rows @ weight.T + bias`` in products of ``_ROWS`` rows each.
-
-    A BLAS may pick another order of additions for another number of rows, and a score would then depend on
-    the batch; with one shape there is one order.
-    """
-    count = rows.shape[0]
-    whole = -(-count // _ROWS) * _ROWS
-    padded = F.pad(rows, (0, 0, 0, whole - count)) if whole != count else rows
-    out, columns = padded.new_empty(whole, weight.shape[0]), weight.t()
-    for start in range(0, whole, _ROWS):
-        torch.mm(padded.narrow(0, start, _ROWS), columns, out=out.narrow(0, start, _ROWS))
-    return out[:count] if bias is None else out[:count] + bias
