@@ -1,8 +1,9 @@
 """HLLM: each item's text is a run of a packed batch that ends in a placeholder, whose state is the item's embedding.
 
-The batches are those of github.com/bytedance/HLLM at 2deed176 (``code/REC/data/dataset/trainset.py`` and
-``collate_fn.py``): ``{pos,neg}_input_ids``, ``_cu_input_lens`` (lengths) and ``_position_ids``, right-aligned so that
-the placeholder always sits at MAX_TEXT_LENGTH. Lines changed: the collate function of the DataLoader.
+The batches are those that ``code/REC/data/dataset/trainset.py`` and ``collate_fn.py`` of github.com/bytedance/HLLM make
+at 2deed176 (``tests/test_golden.py``): ``{pos,neg}_input_ids``, ``_cu_input_lens`` (lengths) and ``_position_ids``,
+right-aligned so that the placeholder always sits at MAX_TEXT_LENGTH. Lines changed: the collate function of the
+DataLoader.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ MAX_TEXT_LENGTH = 256
 PROMPT = "Compress the following sentence into embedding: "
 
 
-def encode(item: dict[str, str], tokenizer: Any) -> list[int]:
-    """The ids of one item: prompt and fields joined, cut to the first MAX_TEXT_LENGTH."""
-    text = PROMPT + "".join(f"{key}: {value}" for key, value in item.items())
-    return tokenizer.encode(text)[:MAX_TEXT_LENGTH]
+def encode(item: dict[str, str], tokenizer: Any, longest: int = MAX_TEXT_LENGTH) -> list[int]:
+    """The ids of one item: prompt and the fields that are there joined, cut to the first ``longest``."""
+    text = PROMPT + "".join(f"{key}: {value}" for key, value in item.items() if value)
+    return tokenizer.encode(text)[:longest]
 
 
-def packed(prefix: str, texts: list[list[int]]) -> dict[str, torch.Tensor]:
+def packed(prefix: str, texts: list[list[int]], longest: int = MAX_TEXT_LENGTH) -> dict[str, torch.Tensor]:
     """The three packed columns of some items, a placeholder behind each."""
-    positions = [torch.arange(len(ids) + 1) + MAX_TEXT_LENGTH - len(ids) for ids in texts]
+    positions = [torch.arange(len(ids) + 1) + longest - len(ids) for ids in texts]
     return {
         f"{prefix}_input_ids": torch.tensor([i for ids in texts for i in [*ids, 0]]),
         f"{prefix}_cu_input_lens": torch.tensor([len(ids) + 1 for ids in texts]),

@@ -1,8 +1,9 @@
 """MiniOneRec and other BIGRec-like fine-tuning: a prompt with the titles of the history, the next title as its answer.
 
-The features are those of ``SFTData`` in ``data.py`` of github.com/AkaliKong/MiniOneRec at 81b4ba98: quoted titles
-joined by commas, left padding to a multiple of 8, the last 512 tokens. Lines changed: the dataset returns
-``item_spans`` (one call of ``spans_of_strings``), the collator is wrapped, ``remove_unused_columns=False``.
+The batches are those that ``SFTData`` in ``data.py`` and ``sft.py`` of github.com/AkaliKong/MiniOneRec make at 81b4ba98
+(``tests/test_golden.py``), with the prompt's text as it is there: quoted titles joined by commas, left padding to a
+multiple of 8, the last 512 tokens. Lines changed: the dataset returns ``item_spans`` (one call of
+``spans_of_strings``), the collator is wrapped, ``remove_unused_columns=False``.
 """
 
 from __future__ import annotations
@@ -17,29 +18,40 @@ from tsporec import Budget, SelectorCollator
 from tsporec.spans import spans_of_strings
 
 MAX_LEN = 512
-INSTRUCTION = """Below is an instruction that describes a task, paired with an input that provides further context. \
-Write a response that appropriately completes the request.
-
-### Instruction:
-Given a list of office products the user recently enjoyed, please write a new office product the user may buy
-
-"""
+CATEGORY = "office products"
+INSTRUCTION = (
+    f"Given a list of {CATEGORY} the user recetenly enjoy, please write a new {CATEGORY} that the user may bought"
+)
 
 
-def feature(history: list[str], target: str, tokenizer: Any) -> dict[str, Any]:
+def feature(
+    history: list[str],
+    target: str,
+    tokenizer: Any,
+    instruction: str = INSTRUCTION,
+    category: str = CATEGORY,
+    max_len: int = MAX_LEN,
+) -> dict[str, Any]:
     """Ids, labels and the span of every title of the history."""
+
+    def encode(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    task = (
+        "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
+        f"response that appropriately completes the request. \n\n### Instruction:\n{instruction}\n \n"
+    )
     quoted = ",\t".join(f'"{title}"' for title in history)
-    prompt = f"### User Input: \nThe user has bought the following office products before: {quoted}\n\n### Response:\n"
-    instruction = tokenizer(INSTRUCTION, add_special_tokens=False)["input_ids"]
-    encoded = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
-    before = [tokenizer.bos_token_id, *instruction]
-    answer = [*tokenizer(f'"{target}"\n', add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-    ids = before + encoded["input_ids"] + answer
+    prompt = f"### User Input: \nThe user has palyed the following {category}s before: {quoted}\n\n### Response:\n"
+    asked = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
+    before = [tokenizer.bos_token_id] * (tokenizer.bos_token_id is not None) + encode(task)
+    answer = [*encode(f'"{target}"\n'), tokenizer.eos_token_id]
+    ids = before + asked["input_ids"] + answer
     labels = [-100] * (len(ids) - len(answer)) + answer
-    cut = max(len(ids) - MAX_LEN, 0)
+    cut = max(len(ids) - max_len, 0)
     spans = [
         (max(start + len(before) - cut, 0), max(end + len(before) - cut, 0))
-        for start, end in spans_of_strings(prompt, history, encoded["offset_mapping"])
+        for start, end in spans_of_strings(prompt, history, asked["offset_mapping"])
     ]
     return {
         "input_ids": ids[cut:],
@@ -51,8 +63,8 @@ def feature(history: list[str], target: str, tokenizer: Any) -> dict[str, Any]:
 
 def main(users: int = 8) -> dict[str, Any]:
     """Two steps of a Trainer; the width of its batches, whole and short."""
-    texts = [item["description"] for item in tiny.items(words=20)]
-    tokenizer = tiny.tokenizer([INSTRUCTION, "### User Input: has bought before ### Response:", *texts])
+    texts = [item["description"] for item in tiny.items(words=30)]
+    tokenizer = tiny.tokenizer([INSTRUCTION, "### User Input: \nThe user has palyed before ### Response:", *texts])
     tokenizer.padding_side = "left"
     features = [
         feature([texts[i] for i in row[:-1]], texts[row[-1]], tokenizer) for row in tiny.histories(users, 5, len(texts))

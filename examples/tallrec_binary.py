@@ -1,8 +1,10 @@
-"""TALLRec: will the user like the next item, Yes or No, behind a prompt cut at 256 tokens from the right.
+"""TALLRec: will the user like the next item, Yes or No, behind a prompt that is cut at so many tokens from the right.
 
-The features are those of ``generate_and_tokenize_prompt`` in ``finetune_rec.py`` of github.com/SAI990323/TALLRec at
-c1db29ce (128 tokens here): in a long prompt the cut loses the answer, and with it the example. Lines changed: one, the
-tokenizer is wrapped; it keeps the best tokens, the last dozen (question and answer) among them.
+The batches are those that ``finetune_rec.py`` of github.com/SAI990323/TALLRec makes at c1db29ce
+(``tests/test_golden.py``), with the prompt's text as it is there; a long prompt loses its answer, and with it the
+example. Lines changed: one, the tokenizer is wrapped; it keeps the best tokens, the last dozen (question and answer)
+and every Yes and No (TALLRec finds the label by counting them) among them. With ``train_on_inputs=False`` labels are
+found by the length of the prompt: raise the cutoff there and wrap the collator, ``spans=UnlabelledSpans()``.
 """
 
 from __future__ import annotations
@@ -10,50 +12,73 @@ from __future__ import annotations
 from typing import Any
 
 import tiny
+from peft import LoraConfig, get_peft_model
 from transformers import DataCollatorForSeq2Seq
 
 from tsporec.tokenizer import wrap_tokenizer
 
-CUTOFF = 128
-INSTRUCTION = "Given the user's history, tell whether the user will like the target item, Yes or No."
+CUTOFF = 128  # 256 or 512 there
+INSTRUCTION = (
+    'Given the user\'s history, identify whether the user will like the target item by answering "Yes" or "No".'
+)
 
 
-def prompt(history: list[str], target: str, answer: str) -> str:
+def prompt(point: dict[str, str]) -> str:
+    """A data point as text."""
+    return (
+        "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
+        "response that appropriately completes the request.  # noqa: E501\n\n"
+        f"### Instruction:\n{point['instruction']}\n\n### Input:\n{point['input']}\n\n### Response:\n{point['output']}"
+    )
+
+
+def tokenize(text: str, tokenizer: Any, cutoff: int, end: bool = True) -> dict[str, Any]:
+    """Ids, mask and labels of a text, cut; an end-of-text token behind it where there is room."""
+    row = tokenizer(text, truncation=True, max_length=cutoff, padding=False, return_tensors=None)
+    ids, mask = list(row["input_ids"]), list(row["attention_mask"])
+    if end and ids[-1] != tokenizer.eos_token_id and len(ids) < cutoff:
+        ids, mask = [*ids, tokenizer.eos_token_id], [*mask, 1]
+    return {"input_ids": ids, "attention_mask": mask, "labels": list(ids)}
+
+
+def feature(
+    point: dict[str, str], tokenizer: Any, cutoff: int = CUTOFF, train_on_inputs: bool = True
+) -> dict[str, Any]:
+    """The feature of a data point; unless inputs are trained on, the labels are those of the answer."""
+    row = tokenize(prompt(point), tokenizer, cutoff)
+    if not train_on_inputs:
+        asked = len(tokenize(prompt({**point, "output": ""}), tokenizer, cutoff, end=False)["input_ids"])
+        row["labels"] = [-100] * asked + row["labels"][asked:]
+    return row
+
+
+def point(history: list[str], target: str, answer: str) -> dict[str, str]:
+    """A data point."""
     liked = ", ".join(f'"{text}"' for text in history)
-    return f"### Instruction:\n{INSTRUCTION}\n\n### Input:\n{liked}\nTarget: {target}\n\n### Response:\n{answer}"
-
-
-def tokenize(history: list[str], target: str, answer: str, tokenizer: Any) -> dict[str, Any]:
-    """As TALLRec: the whole prompt and, for the length of what is not learned, the prompt without its answer."""
-    full = tokenizer(prompt(history, target, answer), truncation=True, max_length=CUTOFF)
-    question = tokenizer(prompt(history, target, ""), truncation=True, max_length=CUTOFF)
-    ids = full["input_ids"]
-    if ids[-1] != tokenizer.eos_token_id and len(ids) < CUTOFF:
-        ids, full["attention_mask"] = [*ids, tokenizer.eos_token_id], [*full["attention_mask"], 1]
-    # Cut to CUTOFF, the question is as long as the whole: then the answer is what follows the last line break.
-    learned = min(len(question["input_ids"]), len(ids) - 1)
-    return {
-        "input_ids": ids,
-        "attention_mask": full["attention_mask"],
-        "labels": [-100] * learned + ids[learned:],
-    }
+    question = f'User Preference: {liked}\nWhether the user will like the target item "{target}"?'
+    return {"instruction": INSTRUCTION, "input": question, "output": answer}
 
 
 def main(users: int = 8) -> dict[str, Any]:
     """How many examples still hold their answer, cut by the tokenizer and by the wrapped one."""
     texts = [item["description"] for item in tiny.items(words=20)]
-    tokenizer = tiny.tokenizer([prompt(texts[:1], texts[0], "Yes No"), "Yes", "No", *texts] * 3)
-    selecting = wrap_tokenizer(tokenizer, tiny.selector(tokenizer, texts), keep_last=12)
-    yes = tokenizer("\nYes", add_special_tokens=False)["input_ids"][-1]
+    titles = [item["title"] for item in tiny.items(words=20)]
+    tokenizer = tiny.tokenizer([prompt(point(texts[:1], titles[0], answer)) for answer in ("Yes", "No")] * 3 + texts)
+    tokenizer.padding_side = "left"
+    answers = [tokenizer(f"{mark}{word}")["input_ids"][-1] for word in ("Yes", "No") for mark in ("\n", '"')]
+    selecting = wrap_tokenizer(
+        tokenizer, tiny.selector(tokenizer, texts), keep_last=12, protected_ids=sorted(set(answers))
+    )
     held: dict[str, Any] = {}
     for name, tok in {"first tokens": tokenizer, "best tokens": selecting}.items():
         rows = [
-            tokenize([texts[i] for i in row[:-1]], texts[row[-1]], "Yes", tok)
+            feature(point([texts[i] for i in row[:-1]], titles[row[-1]], "Yes"), tok)
             for row in tiny.histories(users, 8, len(texts))
         ]
-        held[name] = sum(yes in row["labels"] for row in rows) / len(rows)
-        batch = DataCollatorForSeq2Seq(tok, pad_to_multiple_of=8, padding=True)(rows)
-        tiny.causal_lm(tok)(**batch).loss.backward()
+        held[name] = sum(row["labels"][-1] in answers for row in rows) / len(rows)
+        batch = DataCollatorForSeq2Seq(tok, pad_to_multiple_of=8, return_tensors="pt", padding=True)(rows)
+        adapter = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        get_peft_model(tiny.causal_lm(tok), adapter)(**batch).loss.backward()
     print({name: f"{share:.0%} of the answers are there" for name, share in held.items()})
     return held
 

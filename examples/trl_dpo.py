@@ -1,9 +1,9 @@
 """TRL's DPOTrainer on recommendation preferences, in the manner of S-DPO: the bought item against one that was not.
 
 The history is in the prompt, the candidates in ``chosen`` and ``rejected``; the history is cut, the candidates stay as
-they are (S-DPO: github.com/chenyuxin1999/S-DPO at 07befa41, ``trainer/utils.py``, whose collator tokenises strings;
-give that one a tokenizer wrapped by ``wrap_tokenizer``, or ``compress_text`` the history). Lines changed:
-``trainer.data_collator`` is wrapped.
+they are. Sequences are those of S-DPO's collator, ``trainer/utils.py`` of github.com/chenyuxin1999/S-DPO at 07befa41
+(``tests/test_golden.py``). Lines changed: ``trainer.data_collator`` is wrapped. S-DPO's own collator tokenises strings,
+in which nothing says where the history ends: there, ``selector.compress_text`` the texts of ``historyList``.
 """
 
 from __future__ import annotations
@@ -21,32 +21,37 @@ from tsporec.spans import MarkerSpans
 MARKS = ("<|item|>", "<|/item|>")
 
 
+def trainer(rows: list[dict[str, str]], tokenizer: Any, folder: str) -> DPOTrainer:
+    """Two steps over ``prompt``, ``chosen`` and ``rejected``."""
+    arguments = DPOConfig(
+        folder, per_device_train_batch_size=2, max_steps=2, report_to=[], use_cpu=True, bf16=False,
+        save_strategy="no", max_length=1024,
+    )  # fmt: skip
+    return DPOTrainer(
+        tiny.causal_lm(tokenizer),
+        ref_model=tiny.causal_lm(tokenizer),
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )
+
+
 def main(users: int = 8) -> dict[str, Any]:
-    """Two steps; the tokens of a batch, whole and short, and the loss."""
+    """The tokens of a batch, whole and short, and the loss."""
     texts = [item["description"] for item in tiny.items(words=20)]
     tokenizer = tiny.tokenizer(["The user bought and buys next", *texts], special=MARKS)
-    rows = tiny.histories(users, 5, len(texts))
-    data = Dataset.from_dict(
+    rows = [
         {
-            "prompt": ["The user bought " + ", ".join(texts[i].join(MARKS) for i in row[:-2]) + ":" for row in rows],
-            "chosen": [f" {texts[row[-1]]}" for row in rows],
-            "rejected": [f" {texts[row[-2]]}" for row in rows],
+            "prompt": "The user bought " + ", ".join(texts[i].join(MARKS) for i in row[:-2]) + ":",
+            "chosen": f" {texts[row[-1]]}",
+            "rejected": f" {texts[row[-2]]}",
         }
-    )
+        for row in tiny.histories(users, 5, len(texts))
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        arguments = DPOConfig(
-            folder, per_device_train_batch_size=2, max_steps=2, report_to=[], use_cpu=True, bf16=False,
-            save_strategy="no", max_length=1024,
-        )  # fmt: skip
-        trainer = DPOTrainer(
-            tiny.causal_lm(tokenizer),
-            ref_model=tiny.causal_lm(tokenizer),
-            args=arguments,
-            train_dataset=data,
-            processing_class=tokenizer,
-        )
-        base, marks = trainer.data_collator, tokenizer.convert_tokens_to_ids(list(MARKS))
-        trainer.data_collator = SelectorCollator(
+        dpo = trainer(rows, tokenizer, folder)
+        base, marks = dpo.data_collator, tokenizer.convert_tokens_to_ids(list(MARKS))
+        dpo.data_collator = SelectorCollator(
             base,
             tiny.selector(tokenizer, texts),
             Budget(tokens=6),
@@ -54,9 +59,9 @@ def main(users: int = 8) -> dict[str, Any]:
             ids="prompt_ids",
             tokenizer=tokenizer,
         )
-        features = [{k: row[k] for k in ("prompt_ids", "chosen_ids", "rejected_ids")} for row in trainer.train_dataset]
-        whole, short = base(features), trainer.data_collator(features)
-        loss = trainer.train().training_loss
+        features = [{k: row[k] for k in ("prompt_ids", "chosen_ids", "rejected_ids")} for row in dpo.train_dataset]
+        whole, short = base(features), dpo.data_collator(features)
+        loss = dpo.train().training_loss
     sizes = {"whole": whole["input_ids"].numel(), "short": short["input_ids"].numel(), "loss": loss}
     sizes["candidates kept"] = int(whole["completion_mask"].sum()) == int(short["completion_mask"].sum())
     print(sizes)

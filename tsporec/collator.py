@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from tsporec.selector import TokenSelector
 from tsporec.spans import ITEM_SPANS, ColumnSpans, SpanFinder, find_spans
 from tsporec.topk import cpu
 
+T = TypeVar("T")
 DEFAULT_BUDGET = Budget(tokens=16)
 
 
@@ -125,18 +126,9 @@ class SelectorCollator:
 
     def cut(self, features: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The features with their item texts cut and the span columns gone; those given are not changed."""
-        parts = [self._parts(feature, i) for i, feature in enumerate(features)]
+        parts = _each(self.layout.parts, features)
         kept = iter(self._kept([part for row in parts for part in row]))
-        return [
-            self.layout.rebuild(feature, [next(kept) for _ in row])
-            for feature, row in zip(features, parts, strict=True)
-        ]
-
-    def _parts(self, feature: Mapping[str, Any], index: int) -> list[Part]:
-        try:
-            return self.layout.parts(feature)
-        except ValueError as error:
-            raise ValueError(f"feature {index}: {error}") from error
+        return _each(self.layout.rebuild, features, [[next(kept) for _ in row] for row in parts])
 
     def _kept(self, parts: list[Part]) -> list[NDArray[np.int64] | None]:
         """The kept positions of each part, None where all are: every span of the batch is scored in one call."""
@@ -185,6 +177,17 @@ class SelectorCollator:
             own = lengths_to_offsets(np.diff(cu)[mine])
             k[mine] = budget.resolve(scores[tokens], own, offsets, protected[tokens])
         return k
+
+
+def _each(work: Callable[..., T], features: Sequence[Mapping[str, Any]], *more: Sequence[Any]) -> list[T]:
+    """``work`` on every feature; its ValueErrors name the feature."""
+    done: list[T] = []
+    try:
+        for arguments in zip(features, *more, strict=True):
+            done.append(work(*arguments))  # noqa: PERF401 - how many are done is the number of the one at fault
+    except ValueError as error:
+        raise ValueError(f"feature {len(done)}: {error}") from error
+    return done
 
 
 def _scorer(selector: Scorer | None, tokenizer: Any) -> Scorer:

@@ -99,6 +99,8 @@ class FlatColumns:
             if name == "seq_lengths" and "seq_lengths" in feature:  # documents that TRL packed into one feature
                 ends = np.searchsorted(kept[0], np.cumsum(np.asarray(value)))
                 columns[name] = like(value, np.diff(ends, prepend=0))
+            elif name == f"{self.prefix}attention_mask" and getattr(value, "ndim", 1) > 1:
+                columns[name] = cut_grid(name, value, kept[0], length)
             elif self._per_token(name, value, length):
                 columns[name] = cut(value, kept[0], self.reposition if name.endswith("position_ids") else None)
         return columns
@@ -111,7 +113,8 @@ class FlatColumns:
     def _check_lengths(self, feature: Mapping[str, Any], length: int) -> None:
         names = [self.prefix + name for name in MASKS] if self.token_columns is None else self.token_columns
         for name in names:
-            found = length_of(feature.get(name))
+            value = feature.get(name)
+            found = None if getattr(value, "ndim", 1) > 1 else length_of(value)
             if found is not None and found != length:
                 raise ValueError(
                     f"{name} has {found} values and {self.ids} has {length} tokens; expected one value a token."
@@ -143,6 +146,16 @@ def cut(value: Any, kept: Ints, reposition: Reposition | None = None) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(value.__getitem__, kept.tolist()))
     return value[kept]
+
+
+def cut_grid(name: str, value: Any, kept: Ints, length: int) -> Any:
+    """An attention mask of who sees whom, ``[..., L, L]``, cut on both sides."""
+    if tuple(value.shape[-2:]) != (length, length):
+        raise ValueError(
+            f"{name} has shape {tuple(value.shape)} for {length} tokens, of which some are to be dropped; "
+            f"expected one value a token or [..., {length}, {length}]."
+        )
+    return value[..., kept[:, None], kept]
 
 
 def like(value: Any, array: Ints) -> Any:

@@ -7,7 +7,7 @@ name, so that it saves as the one it wraps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -26,7 +26,12 @@ Bools = NDArray[np.bool_]
 
 
 def wrap_tokenizer(
-    tokenizer: T, selector: Scorer | None = None, budget: Budget | None = None, *, keep_last: int = 0
+    tokenizer: T,
+    selector: Scorer | None = None,
+    budget: Budget | None = None,
+    *,
+    keep_last: int = 0,
+    protected_ids: Sequence[int] = (),
 ) -> T:
     """A tokenizer that keeps the best tokens where ``tokenizer`` would keep the first (or last).
 
@@ -42,6 +47,8 @@ def wrap_tokenizer(
     keep_last : int
         So many tokens at the end of an encoded text (or pair) are always kept, as far as they fit: the question and
         the answer of a prompt.
+    protected_ids : ints
+        Besides special tokens, token ids that are always kept, as far as they fit.
 
     Returns
     -------
@@ -68,14 +75,14 @@ def wrap_tokenizer(
         scorer = scorer.for_tokenizer(plain)
     kind: Any = type(plain)
     wrapped: Any = _as_class(plain, _wrapped_class(kind))
-    wrapped._selection = (scorer, budget, keep_last)
+    wrapped._selection = (scorer, budget, keep_last, tuple(map(int, protected_ids)))
     return wrapped  # type: ignore[no-any-return] # the same attributes under another class
 
 
 class SelectiveTruncation:
     """What :func:`wrap_tokenizer` puts before a tokenizer's class."""
 
-    _selection: tuple[Scorer, Budget | None, int] | None = None
+    _selection: tuple[Scorer, Budget | None, int, tuple[int, ...]] | None = None
 
     def __call__(self, text: Any = None, text_pair: Any = None, *args: Any, **options: Any) -> Any:
         """As the tokenizer's own call, the best tokens kept where texts are cut."""
@@ -156,7 +163,7 @@ class SelectiveTruncation:
     ) -> list[NDArray[np.int64]] | None:
         """The kept places of each row; None if all are kept."""
         assert self._selection is not None
-        scorer, budget, keep_last = self._selection
+        scorer, budget, keep_last, protected_ids = self._selection
         lengths = np.array([len(ids) for ids in rows["input_ids"]], dtype=np.int64)
         bounds = [[0, n] if s is None else [0, s, n] for s, n in zip(second, lengths.tolist(), strict=True)]
         counts = np.array([len(b) - 1 for b in bounds])
@@ -170,7 +177,7 @@ class SelectiveTruncation:
         if budget is None and not over.any():
             return None
         added = np.array([m for row in rows["special_tokens_mask"] for m in row], dtype=bool)
-        protected = added | np.isin(tokens.ids, special_token_ids(self))
+        protected = added | np.isin(tokens.ids, [*special_token_ids(self), *protected_ids])
         text = np.concatenate([[0], np.cumsum(~added)])
         ends = np.cumsum(lengths)
         protected |= np.repeat(text[ends], lengths) - text[:-1] <= keep_last
@@ -225,9 +232,9 @@ class SelectiveTruncation:
         return BatchEncoding(columns, tensor_type=tensors)
 
 
-def _wrap_again(tokenizer: Any, scorer: Scorer, budget: Budget | None, keep_last: int) -> Any:
+def _wrap_again(tokenizer: Any, scorer: Scorer, budget: Budget | None, keep_last: int, ids: tuple[int, ...]) -> Any:
     """For pickles: keywords as places."""
-    return wrap_tokenizer(tokenizer, scorer, budget, keep_last=keep_last)
+    return wrap_tokenizer(tokenizer, scorer, budget, keep_last=keep_last, protected_ids=ids)
 
 
 def _truncated(lengths: NDArray[np.int64], room: int, truncation: str) -> NDArray[np.int64]:
