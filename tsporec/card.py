@@ -96,7 +96,7 @@ def _training(training: Mapping[str, Any]) -> list[str]:
         "Began from": training.get("base"),
         "Texts": "; ".join(_listed(training.get("data"))),
         "Terms of the data": training.get("terms"),
-        "Tokenizers": ", ".join(_listed(training.get("tokenizers"))),
+        "Tokenizers": "; ".join(_listed(training.get("tokenizers"))),
         "Reward": training.get("reward"),
         "Budgets (tokens)": ", ".join(_listed(training.get("budgets"))),
         "Rounds": training.get("rounds"),
