@@ -202,7 +202,7 @@ def push(
     card = path.read_text(encoding="utf-8") if path.is_file() else None
     if card is None or card == model_card(config):
         card = model_card(config, repo_id)
-    files = {CARD: card.encode(), WEIGHTS: str(folder / WEIGHTS), CONFIG: str(folder / CONFIG)}
+    files: dict[str, bytes | Path] = {CARD: card.encode(), WEIGHTS: folder / WEIGHTS, CONFIG: folder / CONFIG}
     try:
         api = HfApi(token=token)
         api.create_repo(repo_id, private=private, exist_ok=True)
