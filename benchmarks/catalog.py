@@ -45,6 +45,14 @@ def tokens_of(start: int, count: int, vocabulary: int) -> RaggedTokens:
     return RaggedTokens(ids, np.arange(count + 1, dtype=np.int32) * LENGTH)
 
 
+def make_selector(tokenizer: Any) -> TokenSelector:
+    """A selector that costs what a learned one does: while its last weights are 0 the network is passed over."""
+    torch.manual_seed(SEED)
+    selector = TokenSelector().for_tokenizer(tokenizer).fit(tokens_of(10**9, 2000, len(tokenizer)))
+    torch.nn.init.normal_(selector.network.out.weight)
+    return selector
+
+
 def cpu_seconds() -> float:
     """User and system time of this process and of its ended workers."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -58,7 +66,7 @@ def build_one(folder: Path, tokenizer_folder: str, items: int, kept: int, num_pr
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     vocabulary = len(tokenizer)
     torch.set_num_threads(1)
-    selector = TokenSelector().for_tokenizer(tokenizer).fit(tokens_of(10**9, 2000, vocabulary))
+    selector = make_selector(tokenizer)
     marks: list[tuple[int, float, float]] = []
 
     def chunks() -> Iterator[Chunk]:
@@ -129,7 +137,7 @@ def read_one(folder: Path, tokenizer_folder: str, items: int, kept: int) -> dict
     cold = median_ms(lambda: catalog.lookup(next(turn)), 1)
     warm = median_ms(lambda: catalog.lookup(next(turn)), 300)
     padded = median_ms(lambda: catalog.lookup(batches[0]).to_padded(), 50)
-    selector = TokenSelector().for_tokenizer(tokenizer).fit(tokens_of(10**9, 2000, len(tokenizer)))
+    selector = make_selector(tokenizer)
     texts = tokenizer.batch_decode(tokens_of(0, 640, len(tokenizer)).to_lists())
 
     def anew() -> RaggedTokens:

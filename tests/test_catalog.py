@@ -391,6 +391,15 @@ def test_the_break_even_is_the_time_spent_over_the_time_saved(build):
         report.break_even(0)
 
 
+def test_a_large_look_up_is_done_in_parts(build, monkeypatch):
+    catalog = build(make_items(200), budget=Budget(keep_ratio=0.5), shard_items=50, chunk_items=50)
+    ids = [f"item-{n}" for n in np.random.default_rng(0).integers(0, 200, 300)]
+    whole, best = catalog.lookup(ids), catalog.lookup(ids, k=2)
+    monkeypatch.setattr("tsporec.store.reader._CELLS", 40)
+    assert same(catalog.lookup(ids), whole)
+    assert same(catalog.lookup(ids, k=2), best)
+
+
 def test_looking_up_is_quick_in_a_large_batch(build):
     catalog = build(make_items(5000), shard_items=1000)
     ids = [f"item-{n}" for n in np.random.default_rng(0).integers(0, 5000, 640)]

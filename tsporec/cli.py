@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -159,9 +160,12 @@ def evaluate(
 @app.command()
 @clean_errors
 def show(
-    items: ItemsOption,
     model: Annotated[str, typer.Option(help="A tokenizer (and, for scorers that read, its LM): folder or Hub id.")],
-    budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
+    items: Annotated[Path | None, typer.Option(help="The catalogue: a file of items.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Instead of --items: show what a compressed store holds.")] = None,
+    budget: Annotated[
+        int | None, typer.Option(help="Tokens to keep of each text; default: 16, or all that the store has.")
+    ] = None,
     scorer: Annotated[str, typer.Option(help="head, random, tfidf, self_information, attention, centroid.")] = "tfidf",
     item: Annotated[
         list[str] | None, typer.Option(help="Ids to show (again for more); default: the first ones.")
@@ -172,7 +176,11 @@ def show(
     selector: SelectorOption = hub.DEFAULT,
     format_: FormatOption = None,
 ) -> None:
-    """Show which tokens a scorer keeps of some items, highlighted in their text."""
+    """Show which tokens a scorer keeps of some items, highlighted in their text; or those that a store holds."""
+    if (items is None) == (store is None):
+        raise ValueError("show takes either --items or --store.")
+    if store is not None:
+        return _show_stored(store, model, item, count, budget)
     from tsporec.budget import Budget
     from tsporec.items import tokenize_items
     from tsporec.language_model import load_causal_lm
@@ -180,6 +188,7 @@ def show(
     from tsporec.selection import select
     from tsporec.show import highlighted, make_console
 
+    assert items is not None
     catalogue = read_items(items, format_)
     wanted = [found for found in catalogue if not item or found.id in item]
     if item and len(wanted) < len(set(item)):
@@ -192,10 +201,27 @@ def show(
         raise ValueError("'full' keeps everything; name a scorer.")
     shown = wanted if item else wanted[:count]
     tokens = tokenize_items(shown, tokenizer, names(fields))
-    selection = select(built, tokens, Budget(tokens=budget))
+    selection = select(built, tokens, Budget(tokens=16 if budget is None else budget))
     console = make_console()
     for i, found in enumerate(shown):
         console.print(f"[bold]{found.id}[/bold]", highlighted(tokens, selection, tokenizer, i), "")
+    return None
+
+
+def _show_stored(store: Path, model: str, item: list[str] | None, count: int, k: int | None) -> None:
+    from transformers import AutoTokenizer
+
+    from tsporec.catalog import ItemCatalog
+    from tsporec.show import make_console
+
+    catalog = ItemCatalog.open(store, tokenizer=AutoTokenizer.from_pretrained(model))
+    numbered = catalog.recipe.id_type == "int"
+    ids = [int(one) if numbered else one for one in item] if item else list(islice(catalog, count))
+    if missing := [one for one in ids if one not in catalog]:
+        raise ValueError(f"no item {missing[0]!r} in {store}, which has {len(catalog)} items.")
+    console = make_console()
+    for one in ids:
+        console.print(str(one), catalog.text(one, k), "", sep="\n", markup=False)
 
 
 @app.command()
@@ -207,6 +233,7 @@ def compress(
     budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
     selector: SelectorOption = hub.DEFAULT,
     fields: FieldsOption = "title,description",
+    id_field: Annotated[str, typer.Option(help="The column of ids in json lines and parquet.")] = "id",
     num_proc: Annotated[int, typer.Option(help="Worker processes.")] = 1,
     tokens_per_second: Annotated[
         float | None, typer.Option(help="Text tokens your recommender reads in a second: gives the break-even.")
@@ -215,21 +242,22 @@ def compress(
     overwrite: Annotated[bool, typer.Option(help="Replace the store's snapshot.")] = False,
     format_: FormatOption = None,
 ) -> None:
-    """Compress a catalogue once into a store that is looked up by item id."""
+    """Compress a catalogue once into a store that is looked up by item id.
+
+    Json lines, parquet and folders of either are read as a stream, unless a --format is given.
+    """
     from transformers import AutoTokenizer
 
     from tsporec.budget import Budget
     from tsporec.catalog import ItemCatalog
     from tsporec.readers import read_items
-    from tsporec.selector import TokenSelector
     from tsporec.show import make_console
 
-    catalogue, chosen = read_items(items, format_), names(fields)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    made = TokenSelector.from_pretrained(selector).for_tokenizer(tokenizer)
     catalog = ItemCatalog.build(
-        catalogue, tokenizer=tokenizer, selector=made, budget=Budget(tokens=budget), path=output, fields=chosen,
-        num_proc=num_proc, overwrite=overwrite,
+        items if format_ is None else read_items(items, format_), tokenizer=tokenizer,
+        selector=_load_selector(selector, tokenizer), budget=Budget(tokens=budget), path=output,
+        fields=names(fields), id_field=id_field, num_proc=num_proc, overwrite=overwrite,
     )  # fmt: skip
     report, console = catalog.report, make_console()
     assert report is not None
@@ -252,12 +280,11 @@ def _build_scorer(
 ) -> Any:
     """The scorer called ``name`` ready for ids of ``tokenizer``; None for the whole text."""
     from tsporec.scorers import SCORERS, make_scorer
-    from tsporec.selector import TokenSelector
 
     if name == "full":
         return None
     if name == "selector":
-        return TokenSelector.from_pretrained(selector).for_tokenizer(tokenizer)
+        return _load_selector(selector, tokenizer)
     if name in ("self_information", "attention", "centroid"):
         # Surprisal needs the whole model: its head reads the last layer.
         return make_scorer(name, model=lm, layers=None if name == "self_information" else layers)
@@ -268,6 +295,12 @@ def _build_scorer(
     if name not in SCORERS:
         raise ValueError(f"there is no scorer {name!r}; expected {', '.join(SCORERS)}, selector or full.")
     return make_scorer(name).fit(corpus)
+
+
+def _load_selector(name: str, tokenizer: Any) -> Any:
+    from tsporec.selector import TokenSelector
+
+    return TokenSelector.from_pretrained(name).for_tokenizer(tokenizer)
 
 
 def main() -> None:

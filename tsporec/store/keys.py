@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 ItemId: TypeAlias = int | str
@@ -146,7 +145,8 @@ class Keys:
 def from_packed(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Keys:
     """String keys whose bytes are ``data[starts:starts + lengths]``; ``data`` goes on behind: words are read."""
     width = -(-int(lengths.max(initial=1)) // 8)
-    words = as_strided(data, (len(data) - 8 * width + 1, 8 * width), (1, 1))[starts].view("<u8")
+    windows: NDArray[np.uint8] = np.ndarray((len(data) - 8 * width + 1, 8 * width), np.uint8, data, 0, (1, 1))
+    words = windows[starts].view("<u8")
     words &= _HEADS[np.clip(lengths[:, None] - 8 * np.arange(width), 0, 8)]
     return Keys(words, lengths, "str")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.files import sha256
-from tsporec.ragged import RaggedTokens, lengths_to_offsets, ranges
+from tsporec.ragged import RaggedTokens, lengths_to_offsets
 from tsporec.store import keys as key_arrays
 from tsporec.store.index import Index
 from tsporec.store.keys import Keys
@@ -17,6 +18,7 @@ from tsporec.store.layout import Manifest, ShardEntry
 from tsporec.store.shard import Shard
 
 Ints = NDArray[np.int64]
+_CELLS = 1 << 24  # of the table that a look-up fills at once
 
 
 class Rows:
@@ -82,28 +84,34 @@ class Rows:
         return self._gather(rows, 2**31)[1]
 
     def _gather(self, rows: Ints, k: int | None) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+        """(ids, ranks, offsets); without ``k`` no ranks. Whole windows are copied, of the longest row's width."""
         order = np.argsort(rows, kind="stable")
-        starts, lengths = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-        runs = list(self._by_shard(rows[order]))
-        for shard, local, places in runs:
-            starts[places], lengths[places] = shard.spans(local)
-        sizes = np.empty(len(rows), np.int64)
-        sizes[order] = lengths
-        cu = lengths_to_offsets(sizes)
-        source, target = ranges(starts, lengths), ranges(cu[:-1][order].astype(np.int64), lengths)
-        ends = np.concatenate([[0], np.cumsum(lengths)])
-        ids = np.empty(len(source), dtype=np.int32)
-        ranks = np.empty(len(source) if k is not None else 0, dtype=np.int32)
-        for shard, _, places in runs:
-            part = slice(ends[places.start], ends[places.stop])
-            ids[target[part]] = shard.ids[source[part]]
-            if k is not None:
-                ranks[target[part]] = shard.ranks[source[part]]
-        if k is not None and (ranks >= k).any():
-            kept = ranks < k
-            cu = np.concatenate([[0], np.cumsum(kept)])[cu].astype(np.int32)
-            ids, ranks = ids[kept], ranks[kept]
-        return ids, ranks, cu
+        runs = [(*run, *run[0].spans(run[1])) for run in self._by_shard(rows[order])]
+        width = max((int(lengths.max()) for *_, lengths in runs), default=0)
+        if width * len(rows) > _CELLS and len(rows) > 1:
+            halves = [self._gather(half, k) for half in np.array_split(rows, 2)]
+            ids, ranks = (np.concatenate([half[part] for half in halves]) for part in (0, 1))
+            return ids, ranks, lengths_to_offsets(np.concatenate([np.diff(half[2]) for half in halves]))
+        table = np.zeros((2 if k is not None else 1, len(rows), width), dtype=np.int32)
+        sizes, shift = np.empty((2, len(rows)), dtype=np.int64)
+        for shard, _, places, starts, lengths in runs:
+            mine, wide = order[places], int(lengths.max())
+            first = np.minimum(starts, len(shard.ids) - wide)  # a window ends with the shard at the latest
+            sizes[mine], shift[mine] = lengths, starts - first
+            for cells, column in zip(table, (shard.ids, shard.ranks), strict=False):
+                size = column.itemsize
+                windows: NDArray[Any] = np.ndarray(
+                    (len(column) - wide + 1, wide), column.dtype, column, 0, (size, size)
+                )
+                cells[mine, :wide] = windows[first]
+        if k is None and (sizes == width).all():
+            return table[0].ravel(), np.zeros(0, np.int32), np.arange(len(rows) + 1, dtype=np.int32) * np.int32(width)
+        column_of = np.arange(width) - shift[:, None]
+        kept = (column_of >= 0) & (column_of < sizes[:, None])
+        if k is not None:
+            kept &= table[1] < k
+        ids, ranks = table[0][kept], table[1][kept] if k is not None else np.zeros(0, np.int32)
+        return ids, ranks, lengths_to_offsets(kept.sum(axis=1))
 
 
 class Snapshot:
