@@ -204,3 +204,15 @@ def test_bad_input_is_named(change, message):
     }
     with pytest.raises(ValueError, match=message):
         cpu.select(given_["scores"], given_["cu"], given_["k"], given_["protected"])
+
+
+def test_more_tokens_than_int32_counts_are_refused():
+    """Without the memory: one score seen 2**31 times."""
+    scores = torch.zeros(1).expand(2**31)
+    cu = torch.tensor([0, 2**31 - 1], dtype=torch.int32)
+    k = torch.ones(1, dtype=torch.int32)
+    for operation in (topk_mask, topk_select, lambda *given: topk_gather(*given, [])):
+        with pytest.raises(ValueError, match="scores has 2147483648 tokens, more than int32 offsets can address"):
+            operation(scores, cu, k)
+    with pytest.raises(ValueError, match="select in several calls of whole segments"):
+        cpu.select(np.broadcast_to(np.float32(0), 2**31), cu.numpy(), 1)
