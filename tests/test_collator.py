@@ -5,70 +5,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
+from tests.features import make_features
 from tsporec.budget import Budget
 from tsporec.collator import SelectorCollator
 from tsporec.positions import policy
 from tsporec.scorers import make_scorer
 from tsporec.spans import MarkerSpans, check_spans, find_spans
-
-
-def make_features(rng, count, vocab=390, as_type=list):
-    """Features with spans, labels (some of them in spans), positions, a scalar and a string."""
-    features = []
-    for _ in range(count):
-        length = int(rng.integers(1, 30))
-        bounds = np.sort(rng.choice(length + 1, size=2 * int(rng.integers(0, 3)), replace=True)).reshape(-1, 2)
-        ids = rng.integers(0, vocab, size=length)
-        labels = np.where(rng.random(length) < 0.2, ids, -100)
-        as_is = {
-            "input_ids": ids,
-            "attention_mask": np.ones(length, dtype=np.int64),
-            "labels": labels,
-            "position_ids": np.arange(length) + 3,
-        }
-        feature = {name: value.tolist() if as_type is list else as_type(value) for name, value in as_is.items()}
-        features.append({**feature, "user": 7, "item_spans": [tuple(map(int, b)) for b in bounds]})
-    return features
-
-
-def collators(tokenizer):
-    from transformers import (
-        DataCollatorForLanguageModeling,
-        DataCollatorForSeq2Seq,
-        DataCollatorForTokenClassification,
-        DataCollatorWithFlattening,
-        DataCollatorWithPadding,
-    )
-
-    return {
-        "padding": (DataCollatorWithPadding(tokenizer), ("input_ids", "attention_mask")),
-        "padding_to_8": (DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8), ("input_ids", "attention_mask")),
-        "seq2seq": (DataCollatorForSeq2Seq(tokenizer), ("input_ids", "attention_mask", "labels")),
-        "classification": (DataCollatorForTokenClassification(tokenizer), ("input_ids", "attention_mask", "labels")),
-        "causal": (DataCollatorForLanguageModeling(tokenizer, mlm=False), ("input_ids", "attention_mask")),
-        "flattening": (DataCollatorWithFlattening(), ("input_ids", "labels")),
-    }
-
-
-@pytest.mark.parametrize("name", ["padding", "padding_to_8", "seq2seq", "classification", "causal", "flattening"])
-@given(seed=st.integers(0, 2**32 - 1))
-def test_a_budget_that_drops_nothing_changes_nothing(tokenizer, name, seed):
-    base, columns = collators(tokenizer)[name]
-    features = make_features(np.random.default_rng(seed), 4)
-    plain = [{c: f[c] for c in columns} for f in features]
-    spanned = [{**p, "item_spans": f["item_spans"]} for p, f in zip(plain, features, strict=True)]
-    expected = base([dict(p) for p in plain])
-    found = SelectorCollator(base, make_scorer("random"), Budget(tokens=1000))(spanned)
-    assert list(found) == list(expected)
-    for key, value in expected.items():
-        assert type(found[key]) is type(value)
-        if isinstance(value, torch.Tensor):
-            assert found[key].dtype == value.dtype
-            assert torch.equal(found[key], value)
-        else:
-            assert found[key] == value
 
 
 @given(
@@ -184,39 +127,6 @@ def test_special_tokens_of_the_base_collators_tokenizer_are_protected(tokenizer)
     assert batch["input_ids"].tolist() == [[2, 1]]
 
 
-class Rows(torch.utils.data.Dataset):
-    def __init__(self, rows):
-        self.rows = rows
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, index):
-        return self.rows[index]
-
-
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_workers_give_the_same_batches(tokenizer, start):
-    from transformers import DataCollatorWithPadding
-
-    rows = [
-        {"input_ids": f["input_ids"], "item_spans": f["item_spans"]}
-        for f in make_features(np.random.default_rng(0), 12)
-    ]
-    wrapped = SelectorCollator(DataCollatorWithPadding(tokenizer), make_scorer("random"), Budget(tokens=2))
-    here = [b["input_ids"] for b in DataLoader(Rows(rows), batch_size=4, collate_fn=wrapped)]
-    loader = DataLoader(
-        Rows(rows),
-        batch_size=4,
-        collate_fn=wrapped,
-        num_workers=2,
-        multiprocessing_context=start,
-        persistent_workers=True,
-    )
-    for _ in range(2):
-        assert all(torch.equal(a, b["input_ids"]) for a, b in zip(here, loader, strict=True))
-
-
 def test_fields_have_budgets_of_their_own():
     feature = {"input_ids": list(range(10, 30)), "title": [(0, 4), (10, 14)], "text": [(4, 10), (14, 20)]}
     budget = {"title": Budget(keep_ratio=1.0), "text": Budget(tokens=2)}
@@ -267,22 +177,31 @@ def no_spans(feature):
     return []
 
 
-@given(seed=st.integers(0, 2**32 - 1))
-def test_masking_is_the_same_under_the_same_seed(wordpiece_tokenizer, seed):
-    from transformers import DataCollatorForLanguageModeling, default_data_collator, set_seed
+def test_square_attention_masks_are_cut_on_both_sides_and_others_pass_whole():
+    mask = np.arange(16).reshape(1, 4, 4)
+    feature = {"input_ids": [5, 6, 7, 8], "item_spans": [(1, 4)]}
+    wrapped = SelectorCollator(list, make_scorer("head"), Budget(tokens=1))
+    for given_ in (mask, torch.from_numpy(mask), mask[0]):
+        (cut,) = wrapped([{**feature, "attention_mask": given_}])
+        assert cut["input_ids"] == [5, 6]
+        assert np.array_equal(cut["attention_mask"], given_[..., :2, :2])
+    cached = {**feature, "attention_mask": np.zeros((1, 4, 9))}
+    whole = SelectorCollator(list, make_scorer("head"), Budget(tokens=3))([cached])
+    assert whole[0]["attention_mask"].shape == (1, 4, 9)
+    with pytest.raises(ValueError, match=r"feature 1: attention_mask has shape \(1, 4, 9\) for 4 tokens"):
+        wrapped([feature, cached])
 
-    tokenizer = wordpiece_tokenizer
-    tokenizer.mask_token = "<unk>"
-    base = DataCollatorForLanguageModeling(tokenizer, mlm=True, mlm_probability=0.3)
-    rows = [{c: f[c] for c in ("input_ids", "attention_mask", "item_spans")} for f in
-            make_features(np.random.default_rng(seed), 3, vocab=100)]  # fmt: skip
-    plain = [{c: r[c] for c in ("input_ids", "attention_mask")} for r in rows]
-    set_seed(seed % 2**31)
-    expected = base([dict(p) for p in plain])
-    set_seed(seed % 2**31)
-    found = SelectorCollator(base, make_scorer("random"), Budget(tokens=1000))(rows)
-    assert all(torch.equal(found[k], v) for k, v in expected.items())
-    same = [{"input_ids": rows[0]["input_ids"], "label": 1, "item_spans": rows[0]["item_spans"]}] * 2
-    found = SelectorCollator(default_data_collator, make_scorer("random"), Budget(tokens=1000))(same)
-    expected = default_data_collator([{"input_ids": rows[0]["input_ids"], "label": 1}] * 2)
-    assert all(torch.equal(found[k], v) for k, v in expected.items())
+
+def test_the_selector_by_default_is_the_one_in_the_box(tokenizer, tmp_path, monkeypatch):
+    from transformers import DataCollatorWithPadding
+
+    from tsporec import TokenSelector, hub
+
+    monkeypatch.setattr(hub, "BOX", tmp_path)
+    base = DataCollatorWithPadding(tokenizer)
+    with pytest.raises(ValueError, match="tsporec/base"):
+        SelectorCollator(base)
+    TokenSelector().save_pretrained(tmp_path / "base")
+    assert SelectorCollator(base)([{"input_ids": [5, 6], "item_spans": [(0, 2)]}])["input_ids"].tolist() == [[5, 6]]
+    with pytest.raises(ValueError, match="give a selector, or a tokenizer"):
+        SelectorCollator(list)
