@@ -111,12 +111,18 @@ def zero_shot(data: Path, model: str, work: Path, seeds: list[int], ndcg: bool) 
     ``lift``: mean over items of the co-consumption reward of what is kept, in nats, from all of the category's
     training users. ``ndcg``: also NDCG@10 of a recommender adapted to each selection (an hour or so of CPU).
     """
+    from transformers import AutoTokenizer
+
     from tsporec.language_model import cut_layers, load_causal_lm
     from tsporec.recommenders.encoder import ItemEncoder
 
-    lm, tokenizer = load_causal_lm(model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    encoder = ItemEncoder(cut_layers(load_causal_lm(model)[0], 4)) if ndcg else None
     rows = []
     for category in CATEGORIES:
+        if not (work / f"twin-{category}").exists():
+            print(f"{category}: its twin is not trained yet", flush=True)
+            continue
         task = read_task(data, category, tokenizer)
         scorers = {
             "head": make_scorer("head"), "random": make_scorer("random"),
@@ -124,7 +130,7 @@ def zero_shot(data: Path, model: str, work: Path, seeds: list[int], ndcg: bool) 
             "selector": TokenSelector.from_pretrained(work / f"twin-{category}").for_tokenizer(tokenizer),
         }  # fmt: skip
         reward = CoConsumptionReward(task.tokens, [*task.train, *task.held_out])
-        evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, 4)), seeds=seeds, cache=work / "evaluate")
+        evaluator = encoder and Evaluator(task, encoder, seeds=seeds, cache=work / "evaluate")
         for k in BUDGETS:
             values = {}
             for name, scorer in scorers.items():
@@ -133,7 +139,7 @@ def zero_shot(data: Path, model: str, work: Path, seeds: list[int], ndcg: bool) 
                 subsets = Candidates(every, np.full(len(every), k), selection.kept, selection.cu_seqlens)
                 row = {"unseen category": category, "k": k, "scorer": name}
                 rows.append({**row, "lift (nats)": float(reward(task.tokens, subsets).mean())})
-                if ndcg:
+                if evaluator:
                     ranks = evaluator._cell(scorer, k, "adapted", [k])["ranks"]
                     values[name] = METRICS["ndcg@10"](ranks).mean(axis=0)
                     rows[-1]["NDCG@10"] = float(values[name].mean())
