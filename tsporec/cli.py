@@ -82,9 +82,7 @@ def train(
     )  # fmt: skip
     for number, report in enumerate(done.rounds, start=1):
         kept = "kept" if report["kept"] else "dropped: held-out quality fell"
-        typer.echo(
-            f"round {number}: {report['pairs']:,} pairs, held-out log-likelihood {report['quality']:.4f} nats, {kept}"
-        )
+        typer.echo(f"round {number}: {report['pairs']:,} pairs, held-out NDCG@10 {report['quality']:.4f}, {kept}")
     known = {
         "summary": f"Learned by `tsporec train` for {Path(model).name}.",
         "data": [f"{items.name} ({len(catalogue)} items)", f"{train_.name} ({len(sequences)} sequences)"],

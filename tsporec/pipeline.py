@@ -81,9 +81,7 @@ class LearningConfig:
     pairs: int = 4
     uniform: float = 0.3
     swapped: float = 0.4
-    rewards: dict[str, float] = field(
-        default_factory=lambda: {"coconsumption": 1.0, "recommendation": 1.0, "identity": 0.5}
-    )
+    rewards: dict[str, float] = field(default_factory=lambda: {"coconsumption": 1.0})
     preference: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(
         default_factory=lambda: {
@@ -370,11 +368,14 @@ def adapt(
 
 
 def adapted_quality(task: Task, encoder: ItemEncoder, selector: Scorer, config: LearningConfig) -> float:
-    """Mean over budgets of held-out log-likelihood, in nats, under a recommender adapted to the selection."""
+    """Mean over budgets of NDCG@10 on held-out users, at every place, of a recommender adapted to the selection.
+
+    Not their log-likelihood: that ranks selections by how sure the recommender is, and often the other way round.
+    """
     values = []
     for budget in config.budgets:
         recommender, vectors = _fit(task, encoder, selector, budget, config)
-        values.append(recommender.log_likelihood(torch.from_numpy(vectors), task.held_out))
+        values.append(recommender.held_out_ndcg(vectors, task.held_out))
     return float(np.mean(values))
 
 
