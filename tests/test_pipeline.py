@@ -30,6 +30,7 @@ CONFIG = LearningConfig(
     memory_rounds=1,
     candidates=4,
     pairs=2,
+    rewards={"coconsumption": 1.0, "recommendation": 1.0, "identity": 0.5},
     preference={"num_train_epochs": 2, "use_cpu": True},
     selector=SelectorConfig(dim=8, hidden=8, gram_buckets=512, surface_buckets=1024),
     recommender=EmbeddingConfig(width=16, epochs=2),
