@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsporec.memory import CatalogueSelector
+from tsporec.memory import CatalogueSelector, load_selector
 from tsporec.ragged import RaggedTokens
 from tsporec.selector import SelectorConfig, TokenSelector
 
@@ -66,10 +66,12 @@ def test_saves_and_loads(selector, tokenizer, wordpiece_tokenizer, tmp_path):
     loaded = CatalogueSelector.from_pretrained(tmp_path, tokenizer)
     assert np.array_equal(loaded.score(corpus), memory.score(corpus))
     assert loaded.fingerprint == memory.fingerprint != remembering(selector, corpus.take([0])).fingerprint
+    assert isinstance(load_selector(tmp_path, tokenizer), CatalogueSelector)
     alone = TokenSelector.from_pretrained(tmp_path).for_tokenizer(tokenizer)
     assert np.array_equal(alone.score(corpus), selector.score(corpus)), "the folder serves as a selector's too"
     with pytest.raises(ValueError, match="another tokenizer"):
         CatalogueSelector.from_pretrained(tmp_path, wordpiece_tokenizer)
     selector.save_pretrained(tmp_path / "plain")
+    assert isinstance(load_selector(tmp_path / "plain", tokenizer), TokenSelector)
     with pytest.raises(ValueError, match=r"has no catalogue\.safetensors"):
         CatalogueSelector.from_pretrained(tmp_path / "plain", tokenizer)

@@ -248,13 +248,14 @@ def compress(
 
     from tsporec.budget import Budget
     from tsporec.catalog import ItemCatalog
+    from tsporec.memory import load_selector
     from tsporec.readers import read_items
     from tsporec.show import make_console
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     catalog = ItemCatalog.build(
         items if format_ is None else read_items(items, format_), tokenizer=tokenizer,
-        selector=_load_selector(selector, tokenizer), budget=Budget(tokens=budget), path=output,
+        selector=load_selector(selector, tokenizer), budget=Budget(tokens=budget), path=output,
         fields=names(fields), id_field=id_field, num_proc=num_proc, overwrite=overwrite,
     )  # fmt: skip
     report, console = catalog.report, make_console()
@@ -277,12 +278,13 @@ def _build_scorer(
     name: str, corpus: Any, lm: Any, tokenizer: Any, layers: int | None, selector: str, classifier: str | None
 ) -> Any:
     """The scorer called ``name`` ready for ids of ``tokenizer``; None for the whole text."""
+    from tsporec.memory import load_selector
     from tsporec.scorers import SCORERS, make_scorer
 
     if name == "full":
         return None
     if name == "selector":
-        return _load_selector(selector, tokenizer)
+        return load_selector(selector, tokenizer)
     if name in ("self_information", "attention", "centroid"):
         # Surprisal needs the whole model: its head reads the last layer.
         return make_scorer(name, model=lm, layers=None if name == "self_information" else layers)
@@ -293,12 +295,6 @@ def _build_scorer(
     if name not in SCORERS:
         raise ValueError(f"there is no scorer {name!r}; expected {', '.join(SCORERS)}, selector or full.")
     return make_scorer(name).fit(corpus)
-
-
-def _load_selector(name: str, tokenizer: Any) -> Any:
-    from tsporec.selector import TokenSelector
-
-    return TokenSelector.from_pretrained(name).for_tokenizer(tokenizer)
 
 
 def main() -> None:

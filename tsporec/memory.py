@@ -21,6 +21,7 @@ from torch.nn import functional as F  # noqa: N812 - as the torch documentation 
 from tsporec.features import Vocabulary
 from tsporec.files import write_whole
 from tsporec.fingerprint import digest
+from tsporec.hub import find_local
 from tsporec.ragged import RaggedTokens, ranges
 from tsporec.scorers.base import Scores
 from tsporec.selector import TokenSelector
@@ -137,6 +138,14 @@ class CatalogueSelector(nn.Module):
             loaded.texts, loaded.starts = file.get_tensor("texts"), file.get_tensor("starts")
             loaded.offsets = nn.Parameter(file.get_tensor("offsets"))
         return loaded
+
+
+def load_selector(name_or_path: str | Path, tokenizer: Any) -> TokenSelector | CatalogueSelector:
+    """What :meth:`TokenSelector.from_pretrained` finds, bound to ``tokenizer``, with its offsets where it has some."""
+    folder = find_local(name_or_path)
+    if folder is not None and (folder / OFFSETS).is_file():
+        return CatalogueSelector.from_pretrained(folder, tokenizer)
+    return TokenSelector.from_pretrained(name_or_path).for_tokenizer(tokenizer)
 
 
 def _digests(tokens: RaggedTokens) -> NDArray[np.int64]:
