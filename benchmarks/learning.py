@@ -107,17 +107,12 @@ def ablation(options: argparse.Namespace, budget: int = 4) -> dict[str, Any]:
     variants = {
         "2 rounds of offsets: the recipe": REAL,
         "network alone, 1 round": replace(REAL, rounds=1, memory_rounds=0),
-        "network alone, 3 rounds": replace(REAL, rounds=3, memory_rounds=0),
         "network, then offsets": replace(REAL, rounds=1),
         "1 round of offsets": replace(REAL, memory_rounds=1),
         "4 rounds of offsets": replace(REAL, memory_rounds=4),
         "beta 1": memory(beta=1.0),
-        "beta 0.1": memory(beta=0.1),
-        "ipo": memory(loss_type="ipo"),
-        "hinge": memory(loss_type="hinge"),
         "regression": memory(loss_type="regression"),
         "no swaps": replace(REAL, swapped=0.0),
-        "swaps alone": replace(REAL, swapped=1.0, uniform=0.0),
         "6 candidates, 3 pairs": replace(REAL, candidates=6, pairs=3),
     }
     rows = []
