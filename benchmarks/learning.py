@@ -139,20 +139,8 @@ def ablation(options: argparse.Namespace, budget: int = 4) -> dict[str, Any]:
 
 def real(options: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:
     """Learn from training users what they touch together, then rank all test rows (adapted)."""
-    from tsporec.language_model import cut_layers, load_causal_lm
-    from tsporec.readers import read_items, read_sequences
-
-    folder, category, fields = options.data / "amazon18", options.category, options.fields.split(",")
-    lm, tokenizer = load_causal_lm(options.model)
-    rows = [read_sequences(folder / f"{category}.{part}.csv") for part in ("valid", "test")]
-    task = prepare(read_items(folder / f"{category}.item.json"), *rows, tokenizer, fields)
-    torch.manual_seed(0)
-    start = TokenSelector().for_tokenizer(tokenizer).fit(task.tokens)
-    begun = time.perf_counter()
-    with tempfile.TemporaryDirectory() as place:
-        learned, rounds = learn_selector(task.tokens, start, CoConsumptionReward(task.tokens, task.train), place, REAL)
-    seconds = time.perf_counter() - begun
-    lm = cut_layers(lm, 4)
+    task, lm, tokenizer = read_task(options)
+    learned, rounds, seconds = learn(task, tokenizer, REAL)
     made = {
         "tfidf": lambda: make_scorer("tfidf").fit(task.tokens), "selector": lambda: learned,
         "network": lambda: learned.selector if isinstance(learned, CatalogueSelector) else learned,
