@@ -45,16 +45,18 @@ LEARNING = LearningConfig(
 )
 LIMITS = [
     "English, and the words of two kinds of goods (office, industrial and scientific); other catalogues are less sure.",
-    "First version: learned from what users bought together alone, without a recommender reading the texts.",
+    "First version: a rule over word frequencies. No network has learned in it.",
 ]
 
 
-def learn(corpora: Sequence[tuple[Any, Task]], folder: Path) -> tuple[TokenSelector, list[dict[str, Any]]]:
-    """The recipe: frequencies of all texts, then a round of preferences on each (tokenizer, task) in turn."""
+def learn(
+    corpora: Sequence[tuple[Any, Task]], folder: Path, network: bool
+) -> tuple[TokenSelector, list[dict[str, Any]]]:
+    """Frequencies of all texts and, with ``network``, a round of preferences on each (tokenizer, task) in turn."""
     torch.manual_seed(0)
     selector = TokenSelector(SelectorConfig()).fit([(tokenizer, task.tokens) for tokenizer, task in corpora])
     reports = []
-    for number, (tokenizer, task) in enumerate(corpora):
+    for number, (tokenizer, task) in enumerate(corpora if network else []):
         reward = CoConsumptionReward(task.tokens, task.train)
         bound = selector.for_tokenizer(tokenizer)
         config = replace(LEARNING, seed=number)
@@ -64,7 +66,7 @@ def learn(corpora: Sequence[tuple[Any, Task]], folder: Path) -> tuple[TokenSelec
     return selector, reports
 
 
-def train(data: Path, model: str, work: Path) -> None:
+def train(data: Path, model: str, work: Path, network: bool) -> None:
     """Train the bundled selector and the twins."""
     from transformers import AutoTokenizer
 
@@ -78,14 +80,15 @@ def train(data: Path, model: str, work: Path) -> None:
     made_from = {"base": list(CATEGORIES), **{f"twin-{c}": [d for d in CATEGORIES if d != c] for c in CATEGORIES}}
     for made, categories in made_from.items():
         corpora = [(tokenizers[name], tasks[c, name]) for name in tokenizers for c in categories]
-        selector, reports = learn(corpora, work / f"{made}-rounds")
+        selector, reports = learn(corpora, work / f"{made}-rounds", network)
         training = {
             "summary": "A general selector for product texts, for any tokenizer.",
             "data": [f"{c}, Amazon Reviews 2018 ({len(tasks[c, 'SmolLM2'].tokens):,} items, "
                      f"{len(tasks[c, 'SmolLM2'].train):,} users)" for c in categories],
             "terms": "the texts and sequences have their owners' terms and are not part of the package",
             "tokenizers": [names[0], *(f"{name}, trained on the same texts" for name in names[1:])],
-            "reward": "co-consumption: log-lift of the kept tokens in what the same users touched",
+            "reward": "co-consumption: log-lift of the kept tokens in what the same users touched" if network
+                      else "none: frequencies of words in the texts, and where a word stands first",
             "budgets": list(BUDGETS), "rounds": len(reports), "limits": LIMITS, "license": "apache-2.0",
             "environment": origin,
         }  # fmt: skip
@@ -159,12 +162,13 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", default="0", help="of the recommender")
+    parser.add_argument("--network", action="store_true", help="also learn from preferences: not in the box, see docs")
     parser.add_argument("--ndcg", action="store_true", help="also recommend with a language model")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if options.what == "train":
-        return train(options.data, options.model, options.work)
+        return train(options.data, options.model, options.work, options.network)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     origin = environment(seeds[0])
     rows = zero_shot(options.data, options.model, options.work, seeds, options.ndcg)
