@@ -1,6 +1,6 @@
 """Markdown tables from results files of ``tsporec evaluate`` and ``benchmarks.learning real``.
 
-python -m benchmarks.tables FILE ...
+python -m benchmarks.tables [--case adapted] FILE ...
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 
-def table(results: dict[str, Any]) -> str:
-    """One table a case: a row a scorer and budget, best of each budget in bold."""
+def table(results: dict[str, Any], case: str | None = None) -> str:
+    """One table a case, or that of one: a row a scorer and budget, best of each budget in bold."""
     settings, environment = results["settings"], results["environment"]
     parts = []
-    for case in dict.fromkeys(cell["case"] for cell in results["cells"]):
-        cells = [cell for cell in results["cells"] if cell["case"] == case]
+    for name in [case] if case else dict.fromkeys(cell["case"] for cell in results["cells"]):
+        cells = [cell for cell in results["cells"] if cell["case"] == name]
         cells.sort(key=lambda cell: (cell["budget"] is None, cell["budget"] or 0))
         rivals = [rival for rival in ("head", "tfidf") if any(rival in cell["versus"] for cell in cells)]
         lines = [
             f"**{settings.get('category') or settings['items'].split('.')[0]}**, {' + '.join(settings['fields'])}, "
-            f"{case}, {results['test_rows']:,} test rows, seeds {results['seeds']}, commit {environment['commit']}, "
+            f"{name}, {results['test_rows']:,} test rows, seeds {results['seeds']}, commit {environment['commit']}, "
             f"{environment['hardware']['threads']} thread(s) of {environment['hardware']['cpu']}:",
             "",
             "| scorer | budget | Recall@10 | NDCG@10 | MRR | "
@@ -53,7 +53,9 @@ def main() -> None:
     """Print a table for each file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
-    print("\n\n".join(table(json.loads(path.read_text())) for path in parser.parse_args().files))
+    parser.add_argument("--case", choices=["adapted", "frozen"])
+    options = parser.parse_args()
+    print("\n\n".join(table(json.loads(path.read_text()), options.case) for path in options.files))
 
 
 if __name__ == "__main__":
