@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from tests.conftest import make_tokenizer
@@ -57,7 +58,7 @@ def split_cold(wrapped: SelectorCollator, rows: list[dict[str, Any]]) -> dict[st
 
     wrapped.scorer = Timed()
     start = time.perf_counter()
-    parts = [wrapped._parts(row, i) for i, row in enumerate(rows)]
+    parts = [wrapped.layout.parts(row) for row in rows]
     found = time.perf_counter()
     kept = wrapped._kept([part for row in parts for part in row])
     chosen = time.perf_counter()
@@ -102,6 +103,7 @@ def main(path: str | None = None) -> dict[str, Any]:
         spanned = [{c: row[c] for c in (*columns, "item_spans")} for row in features(0, FEATURES, len(tokenizer))]
         whole = [{c: row[c] for c in columns} for row in spanned]
         selector = TokenSelector().for_tokenizer(tokenizer)
+        torch.nn.init.normal_(selector.network.out.weight)  # while these are 0 the network is passed over
         SelectorCollator(base, selector, Budget(tokens=K))(spanned[:2])  # the token table and lazy imports
         wrapped = SelectorCollator(base, selector, Budget(tokens=K))
         cold = split_cold(wrapped, spanned)
