@@ -71,6 +71,12 @@ def test_saves_and_loads(selector, tokenizer, wordpiece_tokenizer, tmp_path):
     assert np.array_equal(alone.score(corpus), selector.score(corpus)), "the folder serves as a selector's too"
     with pytest.raises(ValueError, match="another tokenizer"):
         CatalogueSelector.from_pretrained(tmp_path, wordpiece_tokenizer)
+    with torch.no_grad():
+        other = TokenSelector(SMALL).for_tokenizer(tokenizer)
+        other.blend += 1
+    other.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="other weights than those beside it"):
+        load_selector(tmp_path, tokenizer)
     selector.save_pretrained(tmp_path / "plain")
     assert isinstance(load_selector(tmp_path / "plain", tokenizer), TokenSelector)
     with pytest.raises(ValueError, match=r"has no catalogue\.safetensors"):

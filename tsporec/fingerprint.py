@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class HasVocabulary(Protocol):
@@ -51,3 +53,8 @@ def digest(*parts: Any) -> str:
             state.update(json.dumps(part, sort_keys=True, ensure_ascii=True).encode())
         state.update(b"\0")
     return state.hexdigest()[:32]
+
+
+def short_digests(parts: Iterable[bytes]) -> NDArray[np.uint64]:
+    """uint64 ``[N]``: 8 bytes of BLAKE2b of each part, to tell texts apart by."""
+    return np.frombuffer(b"".join(hashlib.blake2b(part, digest_size=8).digest() for part in parts), dtype="<u8")

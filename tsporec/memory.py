@@ -8,7 +8,6 @@ from preferences as the network is. A text that is not known is scored by the ne
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
 from tsporec.features import Vocabulary
 from tsporec.files import write_whole
-from tsporec.fingerprint import digest
+from tsporec.fingerprint import digest, short_digests
 from tsporec.hub import find_local
 from tsporec.ragged import RaggedTokens, ranges
 from tsporec.scorers.base import Scores
@@ -79,38 +77,38 @@ class CatalogueSelector(nn.Module):
         with torch.no_grad():
             logits: Tensor = self.selector(ids, cu_seqlens)
         tokens = RaggedTokens(ids.cpu().numpy().astype(np.int32), cu_seqlens.cpu().numpy())
-        places = torch.from_numpy(self._places(tokens)).to(self.offsets.device)
-        return logits + _GAIN * F.pad(self.offsets, (0, 1)).index_select(0, places)
+        where, places = (torch.from_numpy(part).to(logits.device) for part in self._known(tokens))
+        return logits.index_add(0, where, _GAIN * self.offsets.index_select(0, places))
 
     @torch.inference_mode()
     def score(self, tokens: RaggedTokens) -> Scores:
         """float32 ``[T]``: the selector's scores, and the offsets where a text is known."""
-        offsets = np.append(self.offsets.cpu().numpy(), np.float32(0))
-        change: Scores = (_GAIN * offsets[self._places(tokens)]).astype(np.float32)
-        return self.selector.score(tokens) + change
+        scores = self.selector.score(tokens)
+        where, places = self._known(tokens)
+        scores[where] += np.float32(_GAIN) * self.offsets.cpu().numpy()[places]
+        return scores
 
-    def _places(self, tokens: RaggedTokens) -> NDArray[np.int64]:
-        """int64 ``[T]``: where each token's offset is; one past the last for those of unknown texts."""
+    def _known(self, tokens: RaggedTokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(the tokens of known texts, int64 ``[K]`` into ``[T]``; where the offset of each is)."""
         texts, starts = self.texts.cpu().numpy(), self.starts.cpu().numpy()
         wanted = _digests(tokens)
-        found = np.searchsorted(texts, wanted)
-        lengths = tokens.lengths.astype(np.int64)
-        known = np.append(texts, 0)[found] == wanted
-        known[known] = np.diff(starts)[found[known]] == lengths[known]
-        places = np.full(tokens.num_tokens, len(self.offsets), dtype=np.int64)
-        places[np.repeat(known, lengths)] = ranges(starts[:-1][found[known]], lengths[known])
-        return places
+        entry = np.searchsorted(texts, wanted)
+        segments = np.flatnonzero(entry < len(texts))
+        segments = segments[texts[entry[segments]] == wanted[segments]]
+        entry, lengths = entry[segments], tokens.lengths[segments].astype(np.int64)
+        same = starts[entry + 1] - starts[entry] == lengths
+        first = tokens.cu_seqlens[segments].astype(np.int64)
+        return ranges(first[same], lengths[same]), ranges(starts[entry][same], lengths[same])
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the selector as :meth:`TokenSelector.save_pretrained` does, and the offsets beside it."""
+        """Write the offsets, and beside them the selector as :meth:`TokenSelector.save_pretrained` does."""
         from safetensors.torch import save as to_bytes
 
         assert self.vocabulary is not None
         weights = {name: getattr(self, name).detach().cpu() for name in ("texts", "starts", "offsets")}
-        data = to_bytes(weights, {"tokenizer": self.vocabulary.fingerprint})
-        folder = self.selector.save_pretrained(folder)
-        write_whole(folder / OFFSETS, data)
-        return folder
+        known = {"tokenizer": self.vocabulary.fingerprint, "selector": self.selector.fingerprint}
+        write_whole(Path(folder) / OFFSETS, to_bytes(weights, known))
+        return self.selector.save_pretrained(folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, tokenizer: Any) -> CatalogueSelector:
@@ -119,7 +117,7 @@ class CatalogueSelector(nn.Module):
         Raises
         ------
         ValueError
-            If there are no offsets in the folder, or they are of another tokenizer's tokens.
+            If there are no offsets in the folder, or they are of another tokenizer's tokens or another selector.
         """
         from safetensors import safe_open
 
@@ -128,12 +126,17 @@ class CatalogueSelector(nn.Module):
             raise ValueError(f"{folder} has no {OFFSETS}; load it with TokenSelector.from_pretrained.")
         loaded = cls(TokenSelector.from_pretrained(folder).for_tokenizer(tokenizer), RaggedTokens.from_lists([]))
         with safe_open(path, "pt") as file:
-            made_with = (file.metadata() or {}).get("tokenizer")
+            known = file.metadata() or {}
             assert loaded.vocabulary is not None
-            if made_with != loaded.vocabulary.fingerprint:
+            if known.get("tokenizer") != loaded.vocabulary.fingerprint:
                 raise ValueError(
-                    f"the offsets in {folder} are of the tokens of another tokenizer ({made_with}) than the one given "
-                    f"({loaded.vocabulary.fingerprint}); give that one, or TokenSelector.from_pretrained without them."
+                    f"the offsets in {folder} are of the tokens of another tokenizer ({known.get('tokenizer')}) than "
+                    f"the one given ({loaded.vocabulary.fingerprint}); give that one, or load the selector without "
+                    "them: TokenSelector.from_pretrained."
+                )
+            if known.get("selector") != loaded.selector.fingerprint:
+                raise ValueError(
+                    f"{path} was learned with other weights than those beside it; delete it, or save both again."
                 )
             loaded.texts, loaded.starts = file.get_tensor("texts"), file.get_tensor("starts")
             loaded.offsets = nn.Parameter(file.get_tensor("offsets"))
@@ -150,5 +153,4 @@ def load_selector(name_or_path: str | Path, tokenizer: Any) -> TokenSelector | C
 
 def _digests(tokens: RaggedTokens) -> NDArray[np.int64]:
     """int64 ``[N]``: a hash of the ids of each segment."""
-    joined = b"".join(hashlib.blake2b(segment.tobytes(), digest_size=8).digest() for segment in tokens)
-    return np.frombuffer(joined, dtype="<i8")
+    return short_digests(segment.tobytes() for segment in tokens).view(np.int64)

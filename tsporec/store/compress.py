@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.budget import Budget
+from tsporec.fingerprint import short_digests
 from tsporec.ragged import RaggedTokens
 from tsporec.selection import Selection
 from tsporec.store.keys import Keys
@@ -51,8 +51,7 @@ class Chunk:
         else:
             assert self.tokens is not None
             data = [row.astype("<i4", copy=False).tobytes() for row in self.tokens]
-        digests = b"".join(hashlib.blake2b(one, digest_size=8).digest() for one in data)
-        return np.frombuffer(digests, dtype="<u8")
+        return short_digests(data)
 
     def take(self, rows: NDArray[np.int64]) -> Chunk:
         """The items at positions ``rows``."""
