@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,9 +43,8 @@ def compress_ids(scorer: Scorer, tokenizer: Any, text: str, budget: Budget, gran
     ValueError
         For another granularity.
     """
-    tokens, special, word = _read(tokenizer, text)
-    kept = _kept(scorer, tokens, special, word, budget, granularity)
-    return [int(i) for i in tokens.ids[kept]]
+    read = _read(tokenizer, text)
+    return [int(i) for i in read.tokens.ids[_kept(scorer, read, budget, granularity)]]
 
 
 def compress_text(scorer: Scorer, tokenizer: Any, text: str, budget: Budget, granularity: str = "word") -> str:
@@ -53,11 +52,11 @@ def compress_text(scorer: Scorer, tokenizer: Any, text: str, budget: Budget, gra
 
     By tokens it is what the tokenizer decodes the kept ids to.
     """
-    tokens, special, word = _read(tokenizer, text)
-    kept = _kept(scorer, tokens, special, word, budget, granularity)
+    read = _read(tokenizer, text)
+    kept = _kept(scorer, read, budget, granularity)
+    tokens, special, word, spelled, spans = read
     if granularity == "token":
         return str(tokenizer.decode(tokens.ids[kept].tolist(), clean_up_tokenization_spaces=False))
-    spelled, spans = read_pieces(tokenizer).text(tokens.ids)
     out, before = "", 0
     for number in np.unique(word[kept]).tolist():
         own = np.flatnonzero(word == number)
@@ -102,19 +101,40 @@ def word_of_tokens(text: str, spans: NDArray[np.int64], special: Bools | None = 
     return numbers
 
 
-def _read(tokenizer: Any, text: str) -> tuple[RaggedTokens, Bools, NDArray[np.int64]]:
-    """(the text as one segment, which tokens are special ``[L]``, the word of each ``[L]``)."""
+class _Read(NamedTuple):
+    """A text of L tokens.
+
+    Parameters
+    ----------
+    tokens : RaggedTokens
+        One segment.
+    special : bool ``[L]``
+    word : int64 ``[L]``
+        The number of each token's word.
+    spelled : str
+        The text as its tokens spell it.
+    spans : int64 ``[L, 2]``
+        Where in that each token stands.
+    """
+
+    tokens: RaggedTokens
+    special: Bools
+    word: NDArray[np.int64]
+    spelled: str
+    spans: NDArray[np.int64]
+
+
+def _read(tokenizer: Any, text: str) -> _Read:
     tokens = RaggedTokens.from_lists([tokenizer(text, add_special_tokens=False)["input_ids"]])
-    pieces = read_pieces(tokenizer)
     unknown = getattr(tokenizer, "unk_token_id", None)
     special = np.isin(tokens.ids, [i for i in special_token_ids(tokenizer) if i != unknown])
-    return tokens, special, word_of_tokens(*pieces.text(tokens.ids), special)
+    spelled, spans = read_pieces(tokenizer).text(tokens.ids)
+    return _Read(tokens, special, word_of_tokens(spelled, spans, special), spelled, spans)
 
 
-def _kept(
-    scorer: Scorer, tokens: RaggedTokens, special: Bools, word: NDArray[np.int64], budget: Budget, granularity: str
-) -> NDArray[np.int64]:
+def _kept(scorer: Scorer, read: _Read, budget: Budget, granularity: str) -> NDArray[np.int64]:
     """The kept places ``[K]``, ascending."""
+    tokens, special, word, *_ = read
     if granularity not in ("word", "token"):
         raise ValueError(f"granularity must be 'word' or 'token'; found {granularity!r}.")
     if granularity == "token" or not tokens.num_tokens:
