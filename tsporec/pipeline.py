@@ -44,6 +44,8 @@ from tsporec.selection import select
 from tsporec.selector import SelectorConfig, TokenSelector
 
 WEIGHTS = "weights.safetensors"
+MEMORY = {"learning_rate": 5e-3, "weight_decay": 0.0, "held_out": 0.0, "num_train_epochs": 6, "beta": 0.3}
+"""How offsets learn. They say nothing of other segments, so none is held out."""
 Vectors = NDArray[np.float32]
 Policy = TokenSelector | CatalogueSelector
 Gate = Callable[[Policy], float]
@@ -67,8 +69,8 @@ class LearningConfig:
     rewards : name -> weight
         Of "coconsumption", "recommendation" and "identity"; 0 leaves one out.
     preference, memory : dict
-        Arguments of :class:`~tsporec.preference.trainer.PreferenceConfig` for the rounds of either kind. Offsets say
-        nothing of other segments, so no segment is held out from their rounds.
+        Arguments of :class:`~tsporec.preference.trainer.PreferenceConfig` for the rounds of either kind, instead of its
+        defaults or, for offsets, of :data:`MEMORY`.
     selector : SelectorConfig
     recommender : EmbeddingConfig
     seed : int
@@ -83,15 +85,7 @@ class LearningConfig:
     swapped: float = 0.4
     rewards: dict[str, float] = field(default_factory=lambda: {"coconsumption": 1.0})
     preference: dict[str, Any] = field(default_factory=dict)
-    memory: dict[str, Any] = field(
-        default_factory=lambda: {
-            "learning_rate": 5e-3,
-            "weight_decay": 0.0,
-            "held_out": 0.0,
-            "num_train_epochs": 6,
-            "beta": 0.3,
-        }
-    )
+    memory: dict[str, Any] = field(default_factory=dict)
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     recommender: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     seed: int = 0
@@ -119,7 +113,8 @@ class Trained:
     recommender : EmbeddingRecommender
         Adapted to the selector's selection at the first budget.
     rounds : list of dict
-        Of each round: held-out ``quality``, whether it was ``kept``, pairs, held-out preference accuracy.
+        Of each round: held-out ``quality``, whether it was ``kept``, pairs, held-out preference accuracy (None where
+        nothing was held out), and whether it was one ``memory`` learned in.
     """
 
     selector: Policy
@@ -290,7 +285,7 @@ def learn_selector(
         trained = copy.deepcopy(best)
         if of_memory and isinstance(trained, TokenSelector):
             trained = CatalogueSelector(trained, tokens)
-        arguments = config.memory if of_memory else config.preference
+        arguments = {**MEMORY, **config.memory} if of_memory else config.preference
         report = _measured(
             place / "round.json",
             lambda trained=trained, place=place, number=number, arguments=arguments: _round(  # type: ignore[misc]
