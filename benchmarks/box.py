@@ -15,18 +15,19 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.vocabularies import CATEGORIES, KINDS, read_task, read_texts, saved_tokenizer
+from benchmarks.amazon import CATEGORIES, read_task, read_texts
+from benchmarks.vocabularies import KINDS, saved_tokenizer
 from tsporec import hub
 from tsporec.budget import Budget
 from tsporec.card import model_card
-from tsporec.evaluation import METRICS, Evaluator, Task
-from tsporec.metrics import paired_bootstrap
+from tsporec.evaluation import Evaluator, Task
 from tsporec.pipeline import LearningConfig, learn_selector
 from tsporec.preference.candidates import Candidates
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
@@ -133,24 +134,23 @@ def zero_shot(data: Path, model: str, work: Path, seeds: list[int], ndcg: bool) 
             "selector": TokenSelector.from_pretrained(work / f"twin-{category}").for_tokenizer(tokenizer),
         }  # fmt: skip
         reward = CoConsumptionReward(task.tokens, [*task.train, *task.held_out])
-        evaluator = encoder and Evaluator(task, encoder, seeds=seeds, cache=work / "evaluate")
-        for k in BUDGETS:
-            values = {}
-            for name, scorer in scorers.items():
-                selection = select(scorer, task.tokens, Budget(tokens=k))
-                every = np.arange(len(task.tokens))
-                subsets = Candidates(every, np.full(len(every), k), selection.kept, selection.cu_seqlens)
-                row = {"unseen category": category, "k": k, "scorer": name}
-                rows.append({**row, "lift (nats)": float(reward(task.tokens, subsets).mean())})
-                if evaluator:
-                    ranks = evaluator._cell(scorer, k, "adapted", [k])["ranks"]
-                    values[name] = METRICS["ndcg@10"](ranks).mean(axis=0)
-                    rows[-1]["NDCG@10"] = float(values[name].mean())
-                print(rows[-1], flush=True)
-            for row in rows[-len(scorers) :]:
-                if ndcg and row["scorer"] != "selector":
-                    found = paired_bootstrap(values["selector"], values[row["scorer"]], task.users)
+        ranked = {}
+        if encoder:
+            evaluator = Evaluator(task, encoder, seeds=seeds, cache=work / "evaluate")
+            cells = evaluator.run(scorers, BUDGETS, rivals=list(scorers)).cells
+            ranked = {(cell.scorer, cell.budget): cell for cell in cells}
+        for k, (name, scorer) in product(BUDGETS, scorers.items()):
+            selection, every = select(scorer, task.tokens, Budget(tokens=k)), np.arange(len(task.tokens))
+            subsets = Candidates(every, np.full(len(every), k), selection.kept, selection.cu_seqlens)
+            row = {"unseen category": category, "k": k, "scorer": name}
+            row["lift (nats)"] = float(reward(task.tokens, subsets).mean())
+            if ranked:
+                row["NDCG@10"] = ranked[name, k].metrics["ndcg@10"]
+                if name != "selector":
+                    found = ranked["selector", k].versus[name]["ndcg@10"]
                     row["selector minus it (95%)"] = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found)
+            rows.append(row)
+            print(row, flush=True)
     return rows
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.amazon import read_task
 from tsporec.budget import Budget
 from tsporec.demo import LEARNING
 from tsporec.evaluation import FULL, Evaluator, Task, prepare
@@ -41,9 +42,26 @@ REAL = LearningConfig(
     pairs=8,
     rewards={"coconsumption": 1.0},
     preference={"num_train_epochs": 6, "use_cpu": True},
-    memory={**LearningConfig().memory, "use_cpu": True},
+    memory={"use_cpu": True},
 )
 """How a selector learns real items, chosen by :func:`ablation`: candidates of up to 8 tokens, 16 by the same scores."""
+
+
+def untrained(tokenizer: Any, task: Task, seed: int = 0) -> TokenSelector:
+    """What learning starts from: the rule over frequencies."""
+    torch.manual_seed(seed)
+    return TokenSelector().for_tokenizer(tokenizer).fit(task.tokens)
+
+
+def learn(
+    task: Task, start: TokenSelector, config: LearningConfig, segments: Any = None
+) -> tuple[Any, list[dict[str, Any]], float]:
+    """(selector, rounds, seconds) from what training users touched together."""
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        reward = CoConsumptionReward(task.tokens, task.train)
+        learned, rounds = learn_selector(task.tokens, start, reward, folder, config, segments=segments)
+    return learned, rounds, time.perf_counter() - begun
 
 
 def planted(seed: int, budget: int = 4) -> dict[str, Any]:
@@ -51,16 +69,8 @@ def planted(seed: int, budget: int = 4) -> dict[str, Any]:
     catalogue = generate(CatalogueConfig(seed=seed))
     task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",), seed=seed)
     held = np.sort(np.random.default_rng(seed).permutation(len(task.tokens))[: len(task.tokens) // 10])
-    torch.manual_seed(seed)
-    start = TokenSelector().for_tokenizer(catalogue.tokenizer).fit(task.tokens)
-    begun = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        learned, rounds = learn_selector(
-            task.tokens, start, CoConsumptionReward(task.tokens, task.train), folder,
-            replace(LEARNING, budgets=(budget,), seed=seed),
-            segments=np.setdiff1d(np.arange(len(task.tokens)), held),
-        )  # fmt: skip
-    seconds = time.perf_counter() - begun
+    start, others = untrained(catalogue.tokenizer, task, seed), np.setdiff1d(np.arange(len(task.tokens)), held)
+    learned, rounds, seconds = learn(task, start, replace(LEARNING, budgets=(budget,), seed=seed), others)
     part = task.tokens.take(held)
     truth = catalogue.planted[np.isin(task.tokens.segment_ids(), held)]
     scorers = {"head": make_scorer("head"), "random": make_scorer("random"),
@@ -72,33 +82,8 @@ def planted(seed: int, budget: int = 4) -> dict[str, Any]:
     return {"seed": seed, "planted_recall": found, "seconds": seconds, "rounds": rounds}
 
 
-def read_task(options: argparse.Namespace) -> tuple[Task, Any, Any]:
-    """(task, the first 4 layers of the language model, its tokenizer)."""
-    from tsporec.language_model import load_causal_lm
-    from tsporec.readers import read_items, read_sequences
-
-    folder, category = options.data / "amazon18", options.category
-    lm, tokenizer = load_causal_lm(options.model, layers=4)
-    rows = [read_sequences(folder / f"{category}.{part}.csv") for part in ("valid", "test")]
-    items = read_items(folder / f"{category}.item.json")
-    return prepare(items, *rows, tokenizer, options.fields.split(",")), lm, tokenizer
-
-
-def learn(task: Task, tokenizer: Any, config: LearningConfig) -> tuple[Any, list[dict[str, Any]], float]:
-    """(selector, rounds, seconds) from what training users touched together."""
-    torch.manual_seed(0)
-    start = TokenSelector().for_tokenizer(tokenizer).fit(task.tokens)
-    begun = time.perf_counter()
-    with tempfile.TemporaryDirectory() as place:
-        learned, rounds = learn_selector(
-            task.tokens, start, CoConsumptionReward(task.tokens, task.train), place, config
-        )
-    return learned, rounds, time.perf_counter() - begun
-
-
-def ablation(options: argparse.Namespace, budget: int = 4) -> dict[str, Any]:
+def ablation(task: Task, lm: Any, tokenizer: Any, budget: int = 4) -> dict[str, Any]:
     """Quality on held-out users, who chose the recipe, of a recommender adapted to each way of learning."""
-    task, lm, tokenizer = read_task(options)
     encoder = ItemEncoder(lm)
 
     def memory(**changes: Any) -> LearningConfig:
@@ -119,7 +104,7 @@ def ablation(options: argparse.Namespace, budget: int = 4) -> dict[str, Any]:
     for name in ["head", "random", "tfidf", *variants]:
         scorer, seconds = None, 0.0
         if name in variants:
-            scorer, _, seconds = learn(task, tokenizer, variants[name])
+            scorer, _, seconds = learn(task, untrained(tokenizer, task), variants[name])
         else:
             scorer = make_scorer(name).fit(task.tokens)
         vectors = encoder.encode(select(scorer, task.tokens, Budget(tokens=budget)).apply(task.tokens))
@@ -134,25 +119,23 @@ def ablation(options: argparse.Namespace, budget: int = 4) -> dict[str, Any]:
         )
         print(rows[-1], flush=True)
     places = sum(len(sequence) - 1 for sequence in task.held_out)
-    return {"category": options.category, "fields": options.fields, "budget": budget, "places": places, "rows": rows}
+    return {"budget": budget, "places": places, "rows": rows}
 
 
-def real(options: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:
+def real(task: Task, lm: Any, tokenizer: Any, names: list[str], seeds: list[int], cache: Path) -> dict[str, Any]:
     """Learn from training users what they touch together, then rank all test rows (adapted)."""
-    task, lm, tokenizer = read_task(options)
-    learned, rounds, seconds = learn(task, tokenizer, REAL)
+    learned, rounds, seconds = learn(task, untrained(tokenizer, task), REAL)
     made = {
         "tfidf": lambda: make_scorer("tfidf").fit(task.tokens), "selector": lambda: learned,
         "network": lambda: learned.selector if isinstance(learned, CatalogueSelector) else learned,
         "attention": lambda: make_scorer("attention", model=lm), "centroid": lambda: make_scorer("centroid", model=lm),
         FULL: lambda: None,
     }  # fmt: skip
-    scorers = {name: made.get(name, lambda name=name: make_scorer(name))() for name in options.scorers.split(",")}
-    evaluator = Evaluator(task, ItemEncoder(lm), seeds=seeds, cache=options.cache)
+    scorers = {name: made.get(name, lambda name=name: make_scorer(name))() for name in names}
+    evaluator = Evaluator(task, ItemEncoder(lm), seeds=seeds, cache=cache)
     evaluation = evaluator.run(scorers, BUDGETS, ["adapted"], list(scorers))
     make_console().print(results_table(evaluation, "adapted"))
-    settings = {"category": options.category, "fields": options.fields.split(","), "layers": 4, "learning": repr(REAL)}
-    return {"settings": settings, "learning_seconds": seconds, "rounds": rounds, **evaluation.to_dict()}
+    return {"learning_seconds": seconds, "rounds": rounds, **evaluation.to_dict()}
 
 
 def main() -> None:
@@ -174,10 +157,18 @@ def main() -> None:
         results: dict[str, Any] = {"command": "planted", "runs": [planted(seed) for seed in seeds]}
         for run in results["runs"]:
             print(run["seed"], {name: round(value, 3) for name, value in run["planted_recall"].items()}, run["seconds"])
-    elif options.what == "ablation":
-        results = {"command": "ablation", **ablation(options)}
     else:
-        results = {"command": "real", **real(options, seeds)}
+        from tsporec.language_model import load_causal_lm
+
+        lm, tokenizer = load_causal_lm(options.model, layers=4)
+        fields = options.fields.split(",")
+        task = read_task(options.data, options.category, tokenizer, fields)
+        settings = {"category": options.category, "fields": fields, "layers": 4, "learning": repr(REAL)}
+        if options.what == "ablation":
+            measured = ablation(task, lm, tokenizer)
+        else:
+            measured = real(task, lm, tokenizer, options.scorers.split(","), seeds, options.cache)
+        results = {"command": options.what, "settings": settings, **measured}
     write_results(options.output, results, origin)
 
 

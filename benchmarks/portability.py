@@ -14,24 +14,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from benchmarks.vocabularies import CATEGORIES, load_minilm, read_task, read_texts, saved_tokenizer
+from benchmarks.amazon import CATEGORIES, read_task, read_texts
+from benchmarks.learning import learn, untrained
+from benchmarks.vocabularies import load_minilm, saved_tokenizer
 from tsporec.demo import LEARNING
-from tsporec.evaluation import METRICS, Evaluator, Task, prepare
+from tsporec.evaluation import Evaluator, Task, prepare
 from tsporec.fingerprint import digest
 from tsporec.items import Item
-from tsporec.metrics import paired_bootstrap
 from tsporec.pieces import read_pieces
-from tsporec.pipeline import learn_selector
-from tsporec.preference.rewards.coconsumption import CoConsumptionReward
 from tsporec.ragged import RaggedTokens
 from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
@@ -89,11 +86,7 @@ def planted(seed: int, model: str, others: dict[str, Any]) -> list[dict[str, Any
     texts = [" ".join(real[word] for word in item.fields["description"].split()) for item in catalogue.items]
     items = [Item(item.id, {"description": text}) for item, text in zip(catalogue.items, texts, strict=True)]
     task = prepare(items, catalogue.train, catalogue.test, own, ("description",), seed=seed)
-    torch.manual_seed(seed)
-    start = TokenSelector().for_tokenizer(own).fit(task.tokens)
-    with tempfile.TemporaryDirectory() as folder:
-        reward = CoConsumptionReward(task.tokens, task.train)
-        learned, _ = learn_selector(task.tokens, start, reward, folder, replace(LEARNING, seed=seed))
+    learned, *_ = learn(task, untrained(own, task, seed), replace(LEARNING, seed=seed))
     rows = []
     for name, tokenizer in {"SmolLM2": own, **others}.items():
         tokens, truth = tokenised(texts, catalogue.planted, tokenizer)
@@ -149,20 +142,16 @@ def real(data: Path, model: str, work: Path, selector: str, category: str, seeds
     scorers: dict[str, Scorer] = {"head": make_scorer("head"), "SmolLM2": learned.for_tokenizer(own)}
     scorers.update({name: Ported(learned, other, own) for name, other in others.items()})
     evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, 4)), seeds=seeds, cache=work / "evaluate")
+    cells = evaluator.run(scorers, (8, 16), rivals=["head"]).cells
+    gain = {cell.budget: cell.versus["head"]["ndcg@10"][0] for cell in cells if cell.scorer == "SmolLM2"}
     rows = []
-    for k in (8, 16):
-        values = {
-            name: METRICS["ndcg@10"](evaluator._cell(scorer, k, "adapted", [k])["ranks"]).mean(axis=0)
-            for name, scorer in scorers.items()
-        }
-        head, gain = values["head"], float((values["SmolLM2"] - values["head"]).mean())
-        for name, value in values.items():
-            row = {"category": category, "k": k, "tokenizer": name, "NDCG@10": float(value.mean())}
-            if name != "head":
-                row["minus head"] = paired_bootstrap(value, head, task.users)
-                row["gain kept"] = float((value - head).mean()) / gain
-            rows.append(row)
-            print(row, flush=True)
+    for cell in cells:
+        row = {"category": category, "k": cell.budget, "tokenizer": cell.scorer, "NDCG@10": cell.metrics["ndcg@10"]}
+        if cell.versus:
+            row["minus head"] = cell.versus["head"]["ndcg@10"]
+            row["gain kept"] = row["minus head"][0] / gain[cell.budget]
+        rows.append(row)
+        print(row, flush=True)
     return rows
 
 

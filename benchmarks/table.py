@@ -9,18 +9,16 @@ of pairs of held-out items, a tenth of them, that are ordered as the reward orde
 from __future__ import annotations
 
 import argparse
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.amazon import CATEGORIES, read_task
 from benchmarks.box import LEARNING
-from benchmarks.vocabularies import CATEGORIES, read_task
+from benchmarks.learning import learn
 from tsporec.language_model import load_causal_lm
-from tsporec.pipeline import learn_selector
-from tsporec.preference.rewards.coconsumption import CoConsumptionReward
 from tsporec.results import environment, write_results
 from tsporec.selector import SelectorConfig, TokenSelector
 
@@ -32,7 +30,6 @@ def measure(data: Path, model: str, epochs: int, seeds: list[int]) -> list[dict[
     rows = []
     for category in CATEGORIES:
         task = read_task(data, category, tokenizer)
-        reward = CoConsumptionReward(task.tokens, task.train)
         for seed in seeds:
             config = replace(LEARNING, seed=seed, preference={**LEARNING.preference, "num_train_epochs": epochs})
             for table in ("surface", "embeddings"):
@@ -42,8 +39,7 @@ def measure(data: Path, model: str, epochs: int, seeds: list[int]) -> list[dict[
                 else:
                     start = TokenSelector(SelectorConfig.of_embeddings(embeddings))
                     start = start.for_tokenizer(tokenizer, embeddings=embeddings)
-                with tempfile.TemporaryDirectory() as folder:
-                    _, (report,) = learn_selector(task.tokens, start.fit(task.tokens), reward, folder, config)
+                _, (report,), _ = learn(task, start.fit(task.tokens), config)
                 rows.append({"category": category, "seed": seed, "table": table, "pairs": report["pairs"],
                              "weights": sum(p.numel() for p in start.parameters()),
                              "held-out accuracy": report["accuracy"]})  # fmt: skip

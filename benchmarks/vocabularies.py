@@ -1,4 +1,4 @@
-"""Tokenizers of several kinds and their texts: what a selector that serves any of them is trained and tested with."""
+"""Tokenizers of several kinds: what a selector that serves any of them is trained and tested with."""
 
 from __future__ import annotations
 
@@ -6,28 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tsporec.evaluation import Task, prepare
-from tsporec.items import FIELDS, item_text
-from tsporec.readers import read_items, read_sequences
-
-CATEGORIES = ("Office_Products", "Industrial_and_Scientific")
 KINDS = ("wordpiece", "bpe", "unigram")
-
-
-def read_category(data: Path, category: str) -> tuple[Any, Any, Any]:
-    """(items, training rows, test rows) of a category in ``data/amazon18``."""
-    base = data / "amazon18" / category
-    return read_items(f"{base}.item.json"), *(read_sequences(f"{base}.{part}.csv") for part in ("valid", "test"))
-
-
-def read_task(data: Path, category: str, tokenizer: Any) -> Task:
-    """The task of a category: title and description, whole texts cut to 256 tokens."""
-    return prepare(*read_category(data, category), tokenizer)
-
-
-def read_texts(data: Path, category: str) -> list[str]:
-    """Every item's text."""
-    return [item_text(item, FIELDS) for item in read_category(data, category)[0]]
 
 
 def train_tokenizer(kind: str, texts: list[str], size: int = 30_000) -> Any:
