@@ -49,7 +49,8 @@ def record_training(folder: Path, rounds: list[dict[str, Any]], training: dict[s
     """Put on the card what ``tsporec train`` knows, and push if asked."""
     rows = [
         {"round": number, "pairs": report["pairs"], "held-out accuracy": report["accuracy"],
-         "held-out NDCG@10": report["quality"], "kept": "yes" if report["kept"] else "no"}
+         "held-out NDCG@10": report["quality"], "kept": "yes" if report["kept"] else "no",
+         "weights": "offsets, not shared" if report["memory"] else "network"}
         for number, report in enumerate(rounds, start=1)
     ]  # fmt: skip
     hub.describe(folder, {**training, "rounds": sum(report["kept"] for report in rounds), "metrics": rows})
