@@ -1,8 +1,8 @@
-"""Measure preference learning: on planted words, where the truth is known, and on real items.
+"""Measure preference learning: on planted words, where the truth is known; what pays on real items; how fast.
 
 python -m benchmarks.learning planted --seeds 0,1,2 --output benchmarks/results/planted.json
 python -m benchmarks.learning ablation --data DIR --model DIR --output benchmarks/results/ablation.json
-python -m benchmarks.learning real --data DIR --model DIR --category Office_Products --fields description --output FILE
+python -m benchmarks.learning speed --data DIR --model DIR --output benchmarks/results/speed.json
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import torch
 from benchmarks.amazon import read_task
 from tsporec.budget import Budget
 from tsporec.demo import LEARNING
-from tsporec.evaluation import FULL, Evaluator, Task, prepare
+from tsporec.evaluation import Task, prepare
 from tsporec.memory import CatalogueSelector
-from tsporec.pipeline import LearningConfig, learn_selector
+from tsporec.pipeline import MEMORY, LearningConfig, learn_selector
+from tsporec.preference.candidates import CandidateConfig
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
 from tsporec.recommenders.embedding import make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
@@ -30,7 +31,6 @@ from tsporec.results import environment, write_results
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
 from tsporec.selector import TokenSelector
-from tsporec.show import make_console, results_table
 from tsporec.synthetic import CatalogueConfig, generate, planted_recall
 
 BUDGETS = (2, 4, 8, 16)
@@ -122,33 +122,41 @@ def ablation(task: Task, lm: Any, tokenizer: Any, budget: int = 4) -> dict[str, 
     return {"budget": budget, "places": places, "rows": rows}
 
 
-def real(task: Task, lm: Any, tokenizer: Any, names: list[str], seeds: list[int], cache: Path) -> dict[str, Any]:
-    """Learn from training users what they touch together, then rank all test rows (adapted)."""
-    learned, rounds, seconds = learn(task, untrained(tokenizer, task), REAL)
-    made = {
-        "tfidf": lambda: make_scorer("tfidf").fit(task.tokens), "selector": lambda: learned,
-        "network": lambda: learned.selector if isinstance(learned, CatalogueSelector) else learned,
-        "attention": lambda: make_scorer("attention", model=lm), "centroid": lambda: make_scorer("centroid", model=lm),
-        FULL: lambda: None,
-    }  # fmt: skip
-    scorers = {name: made.get(name, lambda name=name: make_scorer(name))() for name in names}
-    evaluator = Evaluator(task, ItemEncoder(lm), seeds=seeds, cache=cache)
-    evaluation = evaluator.run(scorers, BUDGETS, ["adapted"], list(scorers))
-    make_console().print(results_table(evaluation, "adapted"))
-    return {"learning_seconds": seconds, "rounds": rounds, **evaluation.to_dict()}
+def speed(task: Task, tokenizer: Any) -> list[dict[str, Any]]:
+    """Rows: tokens of text a second, read and learned from by one process, of the network and of offsets."""
+    from tsporec.preference.dataset import collect_preferences
+    from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer
+
+    start, rows = untrained(tokenizer, task), []
+    reward = CoConsumptionReward(task.tokens, task.train)
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        pairs = collect_preferences(
+            task.tokens, start.score(task.tokens), reward, Path(folder) / "preferences",
+            candidates=CandidateConfig(REAL.budgets, REAL.candidates), pairs=REAL.pairs,
+        )  # fmt: skip
+        rows.append({"what": "collecting preferences", "pairs": len(pairs), "seconds": time.perf_counter() - begun})
+        for name, policy in (("network", start), ("offsets", CatalogueSelector(start, task.tokens))):
+            changes = {**MEMORY, "num_train_epochs": 1, "use_cpu": True, "disable_tqdm": True, "held_out": 0.0}
+            trainer = PreferenceTrainer(policy, PreferenceConfig(output_dir=f"{folder}/{name}", **changes), pairs)
+            begun = time.perf_counter()
+            trainer.train()
+            seconds = time.perf_counter() - begun
+            rows.append({"what": f"training, {name}", "seconds": seconds, "tokens/s": task.tokens.num_tokens / seconds})
+    for row in rows:
+        print(row)
+    return rows
 
 
 def main() -> None:
     """Run one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["planted", "ablation", "real"])
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("what", choices=["planted", "ablation", "speed"])
+    parser.add_argument("--seeds", default="0,1,2", help="of planted")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--category", default="Office_Products")
     parser.add_argument("--fields", default="description")
-    parser.add_argument("--scorers", default="head,random,tfidf,attention,centroid,network,selector,full")
-    parser.add_argument("--cache", type=Path, default=Path("learning-cache"))
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
@@ -164,10 +172,7 @@ def main() -> None:
         fields = options.fields.split(",")
         task = read_task(options.data, options.category, tokenizer, fields)
         settings = {"category": options.category, "fields": fields, "layers": 4, "learning": repr(REAL)}
-        if options.what == "ablation":
-            measured = ablation(task, lm, tokenizer)
-        else:
-            measured = real(task, lm, tokenizer, options.scorers.split(","), seeds, options.cache)
+        measured = ablation(task, lm, tokenizer) if options.what == "ablation" else {"rows": speed(task, tokenizer)}
         results = {"command": options.what, "settings": settings, **measured}
     write_results(options.output, results, origin)
 

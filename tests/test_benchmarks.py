@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,32 @@ def test_a_cold_batch_is_split():
     times = collator.split_cold(wrapped, rows)
     whole = times.pop("all")
     assert sum(times.values()) == pytest.approx(whole, abs=0.1)
+
+
+def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
+    from benchmarks import real
+    from tests.conftest import make_causal_lm
+    from tsporec.evaluation import Evaluator, prepare
+    from tsporec.recommenders.embedding import EmbeddingConfig
+    from tsporec.recommenders.encoder import ItemEncoder
+    from tsporec.scorers import make_scorer
+    from tsporec.synthetic import CatalogueConfig, generate
+
+    monkeypatch.setattr(real, "BUDGETS", (2,))
+    monkeypatch.setattr(real, "FROZEN", replace(real.FROZEN, budgets=(2,), memory_rounds=1, candidates=4, pairs=2))
+    made = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
+    task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
+    encoder = ItemEncoder(make_causal_lm(len(made.tokenizer)))
+    evaluator = Evaluator(task, encoder, EmbeddingConfig(width=8, epochs=1), [0, 1], tmp_path)
+    start = TokenSelector().for_tokenizer(made.tokenizer).fit(task.tokens)
+    learned = [real.learn_frozen(task, evaluator, start, seed)[0] for seed in (0, 1)]
+    scorers = {"head": make_scorer("head"), "selector": learned}
+    assert [cell.scorer for cell in evaluator.run(scorers, (2,), ["frozen"]).cells] == ["head", "selector"]
+    (row,) = real.ceiling(task, evaluator, start, 0)
+    assert row["reward above the rule's (nats)"] >= 0
+    with pytest.raises(ValueError, match="a scorer for each of 2 seeds"):
+        evaluator.run({"selector": learned[:1]}, (2,))
+    one = {s: Evaluator(task, encoder, EmbeddingConfig(width=8, epochs=1), [s]) for s in (0, 1)}
+    alone = [one[s].run({"selector": learned[s]}, (2,), ["frozen"]).cells[0].metrics["mrr"] for s in (0, 1)]
+    together = evaluator.run(scorers, (2,), ["frozen"]).cells[1].metrics["mrr"]
+    assert together == pytest.approx(sum(alone) / 2)

@@ -157,7 +157,9 @@ def test_fine_tuning_through_a_selector_collator(tokenizer):
     features = [template.feature([i, (i + 1) % 6], target=(i + 2) % 6) for i in range(6)] * 4
     collator = SelectorCollator(DataCollatorForSeq2Seq(tokenizer), make_scorer("head"), Budget(tokens=3))
     longest = max(len(f["input_ids"]) for f in features)
-    assert collator(features[:6])["input_ids"].shape[1] < longest
+    batch = collator(features[:6])
+    assert batch["input_ids"].shape[1] < longest
+    torch.testing.assert_close(recommender._loss(batch), recommender.model(**batch).loss)
     losses = recommender.fit(features, collator, epochs=40, learning_rate=1e-2)
     assert np.mean(losses[-3:]) < 0.5 * losses[0]
     cut = collator.cut([template.feature([i, (i + 1) % 6]) for i in range(6)])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tsporec.budget import Budget
@@ -22,7 +23,7 @@ from tsporec.items import FIELDS, Interactions, Item, check_known, tokenize_item
 from tsporec.metrics import ndcg, paired_bootstrap, ranks, recall, reciprocal_rank
 from tsporec.progress import progress
 from tsporec.ragged import RaggedTokens
-from tsporec.recommenders.embedding import EmbeddingConfig, make_recommender
+from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import Scorer, make_scorer
 from tsporec.selection import select
@@ -30,6 +31,7 @@ from tsporec.splits import hold_out_users, training_sequences
 
 FULL = "full"
 """The name of the whole text in a list of scorers."""
+OneOrEach = Scorer | list[Scorer] | None
 
 METRICS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float64]]] = {
     "recall@10": lambda rank: recall(rank, 10),
@@ -175,19 +177,19 @@ class Evaluator:
 
     def run(
         self,
-        scorers: Mapping[str, Scorer | None],
+        scorers: Mapping[str, OneOrEach],
         budgets: Sequence[int],
         cases: Sequence[str] = ("adapted",),
         rivals: Sequence[str] = ("head", FULL),
     ) -> Evaluation:
-        """Every scorer (None: the whole text) at every budget in every case.
+        """Every scorer (None: the whole text; a list: one for each seed) at every budget in every case.
 
         Those of ``rivals`` that are among ``scorers`` are what the others are compared with, at the same budget.
         """
         for case in cases:
             if case not in ("adapted", "frozen"):
                 raise ValueError(f"a case is 'adapted' or 'frozen', found {case!r}.")
-        plan: list[tuple[str, Scorer | None, int | None, str]] = []
+        plan: list[tuple[str, OneOrEach, int | None, str]] = []
         for case in cases:
             plan += [(name, scorer, b, case) for name, scorer in scorers.items() if scorer for b in budgets]
             plan += [(name, None, None, case) for name, scorer in scorers.items() if scorer is None]
@@ -206,17 +208,21 @@ class Evaluator:
             score_seconds = float(scored["seconds"])
             tokens = select(_Known(scored["scores"]), tokens, Budget(tokens=budget)).apply(tokens)
 
+        return {
+            **self.encode(tokens),
+            "tokens": np.int64(tokens.num_tokens),  # type: ignore[dict-item]
+            "score_seconds": np.float64(score_seconds),  # type: ignore[dict-item]
+        }
+
+    def encode(self, tokens: RaggedTokens) -> dict[str, NDArray[Any]]:
+        """``vectors`` float32 ``[N, W]`` of texts and the ``seconds`` they took."""
+
         def encode() -> dict[str, NDArray[Any]]:
             start = time.perf_counter()
             vectors = self.encoder.encode(tokens)
             return {"vectors": vectors, "seconds": np.float64(time.perf_counter() - start)}  # type: ignore[dict-item]
 
-        key = digest("encode", tokens.ids, tokens.cu_seqlens, self.encoder.fingerprint)
-        return {
-            **self._remember(key, encode),
-            "tokens": np.int64(tokens.num_tokens),  # type: ignore[dict-item]
-            "score_seconds": np.float64(score_seconds),  # type: ignore[dict-item]
-        }
+        return self._remember(digest("encode", tokens.ids, tokens.cu_seqlens, self.encoder.fingerprint), encode)
 
     def scores(self, scorer: Scorer) -> dict[str, NDArray[Any]]:
         """``scores`` float32 ``[T]`` of all texts and the ``seconds`` they took.
@@ -239,40 +245,50 @@ class Evaluator:
         self._unnamed.append((scorer, score()))
         return self._unnamed[-1][1]
 
+    def warmed(self, budgets: Sequence[int], seed: int) -> EmbeddingRecommender:
+        """The recommender of the frozen case: fitted on :meth:`warm_up_views`."""
+        recommender = make_recommender(self.encoder.width, EmbeddingConfig(**{**self.config, "seed": seed}))
+        state = self._remember(
+            digest("warm", self._task_digest, self.config, seed, list(budgets), self.encoder.fingerprint),
+            lambda: {
+                key: value.numpy()
+                for key, value in recommender.fit(self.warm_up_views(budgets), self.task.train, self.task.held_out)
+                .state_dict()
+                .items()
+            },
+        )
+        recommender.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in state.items()})
+        return recommender.eval()
+
     def _cell(
-        self, scorer: Scorer | None, budget: int | None, case: str, budgets: Sequence[int]
+        self, scorer: OneOrEach, budget: int | None, case: str, budgets: Sequence[int]
     ) -> dict[str, NDArray[Any]]:
-        features = self.features(scorer, budget)
-        vectors = features["vectors"]
-        parts = [self._task_digest, case, self.config, self.seeds, vectors]
+        each = scorer if isinstance(scorer, list) else [scorer] * len(self.seeds)
+        if len(each) != len(self.seeds):
+            raise ValueError(
+                f"a list of scorers holds one for each seed; found {len(each)} for {len(self.seeds)} seeds."
+            )
+        features = [self.features(one, budget) for one in each]
+        ranked = [self._ranks(f["vectors"], case, seed, budgets) for f, seed in zip(features, self.seeds, strict=True)]
+        return {**features[0], "ranks": np.stack(ranked)}
+
+    def _ranks(self, vectors: NDArray[np.float32], case: str, seed: int, budgets: Sequence[int]) -> NDArray[np.int64]:
+        parts = [self._task_digest, case, self.config, [seed], vectors]
         if case == "frozen":
             parts.append(list(budgets))
 
         def rank() -> dict[str, NDArray[Any]]:
-            return {"ranks": np.stack([self._ranks(vectors, case, seed, budgets) for seed in self.seeds])}
+            task = self.task
+            if case == "frozen":
+                recommender = self.warmed(budgets, seed)
+            else:
+                recommender = make_recommender(vectors.shape[1], EmbeddingConfig(**{**self.config, "seed": seed}))
+                recommender.fit(vectors, task.train, task.held_out)
+            histories, targets = [row[:-1] for row in task.test], [row[-1] for row in task.test]
+            return {"ranks": ranks(recommender.scores(vectors, histories), targets, histories)[None]}
 
-        return {**features, **self._remember(digest("cell, ties drawn", *parts), rank)}
-
-    def _ranks(self, vectors: NDArray[np.float32], case: str, seed: int, budgets: Sequence[int]) -> NDArray[np.int64]:
-        task = self.task
-        recommender = make_recommender(vectors.shape[1], EmbeddingConfig(**{**self.config, "seed": seed}))
-        if case == "adapted":
-            recommender.fit(vectors, task.train, task.held_out)
-        else:
-            state = self._remember(
-                digest("warm", self._task_digest, self.config, seed, list(budgets), self.encoder.fingerprint),
-                lambda: {
-                    key: value.numpy()
-                    for key, value in recommender.fit(self.warm_up_views(budgets), task.train, task.held_out)
-                    .state_dict()
-                    .items()
-                },
-            )
-            import torch
-
-            recommender.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in state.items()})
-        histories, targets = [row[:-1] for row in task.test], [row[-1] for row in task.test]
-        return ranks(recommender.scores(vectors, histories), targets, histories)
+        found: NDArray[np.int64] = self._remember(digest("cell, ties drawn", *parts), rank)["ranks"][0]
+        return found
 
     def warm_up_views(self, budgets: Sequence[int]) -> NDArray[np.float32]:
         """float32 ``[V, N, W]``: the catalogue as :func:`warm_up_rules` keep it at each budget."""

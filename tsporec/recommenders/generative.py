@@ -7,6 +7,7 @@ titles; a few recommendation candidates are ranked by their exact likelihood.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -122,14 +123,24 @@ class GenerativeRecommender:
         for _ in range(epochs):
             order = torch.split(torch.randperm(len(features)), batch_size)
             for rows in progress(order, description="fine-tune"):
-                batch = collator([dict(features[i]) for i in rows.tolist()])
-                loss = self.model(**{key: value.to(self._device) for key, value in batch.items()}).loss
+                loss = self._loss(collator([dict(features[i]) for i in rows.tolist()]))
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 losses.append(float(loss.detach()))
         self.model.eval()
         return losses
+
+    def _loss(self, batch: Any) -> Tensor:
+        """The mean over the labels, as the model's own; no logits are made before the first of them."""
+        inputs = {key: value.to(self._device) for key, value in batch.items()}
+        labels = inputs.pop("labels")
+        used = torch.nonzero((labels != IGNORED_LABEL).any(dim=0)).flatten()
+        count = labels.shape[1] - max(int(used[0]) - 1, 0) if len(used) else labels.shape[1]
+        if "logits_to_keep" in inspect.signature(self.model.forward).parameters:
+            inputs["logits_to_keep"] = count
+        logits = self.model(**inputs).logits[:, -count:-1].float()
+        return F.cross_entropy(logits.flatten(0, 1), labels[:, 1 - count :].flatten(), ignore_index=IGNORED_LABEL)
 
     @torch.inference_mode()
     def candidate_log_likelihoods(self, feature: dict[str, Any], candidates: Sequence[int]) -> NDArray[np.float32]:

@@ -1,0 +1,174 @@
+"""Measure selections on real items: every scorer at every budget, frozen and adapted.
+
+python -m benchmarks.real --data DIR --model DIR --category Office_Products --fields description --output FILE
+
+*Adapted*: the selector learns from what training users touched together, and a recommender is fitted on each selection.
+*Frozen*: one recommender, warmed up on the subsets that cheap rules keep, reads every selection without being fitted
+again; the selector learns from that recommender's own reward. Every seed has its own recommender and its own selector.
+Work that is done is found again in ``--cache``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.amazon import read_task
+from benchmarks.learning import REAL, learn, untrained
+from tsporec.evaluation import FULL, Evaluator, Task
+from tsporec.metrics import ndcg, ranks
+from tsporec.pipeline import LearningConfig, Policy, learn_selector
+from tsporec.preference.candidates import CandidateConfig, sample_candidates
+from tsporec.preference.rewards.base import CandidateEncoder
+from tsporec.preference.rewards.coconsumption import CoConsumptionReward
+from tsporec.preference.rewards.recommendation import RecommendationReward
+from tsporec.preference.rewards.weighted import WeightedReward
+from tsporec.ragged import RaggedTokens
+from tsporec.recommenders.encoder import ItemEncoder
+from tsporec.results import environment, write_results
+from tsporec.scorers import Scorer, make_scorer
+from tsporec.show import make_console, results_table
+
+BUDGETS = (2, 4, 8, 16)
+LAYERS = 4
+FROZEN = LearningConfig(budgets=(2, 4, 8), rounds=0, memory_rounds=2, candidates=8, pairs=4, memory={"use_cpu": True})
+"""How a selector learns from a frozen recommender."""
+
+
+class CachedEncoder:
+    """What an encoder made of texts before, from files: candidates are many, and alike for every seed."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator, self.fingerprint = evaluator, evaluator.encoder.fingerprint
+
+    def encode(self, tokens: RaggedTokens) -> NDArray[np.float32]:
+        """float32 ``[N, W]``."""
+        return self.evaluator.encode(tokens)["vectors"]
+
+
+def frozen_rewards(task: Task, evaluator: Evaluator, seed: int) -> dict[str, Any]:
+    """The recommender's own reward on its own training users, and co-consumption."""
+    reference = evaluator.warm_up_views(BUDGETS).mean(axis=0)
+    encode = CandidateEncoder(CachedEncoder(evaluator))
+    return {
+        "recommendation": RecommendationReward(encode, evaluator.warmed(BUDGETS, seed), reference, task.train),
+        "coconsumption": CoConsumptionReward(task.tokens, task.train),
+    }
+
+
+def frozen_quality(task: Task, evaluator: Evaluator, seed: int, scorer: Scorer) -> float:
+    """Mean over budgets of NDCG@10 on held-out users, as the recommender is."""
+    recommender = evaluator.warmed(BUDGETS, seed)
+    vectors = (evaluator.features(scorer, budget)["vectors"] for budget in FROZEN.budgets)
+    return float(np.mean([recommender.held_out_ndcg(v, task.held_out) for v in vectors]))
+
+
+def learn_frozen(task: Task, evaluator: Evaluator, start: Any, seed: int) -> tuple[Policy, dict[str, Any]]:
+    """(selector, report) from the recommender of ``seed``."""
+    begun = time.perf_counter()
+    reward = WeightedReward(frozen_rewards(task, evaluator, seed))
+    with tempfile.TemporaryDirectory() as folder:
+        learned, rounds = learn_selector(
+            task.tokens, start, reward, folder, FROZEN,
+            lambda s: frozen_quality(task, evaluator, seed, s),
+        )  # fmt: skip
+    return learned, {"seed": seed, "seconds": time.perf_counter() - begun, "rounds": rounds}
+
+
+def ceiling(task: Task, evaluator: Evaluator, start: Scorer, seed: int) -> list[dict[str, Any]]:
+    """Rows: the candidate that the frozen recommender's reward likes best, of those that the rule's selector draws.
+
+    What selection can gain with this recommender, as far as these candidates go: no selector has to learn it.
+    """
+    reward, recommender = frozen_rewards(task, evaluator, seed)["recommendation"], evaluator.warmed(BUDGETS, seed)
+    histories, targets = [row[:-1] for row in task.test], [row[-1] for row in task.test]
+    first, rows = np.arange(len(task.tokens)) * FROZEN.candidates, []
+    for budget in FROZEN.budgets:
+        config = CandidateConfig((budget,), FROZEN.candidates, FROZEN.uniform, FROZEN.swapped)
+        drawn = sample_candidates(start.score(task.tokens), task.tokens, config, seed)
+        rated = reward(task.tokens, drawn).reshape(-1, FROZEN.candidates)
+        vectors = evaluator.encode(drawn.apply(task.tokens).take(first + rated.argmax(axis=1)))["vectors"]
+        found = ndcg(ranks(recommender.scores(vectors, histories), targets, histories), 10)
+        gain = float((rated.max(axis=1) - rated[:, 0]).mean())
+        rows.append(
+            {
+                "k": budget,
+                "candidates": FROZEN.candidates,
+                "NDCG@10": float(found.mean()),
+                "reward above the rule's (nats)": gain,
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def baselines(names: Sequence[str], task: Task, model: str) -> dict[str, Scorer | None]:
+    """The scorers called so, the selector left out; language models are loaded for those that read one."""
+    from tsporec.language_model import load_causal_lm
+
+    made: dict[str, Scorer | None] = {}
+    for name in names:
+        if name == FULL:
+            made[name] = None
+        elif name in ("attention", "centroid", "self_information"):
+            lm, _ = load_causal_lm(model, None if name == "self_information" else LAYERS)
+            made[name] = make_scorer(name, model=lm)
+        elif name != "selector":
+            made[name] = make_scorer(name).fit(task.tokens)
+    return made
+
+
+def main() -> None:
+    """Run the cells, print a table a case, write the results file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--category", default="Office_Products")
+    parser.add_argument("--fields", type=lambda text: text.split(","), default=["description"])
+    parser.add_argument("--scorers", type=lambda text: text.split(","), default=["head", "tfidf", "selector", FULL])
+    parser.add_argument("--case", choices=["adapted", "frozen"], default="adapted")
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--ceiling", action="store_true", help="frozen: also the best candidates by the reward")
+    parser.add_argument("--cache", type=Path, default=Path("evaluate-cache"))
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    from tsporec.language_model import load_causal_lm
+
+    origin = environment(options.seeds[0])
+    lm, tokenizer = load_causal_lm(options.model, LAYERS)
+    task = read_task(options.data, options.category, tokenizer, options.fields)
+    evaluator = Evaluator(task, ItemEncoder(lm), seeds=options.seeds, cache=options.cache)
+    start, reports, learned = untrained(tokenizer, task), [], []
+    for seed in options.seeds if "selector" in options.scorers else []:
+        if options.case == "frozen":
+            selector, report = learn_frozen(task, evaluator, start, seed)
+        else:
+            selector, rounds, seconds = learn(task, start, replace(REAL, seed=seed))
+            report = {"seed": seed, "seconds": seconds, "rounds": rounds}
+        learned.append(selector)
+        reports.append(report)
+        print(report, flush=True)
+    others = baselines(options.scorers, task, options.model)
+    scorers = {name: learned if name == "selector" else others[name] for name in options.scorers}
+    evaluation = evaluator.run(scorers, BUDGETS, [options.case], list(scorers))
+    make_console().print(results_table(evaluation, options.case))
+    results = {
+        "settings": {"category": options.category, "fields": options.fields, "case": options.case, "layers": LAYERS,
+                     "learning": repr(FROZEN if options.case == "frozen" else REAL)},
+        "learned": reports, **evaluation.to_dict(),
+    }  # fmt: skip
+    if options.ceiling:
+        results["ceiling"] = ceiling(task, evaluator, start, options.seeds[0])
+    write_results(options.output, results, origin)
+
+
+if __name__ == "__main__":
+    main()
