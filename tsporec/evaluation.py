@@ -265,9 +265,7 @@ class Evaluator:
     ) -> dict[str, NDArray[Any]]:
         each = scorer if isinstance(scorer, list) else [scorer] * len(self.seeds)
         if len(each) != len(self.seeds):
-            raise ValueError(
-                f"a list of scorers holds one for each seed; found {len(each)} for {len(self.seeds)} seeds."
-            )
+            raise ValueError(f"expected a scorer for each of {len(self.seeds)} seeds in a list; found {len(each)}.")
         features = [self.features(one, budget) for one in each]
         ranked = [self._ranks(f["vectors"], case, seed, budgets) for f, seed in zip(features, self.seeds, strict=True)]
         return {**features[0], "ranks": np.stack(ranked)}
