@@ -3,8 +3,9 @@
 python -m benchmarks.generative --data DIR --model DIR --category Office_Products --output FILE
 
 The prompt shows the last items of a history, each cut to the budget; the label is the first words of the next item's
-title. Recommendation candidates, the true next item and others drawn at random, are ranked by the exact likelihood of
-theirs. Every selection has a model of its own, the first layers of the LM, fine-tuned on the same rows.
+title. Recommendation candidates, the true next item and nine others drawn at random, are ranked by the exact likelihood
+of theirs. With ``--epochs 0`` the LM stays as it is (frozen); otherwise every selection has its own (the first
+``--layers``), fine-tuned on the same rows (adapted).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tsporec.recommenders.generative import GenerativeRecommender, PromptTemplat
 from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
 
-HISTORY, TITLE_WORDS, CANDIDATES = 4, 6, 20
+HISTORY, TITLE_WORDS, CANDIDATES = 4, 6, 10
 BUDGETS = (8, 16)
 
 Row = tuple[list[int], int]
@@ -112,10 +113,10 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--category", default="Office_Products")
     parser.add_argument("--fields", default="title,description")
-    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--layers", type=int, help="by default all")
     parser.add_argument("--train-rows", type=int, default=3000)
-    parser.add_argument("--test-rows", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--test-rows", type=int, default=600)
+    parser.add_argument("--epochs", type=int, default=0)
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0])
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
