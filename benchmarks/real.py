@@ -3,8 +3,9 @@
 python -m benchmarks.real --data DIR --model DIR --category Office_Products --fields description --output FILE
 
 *Adapted*: the selector learns from what training users touched together, and a recommender is fitted on each selection.
-*Frozen*: one recommender, warmed up on the subsets that cheap rules keep, reads every selection without being fitted
-again; the selector learns from that recommender's own reward. Every seed has its own recommender and its own selector.
+*Frozen*: one recommender, warmed up on the subsets that cheap rules and the untrained selector keep, reads every
+selection without being fitted again; the selector learns from that recommender's own reward. Every seed has its own
+recommender and its own selector.
 Work that is done is found again in ``--cache``.
 """
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks.amazon import read_task
 from benchmarks.learning import REAL, learn, untrained
-from tsporec.evaluation import FULL, Evaluator, Task
+from tsporec.evaluation import FULL, Evaluator, Task, warm_up_rules
 from tsporec.metrics import ndcg, ranks
 from tsporec.pipeline import LearningConfig, Policy, learn_selector
 from tsporec.preference.candidates import CandidateConfig, sample_candidates
@@ -145,8 +146,9 @@ def main() -> None:
     origin = environment(options.seeds[0])
     lm, tokenizer = load_causal_lm(options.model, LAYERS)
     task = read_task(options.data, options.category, tokenizer, options.fields)
-    evaluator = Evaluator(task, ItemEncoder(lm), seeds=options.seeds, cache=options.cache)
     start, reports, learned = untrained(tokenizer, task), [], []
+    warm_up = [*warm_up_rules(task.tokens, draws=4), start]
+    evaluator = Evaluator(task, ItemEncoder(lm), None, options.seeds, options.cache, warm_up)
     for seed in options.seeds if "selector" in options.scorers else []:
         if options.case == "frozen":
             selector, report = learn_frozen(task, evaluator, start, seed)

@@ -1,6 +1,8 @@
-"""Markdown tables from results files of ``tsporec evaluate`` and ``benchmarks.learning real``.
+"""Markdown tables from results files of ``tsporec evaluate`` and ``benchmarks.real``.
 
-python -m benchmarks.tables [--case adapted] FILE ...
+python -m benchmarks.tables [--case adapted] [--short] FILE ...
+
+``--short`` is one table for all files: NDCG@10 of the selector against head and the best other baseline.
 """
 
 from __future__ import annotations
@@ -40,6 +42,33 @@ def table(results: dict[str, Any], case: str | None = None) -> str:
     return "\n\n".join(parts)
 
 
+def short(files: list[dict[str, Any]]) -> str:
+    """NDCG@10 by text, case and budget, with its deviation over seeds; intervals of differences are over users."""
+    lines = [
+        "| text | case | k | seeds | head | best baseline | selector | − head (95%) | − best (95%) | whole text |",
+        "|" + " --- |" * 10,
+    ]
+    for results in files:
+        settings = results["settings"]
+        text = f"{settings['category'].split('_')[0]}, {' + '.join(settings['fields'])}"
+        cells = {(cell["scorer"], cell["budget"]): cell for cell in results["cells"]}
+        for (name, budget), cell in cells.items():
+            if name != "selector":
+                continue
+            rivals = [c for (n, b), c in cells.items() if b == budget and n != "selector"]
+            best = max(rivals, key=lambda c: c["metrics"]["ndcg@10"])
+            values = [_deviating(cells["head", budget]), f"{best['scorer']} {_deviating(best)}", _deviating(cell)]
+            values += [_interval(cell["versus"][rival]["ndcg@10"]) for rival in ("head", best["scorer"])]
+            values.append(_deviating(cells["full", None]) if ("full", None) in cells else "")
+            lines.append(f"| {text} | {cell['case']} | {budget} | {len(results['seeds'])} | {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
+def _deviating(cell: dict[str, Any]) -> str:
+    deviation = cell["deviation"]["ndcg@10"]
+    return f"{cell['metrics']['ndcg@10']:.4f}" + (f" ± {deviation:.4f}" if deviation else "")
+
+
 def _value(metrics: dict[str, float], peers: list[dict[str, float]], name: str) -> str:
     text = f"{metrics[name]:.4f}"
     return f"**{text}**" if len(peers) > 1 and metrics[name] == max(peer[name] for peer in peers) else text
@@ -54,8 +83,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--case", choices=["adapted", "frozen"])
+    parser.add_argument("--short", action="store_true")
     options = parser.parse_args()
-    print("\n\n".join(table(json.loads(path.read_text()), options.case) for path in options.files))
+    files = [json.loads(path.read_text()) for path in options.files]
+    if options.short:
+        return print(short(files))
+    return print("\n\n".join(table(results, options.case) for results in files))
 
 
 if __name__ == "__main__":

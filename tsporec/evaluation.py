@@ -156,6 +156,8 @@ class Evaluator:
     seeds : ints
     cache : folder, optional
         Finished work is kept here and found again by what it was made from.
+    warm_up : scorers, optional
+        The frozen recommender is warmed up on what these keep; by default :func:`warm_up_rules`.
     """
 
     def __init__(
@@ -165,8 +167,10 @@ class Evaluator:
         config: EmbeddingConfig | None = None,
         seeds: Sequence[int] = (0,),
         cache: str | Path | None = None,
+        warm_up: Sequence[Scorer] | None = None,
     ) -> None:
         self.task, self.encoder, self.seeds = task, encoder, list(seeds)
+        self.warm_up = warm_up_rules(task.tokens) if warm_up is None else list(warm_up)
         self.config = asdict(config or EmbeddingConfig())
         self.cache = None if cache is None else Path(cache)
         self._task_digest = digest(task.tokens.ids, task.tokens.cu_seqlens, task.train, task.held_out, task.test)
@@ -249,7 +253,9 @@ class Evaluator:
         """The recommender of the frozen case: fitted on :meth:`warm_up_views`."""
         recommender = make_recommender(self.encoder.width, EmbeddingConfig(**{**self.config, "seed": seed}))
         state = self._remember(
-            digest("warm", self._task_digest, self.config, seed, list(budgets), self.encoder.fingerprint),
+            digest(
+                "warm", self._task_digest, self.config, seed, self._warm_up_names(budgets), self.encoder.fingerprint
+            ),
             lambda: {
                 key: value.numpy()
                 for key, value in recommender.fit(self.warm_up_views(budgets), self.task.train, self.task.held_out)
@@ -273,7 +279,7 @@ class Evaluator:
     def _ranks(self, vectors: NDArray[np.float32], case: str, seed: int, budgets: Sequence[int]) -> NDArray[np.int64]:
         parts = [self._task_digest, case, self.config, [seed], vectors]
         if case == "frozen":
-            parts.append(list(budgets))
+            parts.append(self._warm_up_names(budgets))
 
         def rank() -> dict[str, NDArray[Any]]:
             task = self.task
@@ -289,9 +295,11 @@ class Evaluator:
         return found
 
     def warm_up_views(self, budgets: Sequence[int]) -> NDArray[np.float32]:
-        """float32 ``[V, N, W]``: the catalogue as :func:`warm_up_rules` keep it at each budget."""
-        rules = warm_up_rules(self.task.tokens)
-        return np.stack([self.features(rule, budget)["vectors"] for budget in budgets for rule in rules])
+        """float32 ``[V, N, W]``: the catalogue as the scorers of ``warm_up`` keep it at each budget."""
+        return np.stack([self.features(rule, budget)["vectors"] for budget in budgets for rule in self.warm_up])
+
+    def _warm_up_names(self, budgets: Sequence[int]) -> list[Any]:
+        return [list(budgets), *(getattr(rule, "fingerprint", repr(rule)) for rule in self.warm_up)]
 
     def _summary(
         self,
@@ -344,13 +352,13 @@ class Evaluator:
         return arrays
 
 
-def warm_up_rules(tokens: RaggedTokens) -> list[Scorer]:
-    """The cheap rules whose subsets a recommender is warmed up on: head, eight random draws, tf-idf.
+def warm_up_rules(tokens: RaggedTokens, draws: int = 8) -> list[Scorer]:
+    """The cheap rules whose subsets a recommender is warmed up on: head, some random draws, tf-idf.
 
-    With two draws it knows the few vectors of each item by heart, and reads no other subset.
+    With few draws it knows the few vectors of each item by heart, and reads no other subset.
     """
-    draws: list[Scorer] = [make_scorer("random", seed=seed) for seed in range(1, 9)]
-    return [make_scorer("head"), *draws, make_scorer("tfidf").fit(tokens)]
+    drawn: list[Scorer] = [make_scorer("random", seed=seed) for seed in range(1, draws + 1)]
+    return [make_scorer("head"), *drawn, make_scorer("tfidf").fit(tokens)]
 
 
 class _Known:
