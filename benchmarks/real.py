@@ -3,9 +3,9 @@
 python -m benchmarks.real --data DIR --model DIR --category Office_Products --fields description --output FILE
 
 *Adapted*: the selector learns from what training users touched together, and a recommender is fitted on each selection.
-*Frozen*: one recommender, warmed up on the subsets that cheap rules and the untrained selector keep, reads every
-selection without being fitted again; the selector learns from that recommender's own reward. Every seed has its own
-recommender and its own selector.
+*Frozen*: one recommender, warmed up on the subsets that cheap rules and samples of the untrained policy keep, reads every
+selection without being fitted again; the selector learns from that recommender's own reward and co-consumption. Every
+seed has its own recommender and its own selector.
 Work that is done is found again in ``--cache``.
 """
 
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from benchmarks.amazon import read_task
 from benchmarks.learning import REAL, learn, untrained
 from tsporec.evaluation import FULL, Evaluator, Task, warm_up_rules
+from tsporec.fingerprint import digest
 from tsporec.metrics import ndcg, ranks
 from tsporec.pipeline import LearningConfig, Policy, learn_selector
 from tsporec.preference.candidates import CandidateConfig, sample_candidates
@@ -42,6 +43,23 @@ BUDGETS = (2, 4, 8, 16)
 LAYERS = 4
 FROZEN = LearningConfig(budgets=(2, 4, 8), rounds=0, memory_rounds=2, candidates=8, pairs=4, memory={"use_cpu": True})
 """How a selector learns from a frozen recommender."""
+
+
+class Sampled:
+    """A sample of a policy: its scores and Gumbel noise, of which the k best are kept."""
+
+    def __init__(self, policy: Any, seed: int) -> None:
+        self.policy, self.seed, self.fingerprint = policy, seed, digest("sampled", policy.fingerprint, seed)
+
+    def score(self, tokens: RaggedTokens) -> NDArray[np.float32]:
+        """float32 ``[T]``."""
+        noise = np.random.default_rng(self.seed).gumbel(size=tokens.num_tokens)
+        return (self.policy.score(tokens) + noise).astype(np.float32)
+
+
+def warm_up(task: Task, policy: Any) -> list[Scorer]:
+    """What a frozen recommender knows: rules, chance, the policy and what lies near it."""
+    return [*warm_up_rules(task.tokens, draws=2), policy, *(Sampled(policy, seed) for seed in range(3))]
 
 
 class CachedEncoder:
@@ -147,8 +165,7 @@ def main() -> None:
     lm, tokenizer = load_causal_lm(options.model, LAYERS)
     task = read_task(options.data, options.category, tokenizer, options.fields)
     start, reports, learned = untrained(tokenizer, task), [], []
-    warm_up = [*warm_up_rules(task.tokens, draws=4), start]
-    evaluator = Evaluator(task, ItemEncoder(lm), None, options.seeds, options.cache, warm_up)
+    evaluator = Evaluator(task, ItemEncoder(lm), None, options.seeds, options.cache, warm_up(task, start))
     for seed in options.seeds if "selector" in options.scorers else []:
         if options.case == "frozen":
             selector, report = learn_frozen(task, evaluator, start, seed)
