@@ -3,9 +3,9 @@
 python -m benchmarks.real --data DIR --model DIR --category Office_Products --fields description --output FILE
 
 *Adapted*: the selector learns from what training users touched together, and a recommender is fitted on each selection.
-*Frozen*: one recommender, warmed up on the subsets that cheap rules and samples of the untrained policy keep, reads every
-selection without being fitted again; the selector learns from that recommender's own reward and co-consumption. Every
-seed has its own recommender and its own selector.
+*Frozen*: one recommender, warmed up on what cheap rules and samples of the untrained policy keep, reads every selection
+without being fitted again; the selector learns from that recommender's own reward and co-consumption. Every seed has
+its own recommender and its own selector.
 Work that is done is found again in ``--cache``.
 """
 
