@@ -1,8 +1,8 @@
-"""Measure preference learning: on planted words, where the truth is known; what pays on real items; how fast.
+"""Measure preference learning: on planted words, where the truth is known; what pays on real items; what stages cost.
 
 python -m benchmarks.learning planted --seeds 0,1,2 --output benchmarks/results/planted.json
 python -m benchmarks.learning ablation --data DIR --model DIR --output benchmarks/results/ablation.json
-python -m benchmarks.learning speed --data DIR --model DIR --output benchmarks/results/speed.json
+python -m benchmarks.learning cost --data DIR --model DIR --output benchmarks/results/cost.json
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from tsporec.budget import Budget
 from tsporec.demo import LEARNING
 from tsporec.evaluation import Task, prepare
 from tsporec.memory import CatalogueSelector
-from tsporec.pipeline import MEMORY, LearningConfig, learn_selector
+from tsporec.pipeline import MEMORY, LearningConfig, adapt, learn_selector, warm_up
 from tsporec.preference.candidates import CandidateConfig
+from tsporec.preference.dataset import collect_preferences
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
+from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer
 from tsporec.recommenders.embedding import make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
@@ -122,36 +125,43 @@ def ablation(task: Task, lm: Any, tokenizer: Any, budget: int = 4) -> dict[str, 
     return {"budget": budget, "places": places, "rows": rows}
 
 
-def speed(task: Task, tokenizer: Any) -> list[dict[str, Any]]:
-    """Rows: tokens of text a second, read and learned from by one process, of the network and of offsets."""
-    from tsporec.preference.dataset import collect_preferences
-    from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer
+def cost(task: Task, lm: Any, tokenizer: Any, budget: int = 8) -> dict[str, Any]:
+    """Seconds of each stage at one budget, and tokens of text a second that are read and learned from."""
+    start, encoder, config = untrained(tokenizer, task), ItemEncoder(lm), replace(REAL, budgets=(budget,))
+    found: dict[str, Any] = {"budget": budget}
 
-    start, rows = untrained(tokenizer, task), []
-    reward = CoConsumptionReward(task.tokens, task.train)
-    with tempfile.TemporaryDirectory() as folder:
+    def timed(name: str, run: Callable[[], Any]) -> Any:
         begun = time.perf_counter()
-        pairs = collect_preferences(
-            task.tokens, start.score(task.tokens), reward, Path(folder) / "preferences",
-            candidates=CandidateConfig(REAL.budgets, REAL.candidates), pairs=REAL.pairs,
-        )  # fmt: skip
-        rows.append({"what": "collecting preferences", "pairs": len(pairs), "seconds": time.perf_counter() - begun})
-        for name, policy in (("network", start), ("offsets", CatalogueSelector(start, task.tokens))):
-            changes = {**MEMORY, "num_train_epochs": 1, "use_cpu": True, "disable_tqdm": True, "held_out": 0.0}
-            trainer = PreferenceTrainer(policy, PreferenceConfig(output_dir=f"{folder}/{name}", **changes), pairs)
-            begun = time.perf_counter()
-            trainer.train()
-            seconds = time.perf_counter() - begun
-            rows.append({"what": f"training, {name}", "seconds": seconds, "tokens/s": task.tokens.num_tokens / seconds})
-    for row in rows:
-        print(row)
-    return rows
+        made = run()
+        found[name] = time.perf_counter() - begun
+        print(name, found[name], flush=True)
+        return made
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        reward = CoConsumptionReward(task.tokens, task.train)
+        drawn = CandidateConfig((budget,), REAL.candidates, REAL.uniform, REAL.swapped)
+        pairs = timed(
+            "collect, a round",
+            lambda: collect_preferences(
+                task.tokens, start.score(task.tokens), reward, folder / "pairs", candidates=drawn, pairs=REAL.pairs
+            ),
+        )
+        for kind, policy in (("network", start), ("offsets", CatalogueSelector(start, task.tokens))):
+            args = {**MEMORY, "use_cpu": True, "disable_tqdm": True, "num_train_epochs": 1, "held_out": 0.0}
+            trainer = PreferenceTrainer(policy, PreferenceConfig(output_dir=str(folder / kind), **args), pairs)
+            timed(f"train {kind}, an epoch", trainer.train)
+            found[f"train {kind}, tokens/s"] = task.tokens.num_tokens / found[f"train {kind}, an epoch"]
+        learned = timed("stage 2, prefer", lambda: learn(task, untrained(tokenizer, task), config))[0]
+        timed("stage 1, warm up", lambda: warm_up(task, encoder, start, config, folder / "warm-up"))
+        timed("stage 3, adapt", lambda: adapt(task, encoder, learned, config, folder / "adapted"))
+    return found
 
 
 def main() -> None:
     """Run one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["planted", "ablation", "speed"])
+    parser.add_argument("what", choices=["planted", "ablation", "cost"])
     parser.add_argument("--seeds", default="0,1,2", help="of planted")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model")
@@ -172,7 +182,7 @@ def main() -> None:
         fields = options.fields.split(",")
         task = read_task(options.data, options.category, tokenizer, fields)
         settings = {"category": options.category, "fields": fields, "layers": 4, "learning": repr(REAL)}
-        measured = ablation(task, lm, tokenizer) if options.what == "ablation" else {"rows": speed(task, tokenizer)}
+        measured = (ablation if options.what == "ablation" else cost)(task, lm, tokenizer)
         results = {"command": options.what, "settings": settings, **measured}
     write_results(options.output, results, origin)
 
