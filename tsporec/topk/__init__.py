@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -190,4 +191,7 @@ def _budgets(k: Tensor | int, cu_seqlens: Tensor) -> Tensor:
         return k
     if not 0 <= k <= INT32_MAX:
         raise ValueError(f"k is {k}, expected a number of tokens from 0 to {INT32_MAX}")
-    return cu_seqlens.new_full((max(cu_seqlens.shape[0] - 1, 0),), k, dtype=torch.int32)
+    segments = max(cu_seqlens.shape[0] - 1, 0)
+    if type(cu_seqlens) is Tensor and cu_seqlens.is_cpu and not torch.compiler.is_compiling():
+        return torch.from_numpy(np.full(segments, k, np.int32))  # a tenth of a small batch's time sooner
+    return cu_seqlens.new_full((segments,), k, dtype=torch.int32)

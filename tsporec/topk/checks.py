@@ -16,9 +16,9 @@ __all__ = [
     "check_budgets",
     "check_devices",
     "check_inputs",
-    "check_offsets",
     "check_payloads",
     "segment_budgets",
+    "segment_lengths",
 ]
 
 INT32_MAX = 2**31 - 1
@@ -98,24 +98,26 @@ def check_inputs(
     check_devices(scores, cu_seqlens=cu_seqlens, k=k, protected=protected, forbidden=forbidden)
 
 
-def check_offsets(cu_seqlens: NDArray[np.int32], tokens: int) -> None:
-    """Refuse offsets that do not start with 0, fall, or do not end with the number of tokens.
+def segment_lengths(cu_seqlens: NDArray[np.int32], tokens: int) -> NDArray[np.int32]:
+    """Tokens of each segment, int32 [N].
 
     Raises
     ------
     ValueError
-        Naming the offsets at fault.
+        If the offsets do not start with 0, fall, or do not end with the number of tokens; naming those at fault.
     """
     if int(cu_seqlens[0]) != 0 or int(cu_seqlens[-1]) != tokens:
         raise ValueError(
             f"cu_seqlens runs from {cu_seqlens[0]} to {cu_seqlens[-1]}, expected 0 to {tokens}, the tokens of scores"
         )
-    if np.logical_or.reduce(cu_seqlens[1:] < cu_seqlens[:-1]):
-        at = int((cu_seqlens[1:] < cu_seqlens[:-1]).argmax())
+    starts, ends = cu_seqlens[:-1], cu_seqlens[1:]
+    if np.logical_or.reduce(ends < starts):
+        at = int((ends < starts).argmax())
         raise ValueError(
-            f"cu_seqlens falls from {cu_seqlens[at]} to {cu_seqlens[at + 1]} at segment {at}, expected offsets that "
+            f"cu_seqlens falls from {starts[at]} to {ends[at]} at segment {at}, expected offsets that "
             "never fall: build them as the running sum of the segments' lengths"
         )
+    return ends - starts
 
 
 def segment_budgets(k: NDArray[np.int32] | int, segments: int) -> NDArray[np.int32]:

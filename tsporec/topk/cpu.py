@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tsporec.topk.checks import INT32_MAX, check_arrays, check_offsets, check_payloads, segment_budgets
+from tsporec.topk.checks import INT32_MAX, check_arrays, check_payloads, segment_budgets, segment_lengths
 
 __all__ = ["gather", "mask", "select"]
 
@@ -30,6 +30,8 @@ PROTECTED = np.int32(2**31 - 1)
 BLOCK_TOKENS = 1 << 18  # a block of keys and its copies stay in cache, and numpy is called seldom
 SORT_UP_TO = 256  # up to this width numpy sorts a row as fast as it partitions it
 NETWORK = 128  # up to this width it does so by a sorting network, three times as fast as just above
+# Row i puts an upper bound on the last 64 keys of a window whose row is i tokens shorter: the last i become FORBIDDEN.
+_BOUNDS = np.where(np.tri(65, 64, k=-1, dtype=bool)[:, ::-1], FORBIDDEN, PROTECTED)
 
 Array = NDArray[Any]
 Bools = NDArray[np.bool_]
@@ -75,14 +77,15 @@ def select(
     >>> kept.tolist(), cu.tolist()
     ([0, 2, 3, 4], [0, 2, 4])
     """
-    budgets = _checked(scores, cu_seqlens, k, protected, forbidden)
-    counts = kept_counts(cu_seqlens, budgets, protected, forbidden)
-    new_cu = _offsets(counts)
+    lengths, counts = _checked(scores, cu_seqlens, k, protected, forbidden)
+    new_cu = np.zeros(len(cu_seqlens), np.int32)
+    np.add.accumulate(counts, out=new_cu[1:])
+    total = int(new_cu[-1])
     if 0 < len(scores) <= BLOCK_TOKENS:
-        return _select_block(order_keys(scores, protected, forbidden), cu_seqlens, counts), new_cu
-    kept = np.empty(int(new_cu[-1]), np.int64)
+        return _select_block(order_keys(scores, protected, forbidden), cu_seqlens, lengths, counts, total), new_cu
+    kept = np.empty(total, np.int64)
     done = 0
-    for start, _, positions in _blocks(scores, cu_seqlens, counts, protected, forbidden):
+    for start, _, positions in _blocks(scores, cu_seqlens, lengths, counts, protected, forbidden):
         stop = done + len(positions)
         np.add(positions, start, out=kept[done:stop])
         done = stop
@@ -105,10 +108,9 @@ def mask(
     bool [T]
         True where the token is kept.
     """
-    budgets = _checked(scores, cu_seqlens, k, protected, forbidden)
-    counts = kept_counts(cu_seqlens, budgets, protected, forbidden)
+    lengths, counts = _checked(scores, cu_seqlens, k, protected, forbidden)
     kept = np.zeros(len(scores), np.bool_)
-    for start, stop, positions in _blocks(scores, cu_seqlens, counts, protected, forbidden):
+    for start, stop, positions in _blocks(scores, cu_seqlens, lengths, counts, protected, forbidden):
         kept[start:stop][positions] = True
     return kept
 
@@ -138,25 +140,20 @@ def gather(
     return [payload.take(kept, axis=0) for payload in payloads], new_cu
 
 
-def kept_counts(
-    cu_seqlens: Ints, budgets: Ints, protected: Bools | None = None, forbidden: Bools | None = None
-) -> Ints:
-    """Effective k of each segment: min(max(k, protected count), allowed count), int32 [N]."""
-    allowed = cu_seqlens[1:] - cu_seqlens[:-1]
-    counts = np.maximum(budgets, 0)
+def _checked(
+    scores: Array, cu_seqlens: Ints, k: Ints | int, protected: Bools | None, forbidden: Bools | None
+) -> tuple[Ints, Ints]:
+    """(lengths, effective k: min(max(k, protected count), allowed count)) of each segment, int32 [N]."""
+    check_arrays(scores, cu_seqlens, protected, forbidden)
+    lengths = segment_lengths(cu_seqlens, len(scores))
+    counts = np.maximum(segment_budgets(k, len(lengths)), 0)
+    allowed = lengths
     if protected is not None:
         counted = protected if forbidden is None else protected & ~forbidden
         np.maximum(counts, _segment_counts(counted, cu_seqlens), out=counts)
     if forbidden is not None:
-        allowed -= _segment_counts(forbidden, cu_seqlens)
-    effective: Ints = np.minimum(counts, allowed, out=counts)
-    return effective
-
-
-def _checked(scores: Array, cu_seqlens: Ints, k: Ints | int, protected: Bools | None, forbidden: Bools | None) -> Ints:
-    check_arrays(scores, cu_seqlens, protected, forbidden)
-    check_offsets(cu_seqlens, len(scores))
-    return segment_budgets(k, len(cu_seqlens) - 1)
+        allowed = lengths - _segment_counts(forbidden, cu_seqlens)
+    return lengths, np.minimum(counts, allowed, out=counts)
 
 
 def _segment_counts(flags: Bools, cu_seqlens: Ints) -> Ints:
@@ -165,14 +162,8 @@ def _segment_counts(flags: Bools, cu_seqlens: Ints) -> Ints:
     return np.diff(np.searchsorted(found, cu_seqlens)).astype(np.int32)
 
 
-def _offsets(counts: Ints) -> Ints:
-    offsets = np.zeros(len(counts) + 1, np.int32)
-    np.add.accumulate(counts, out=offsets[1:])
-    return offsets
-
-
 def _blocks(
-    scores: Array, cu_seqlens: Ints, counts: Ints, protected: Bools | None, forbidden: Bools | None
+    scores: Array, cu_seqlens: Ints, lengths: Ints, counts: Ints, protected: Bools | None, forbidden: Bools | None
 ) -> Iterator[tuple[int, int, Positions]]:
     """Yield (start, stop, kept positions relative to start) for runs of whole segments of about BLOCK_TOKENS."""
     segments = len(counts)
@@ -192,7 +183,8 @@ def _blocks(
             None if protected is None else protected[part],
             None if forbidden is None else forbidden[part],
         )
-        yield start, stop, _select_block(keys, cu_seqlens[first : last + 1] - start, counts[first:last])
+        offsets, own = cu_seqlens[first : last + 1] - start, counts[first:last]
+        yield start, stop, _select_block(keys, offsets, lengths[first:last], own, int(np.add.reduce(own)))
         first = last
 
 
@@ -204,11 +196,10 @@ def order_keys(scores: Array, protected: Bools | None = None, forbidden: Bools |
     # Adding +0 copies and turns -0 into +0.
     values = np.add(scores, np.float32(0), dtype=np.float32, order="C")
     keys: Ints = values.view(np.int32)
+    nans = np.isnan(values) if len(values) and math.isnan(np.minimum.reduce(values)) else None
     # A negative float orders backwards by its magnitude bits: flip them.
     flips = keys >> 31
     flips &= 0x7FFFFFFF
-    has_nan = len(values) > 0 and math.isnan(np.minimum.reduce(values))
-    nans = np.isnan(values) if has_nan else None
     keys ^= flips
     if nans is not None:
         keys[nans] = NAN
@@ -219,10 +210,9 @@ def order_keys(scores: Array, protected: Bools | None = None, forbidden: Bools |
     return keys
 
 
-def _select_block(keys: Ints, offsets: Ints, counts: Ints) -> Positions:
+def _select_block(keys: Ints, offsets: Ints, lengths: Ints, counts: Ints, total: int) -> Positions:
     """Kept positions of one block: those at or above their row's threshold, less the later ones of a tie."""
-    lengths = offsets[1:] - offsets[:-1]
-    width, count, total = int(lengths[0]), int(counts[0]), int(np.add.reduce(counts))
+    width, count = int(lengths[0]), int(counts[0])
     if 0 < count < width and _all_are(width, lengths, len(keys)) and _all_are(count, counts, total):
         rows = keys.reshape(-1, width)
         sides = rows.copy()
@@ -250,12 +240,15 @@ def _thresholds(keys: Ints, offsets: Ints, lengths: Ints, counts: Ints) -> Ints:
     rows = np.flatnonzero((counts > 0) & (counts < lengths))
     if not len(rows):
         return thresholds
-    rows = rows[np.argsort(lengths[rows], kind="stable")]
-    widths = lengths[rows]
-    # Rows of similar length go together, the shorter filled up from below: two groups an octave where a row costs
-    # little and numpy's calls count, eight where the filling would.
-    octave = np.frexp(widths - 1)[1].astype(np.int32)
-    bucket = (octave << 4) + ((widths - 1) >> np.maximum(octave - np.where(widths > SORT_UP_TO, 4, 2), 0))
+    # Rows of similar length go together, the shorter filled up from below: one group an octave where a row costs the
+    # same whatever its width, two where it costs little and numpy's calls count, eight where the filling would. The
+    # bits of a float are its octave and its place in that.
+    widths = lengths[rows] - 1
+    bucket = widths.astype(np.float32).view(np.int32) >> 20
+    bucket[widths < SORT_UP_TO] &= ~3
+    bucket[widths < NETWORK] &= ~7
+    order = bucket.astype(np.uint16).argsort(kind="stable")  # a radix sort, as 16 bits suffice
+    rows, bucket = rows[order], bucket[order]
     cuts = (np.flatnonzero(np.diff(bucket)) + 1).tolist()
     for low, high in zip([0, *cuts], [*cuts, len(rows)], strict=True):
         run = rows[low:high]
@@ -264,20 +257,23 @@ def _thresholds(keys: Ints, offsets: Ints, lengths: Ints, counts: Ints) -> Ints:
 
 
 def _run_thresholds(keys: Ints, starts: Ints, lengths: Ints, counts: Ints) -> Ints:
-    """Thresholds of rows of similar length, the longest last: side by side, one partition for all."""
-    width = int(lengths[-1])
+    """Thresholds of rows of similar length: side by side, one partition for all."""
+    width = int(np.maximum.reduce(lengths))
     same_k = int(counts[0]) if (counts == counts[0]).all() else None
     if same_k is None and width > SORT_UP_TO:
         return _row_thresholds(keys, starts, lengths, counts)
     # Every row as a window of the longest one's width; where a shorter row ends, its neighbour is overwritten.
     windows = np.ndarray((len(keys) - width + 1, width), np.int32, keys, strides=(4, 4))
     rows = windows[np.minimum(starts, len(windows) - 1)]
-    shortest = int(lengths[0])
+    shortest = int(np.minimum.reduce(lengths))
     if shortest < width:
         for i in np.flatnonzero(starts >= len(windows)):  # the last row or two of the block
             rows[i, : lengths[i]] = keys[starts[i] : starts[i] + lengths[i]]
-        columns = np.arange(shortest, width, dtype=np.int32)
-        np.copyto(rows[:, shortest:], FORBIDDEN, where=columns >= lengths[:, None])
+        tails, span = rows[:, shortest:], width - shortest
+        if span <= 64:
+            np.minimum(tails, _BOUNDS.take(width - lengths, axis=0)[:, -span:], out=tails)
+        else:
+            np.copyto(tails, FORBIDDEN, where=np.arange(shortest, width, dtype=np.int32) >= lengths[:, None])
     if same_k is None:
         rows.sort(axis=1)
         picked: Ints = rows[np.arange(len(rows)), width - counts]
