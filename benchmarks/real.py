@@ -4,15 +4,15 @@ python -m benchmarks.real --data DIR --model DIR --category Office_Products --fi
 
 *Adapted*: the selector learns from what training users touched together, and a recommender is fitted on each selection.
 *Frozen*: one recommender, warmed up on what cheap rules and samples of the untrained policy keep, reads every selection
-without being fitted again; the selector learns from that recommender's own reward and co-consumption. Every seed has
-its own recommender and its own selector.
+without being fitted again; for each item the selector takes tf-idf's ranking or the first tokens, by that recommender's
+own reward. Every seed has its own recommender and its own selector.
 Work that is done is found again in ``--cache``.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,22 +27,22 @@ from benchmarks.learning import REAL, learn, untrained
 from tsporec.evaluation import FULL, Evaluator, Task, warm_up_rules
 from tsporec.fingerprint import digest
 from tsporec.metrics import ndcg, ranks
-from tsporec.pipeline import LearningConfig, Policy, learn_selector
-from tsporec.preference.candidates import CandidateConfig, sample_candidates
-from tsporec.preference.rewards.base import CandidateEncoder
-from tsporec.preference.rewards.coconsumption import CoConsumptionReward
+from tsporec.preference.best_of import best_of, ranking_rewards
+from tsporec.preference.candidates import CandidateConfig, Candidates, sample_candidates
 from tsporec.preference.rewards.recommendation import RecommendationReward
-from tsporec.preference.rewards.weighted import WeightedReward
 from tsporec.ragged import RaggedTokens
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
+from tsporec.selector import TokenSelector
 from tsporec.show import make_console, results_table
 
 BUDGETS = (2, 4, 8, 16)
 LAYERS = 4
-FROZEN = LearningConfig(budgets=(2, 4, 8), rounds=0, memory_rounds=2, candidates=8, pairs=4, memory={"use_cpu": True})
-"""How a selector learns from a frozen recommender."""
+MARGINS = (0.0, 0.15, 0.3, 0.6, math.inf)
+"""Of the reward, nats a context, tried on held-out users."""
+CANDIDATES = CandidateConfig((2, 4, 8), 8, uniform=0.3, swapped=0.4)
+"""Of the ceiling."""
 
 
 class Sampled:
@@ -63,43 +63,42 @@ def warm_up(task: Task, policy: Any) -> list[Scorer]:
 
 
 class CachedEncoder:
-    """What an encoder made of texts before, from files: candidates are many, and alike for every seed."""
+    """Features of candidates, found again in the evaluator's cache where it has encoded the same before."""
 
     def __init__(self, evaluator: Evaluator) -> None:
-        self.evaluator, self.fingerprint = evaluator, evaluator.encoder.fingerprint
+        self.evaluator, self.encoder = evaluator, evaluator.encoder
 
-    def encode(self, tokens: RaggedTokens) -> NDArray[np.float32]:
-        """float32 ``[N, W]``."""
-        return self.evaluator.encode(tokens)["vectors"]
+    def __call__(self, tokens: RaggedTokens, candidates: Candidates) -> NDArray[np.float32]:
+        """float32 ``[C, W]``."""
+        vectors: NDArray[np.float32] = self.evaluator.encode(candidates.apply(tokens))["vectors"]
+        return vectors
 
 
-def frozen_rewards(task: Task, evaluator: Evaluator, seed: int) -> dict[str, Any]:
-    """The recommender's own reward on its own training users, and co-consumption."""
+def frozen_reward(task: Task, evaluator: Evaluator, seed: int) -> RecommendationReward:
+    """That of the recommender of ``seed``, on the users it learned from."""
     reference = evaluator.warm_up_views(BUDGETS).mean(axis=0)
-    encode = CandidateEncoder(CachedEncoder(evaluator))
-    return {
-        "recommendation": RecommendationReward(encode, evaluator.warmed(BUDGETS, seed), reference, task.train),
-        "coconsumption": CoConsumptionReward(task.tokens, task.train),
-    }
+    return RecommendationReward(CachedEncoder(evaluator), evaluator.warmed(BUDGETS, seed), reference, task.train)
 
 
 def frozen_quality(task: Task, evaluator: Evaluator, seed: int, scorer: Scorer) -> float:
-    """Mean over budgets of NDCG@10 on held-out users, as the recommender is."""
+    """Mean over budgets of NDCG@10 on held-out users, of the recommender as it is."""
     recommender = evaluator.warmed(BUDGETS, seed)
-    vectors = (evaluator.features(scorer, budget)["vectors"] for budget in FROZEN.budgets)
+    vectors = (evaluator.features(scorer, budget)["vectors"] for budget in BUDGETS)
     return float(np.mean([recommender.held_out_ndcg(v, task.held_out) for v in vectors]))
 
 
-def learn_frozen(task: Task, evaluator: Evaluator, start: Any, seed: int) -> tuple[Policy, dict[str, Any]]:
-    """(selector, report) from the recommender of ``seed``."""
+def learn_frozen(task: Task, evaluator: Evaluator, start: TokenSelector, seed: int) -> tuple[Scorer, dict[str, Any]]:
+    """(selector, report): tf-idf's ranking, or the first tokens where the reward is surely higher."""
     begun = time.perf_counter()
-    reward = WeightedReward(frozen_rewards(task, evaluator, seed))
-    with tempfile.TemporaryDirectory() as folder:
-        learned, rounds = learn_selector(
-            task.tokens, start, reward, folder, FROZEN,
-            lambda s: frozen_quality(task, evaluator, seed, s),
-        )  # fmt: skip
-    return learned, {"seed": seed, "seconds": time.perf_counter() - begun, "rounds": rounds}
+    rules = [make_scorer("tfidf").fit(task.tokens), make_scorer("head")]
+    rewards = ranking_rewards(task.tokens, rules, frozen_reward(task, evaluator, seed), BUDGETS)
+    made = {margin: best_of(task.tokens, start, rules, rewards, margin) for margin in MARGINS}
+    quality = {margin: frozen_quality(task, evaluator, seed, selector) for margin, selector in made.items()}
+    best = max(MARGINS, key=lambda margin: quality[margin])
+    return made[best], {
+        "seed": seed, "seconds": time.perf_counter() - begun, "margin": str(best),
+        "held-out NDCG@10 by margin": {str(margin): value for margin, value in quality.items()},
+    }  # fmt: skip
 
 
 def ceiling(task: Task, evaluator: Evaluator, start: Scorer, seed: int) -> list[dict[str, Any]]:
@@ -107,20 +106,20 @@ def ceiling(task: Task, evaluator: Evaluator, start: Scorer, seed: int) -> list[
 
     What selection can gain with this recommender, as far as these candidates go: no selector has to learn it.
     """
-    reward, recommender = frozen_rewards(task, evaluator, seed)["recommendation"], evaluator.warmed(BUDGETS, seed)
+    reward, recommender = frozen_reward(task, evaluator, seed), evaluator.warmed(BUDGETS, seed)
     histories, targets = [row[:-1] for row in task.test], [row[-1] for row in task.test]
-    first, rows = np.arange(len(task.tokens)) * FROZEN.candidates, []
-    for budget in FROZEN.budgets:
-        config = CandidateConfig((budget,), FROZEN.candidates, FROZEN.uniform, FROZEN.swapped)
+    first, rows = np.arange(len(task.tokens)) * CANDIDATES.count, []
+    for budget in CANDIDATES.budgets:
+        config = replace(CANDIDATES, budgets=(budget,))
         drawn = sample_candidates(start.score(task.tokens), task.tokens, config, seed)
-        rated = reward(task.tokens, drawn).reshape(-1, FROZEN.candidates)
+        rated = reward(task.tokens, drawn).reshape(-1, CANDIDATES.count)
         vectors = evaluator.encode(drawn.apply(task.tokens).take(first + rated.argmax(axis=1)))["vectors"]
         found = ndcg(ranks(recommender.scores(vectors, histories), targets, histories), 10)
         gain = float((rated.max(axis=1) - rated[:, 0]).mean())
         rows.append(
             {
                 "k": budget,
-                "candidates": FROZEN.candidates,
+                "candidates": CANDIDATES.count,
                 "NDCG@10": float(found.mean()),
                 "reward above the rule's (nats)": gain,
             }
@@ -181,7 +180,7 @@ def main() -> None:
     make_console().print(results_table(evaluation, options.case))
     results = {
         "settings": {"category": options.category, "fields": options.fields, "case": options.case, "layers": LAYERS,
-                     "learning": repr(FROZEN if options.case == "frozen" else REAL)},
+                     "learning": f"best of rankings, margins {MARGINS}" if options.case == "frozen" else repr(REAL)},
         "learned": reports, **evaluation.to_dict(),
     }  # fmt: skip
     if options.ceiling:

@@ -51,7 +51,7 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     from tsporec.synthetic import CatalogueConfig, generate
 
     monkeypatch.setattr(real, "BUDGETS", (2,))
-    monkeypatch.setattr(real, "FROZEN", replace(real.FROZEN, budgets=(2,), memory_rounds=1, candidates=4, pairs=2))
+    monkeypatch.setattr(real, "CANDIDATES", replace(real.CANDIDATES, budgets=(2,), count=4))
     made = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
     encoder = ItemEncoder(make_causal_lm(len(made.tokenizer)))

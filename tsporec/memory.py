@@ -88,6 +88,14 @@ class CatalogueSelector(nn.Module):
         scores[where] += np.float32(_GAIN) * self.offsets.cpu().numpy()[places]
         return scores
 
+    def with_scores(self, tokens: RaggedTokens, scores: Scores) -> CatalogueSelector:
+        """The same selector, its offsets set so that tokens of known texts have these scores ``[T]``."""
+        where, places = self._known(tokens)
+        wanted = (scores - self.selector.score(tokens))[where] / _GAIN
+        with torch.no_grad():
+            self.offsets[torch.from_numpy(places)] = torch.from_numpy(wanted.astype(np.float32))
+        return self
+
     def _known(self, tokens: RaggedTokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(the tokens of known texts, int64 ``[K]`` into ``[T]``; where the offset of each is)."""
         texts, starts = self.texts.cpu().numpy(), self.starts.cpu().numpy()
@@ -149,6 +157,11 @@ def load_selector(name_or_path: str | Path, tokenizer: Any) -> TokenSelector | C
     if folder is not None and (folder / OFFSETS).is_file():
         return CatalogueSelector.from_pretrained(folder, tokenizer)
     return TokenSelector.from_pretrained(name_or_path).for_tokenizer(tokenizer)
+
+
+def same_texts(tokens: RaggedTokens) -> NDArray[np.int64]:
+    """int64 ``[N]``: a number for each segment, the same for equal texts."""
+    return np.unique(_digests(tokens), return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _digests(tokens: RaggedTokens) -> NDArray[np.int64]:

@@ -1,0 +1,86 @@
+"""The best of several rankings for each item, by a reward: what a recommender that stays as it is can use at once.
+
+A frozen recommender reads well what it was warmed up on and little else, so subsets that no rule would keep are a
+gamble with it, whatever their reward. Here each text takes one of a few given rankings of its tokens, whole. A reward
+measured on few interactions is noise, so a text leaves the first ranking only for a gain above a margin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tsporec.budget import Budget
+from tsporec.memory import CatalogueSelector, same_texts
+from tsporec.preference.candidates import Candidates
+from tsporec.preference.rewards.base import Floats, ProxyReward, checked_rewards
+from tsporec.ragged import RaggedTokens
+from tsporec.scorers.base import Scorer
+from tsporec.selection import select
+from tsporec.selector import TokenSelector
+
+
+def ranking_rewards(
+    tokens: RaggedTokens, scorers: Sequence[Scorer], reward: ProxyReward, budgets: Sequence[int]
+) -> Floats:
+    """float32 ``[N, S]``: the reward of what each scorer keeps of each segment, the mean over ``budgets``."""
+    every = np.arange(len(tokens))
+    found = np.zeros((len(tokens), len(scorers)), dtype=np.float32)
+    for column, scorer in enumerate(scorers):
+        for budget in budgets:
+            kept = select(scorer, tokens, Budget(tokens=budget))
+            subsets = Candidates(every, np.full(len(every), budget), kept.kept, kept.cu_seqlens)
+            found[:, column] += checked_rewards(reward(tokens, subsets), subsets, type(reward).__name__)
+    return found / np.float32(len(budgets))
+
+
+def best_of(
+    tokens: RaggedTokens,
+    selector: TokenSelector,
+    scorers: Sequence[Scorer],
+    rewards: Floats,
+    margin: float = 0.0,
+) -> CatalogueSelector:
+    """A selector that ranks the tokens of each segment as the scorer with the highest reward does.
+
+    Parameters
+    ----------
+    tokens : RaggedTokens
+        N segments.
+    selector : TokenSelector
+        Bound to the tokenizer: it scores texts that are not among these.
+    scorers : S scorers
+        The first stands where no other is better by more than ``margin``; of equal ones the first.
+    rewards : float ``[N, S]``
+        Of :func:`ranking_rewards`; segments of equal text take their mean.
+    margin : float
+        In units of the reward, not below 0.
+
+    Raises
+    ------
+    ValueError
+        If there is not a reward for each segment and scorer, or the margin is below 0.
+    """
+    if rewards.shape != (len(tokens), len(scorers)) or margin < 0:
+        raise ValueError(
+            f"expected rewards [{len(tokens)}, {len(scorers)}] and a margin of at least 0; found "
+            f"{list(rewards.shape)} and {margin}."
+        )
+    group = same_texts(tokens)
+    gain = np.zeros((int(group.max(initial=-1)) + 1, len(scorers)))
+    np.add.at(gain, group, rewards - rewards[:, :1])
+    gain = (gain / np.bincount(group)[:, None])[group]
+    gain[:, 1:] -= margin
+    chosen = np.repeat(gain.argmax(axis=1), tokens.lengths)
+    places = np.stack([_places(np.asarray(scorer.score(tokens)), tokens) for scorer in scorers])
+    return CatalogueSelector(selector, tokens).with_scores(tokens, places[chosen, np.arange(tokens.num_tokens)])
+
+
+def _places(scores: Floats, tokens: RaggedTokens) -> Floats:
+    """float32 ``[T]``: minus the place of each token in its segment's ranking, the earlier first among equals."""
+    segment = tokens.segment_ids()
+    order = np.lexsort((np.arange(len(scores)), -scores, segment))
+    place = np.empty(len(scores), dtype=np.float32)
+    place[order] = tokens.offsets()
+    return -place
