@@ -155,10 +155,13 @@ def test_string_keys_round_trip_and_hash_alike_in_any_batch(ids):
     assert len(set(alone.tolist())) == len(ids)
 
 
-@given(st.lists(st.integers(0, 400), max_size=60))
+@given(
+    st.lists(st.integers(0, 400), max_size=60)
+    | st.builds(lambda size, count: [size] * count, st.integers(0, 400), st.integers(0, 60))
+)
 def test_packed_lengths_find_every_run(lengths):
     sizes = np.array(lengths, dtype=np.int64)
-    starts, found = PackedLengths(*_pack(sizes)).spans(np.arange(len(sizes)))
+    starts, found = PackedLengths(*_pack(sizes), len(sizes)).spans(np.arange(len(sizes)))
     assert found.tolist() == lengths
     assert starts.tolist() == (np.cumsum(sizes) - sizes).tolist()
     assert ranges(starts, found).tolist() == list(range(sum(lengths)))

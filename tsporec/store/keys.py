@@ -145,10 +145,15 @@ class Keys:
 def from_packed(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Keys:
     """String keys whose bytes are ``data[starts:starts + lengths]``; ``data`` goes on behind: words are read."""
     width = -(-int(lengths.max(initial=1)) // 8)
-    windows: NDArray[np.uint8] = np.ndarray((len(data) - 8 * width + 1, 8 * width), np.uint8, data, 0, (1, 1))
-    words = windows[starts].view("<u8")
+    words = windows(data, 8 * width)[starts].view("<u8").reshape(-1, width)
     words &= _HEADS[np.clip(lengths[:, None] - 8 * np.arange(width), 0, 8)]
     return Keys(words, lengths, "str")
+
+
+def windows(column: NDArray[Any], width: int) -> NDArray[np.void]:
+    """Every run of ``width`` neighbours of ``column``, as one opaque item: numpy then copies it whole."""
+    size = column.itemsize
+    return np.ndarray((len(column) - width + 1,), f"V{width * size}", column, 0, (size,))
 
 
 def concatenate(parts: Sequence[Keys]) -> Keys:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from tsporec.files import sha256
 from tsporec.ragged import RaggedTokens, lengths_to_offsets
 from tsporec.store import keys as key_arrays
 from tsporec.store.index import Index
-from tsporec.store.keys import Keys
+from tsporec.store.keys import Keys, windows
 from tsporec.store.layout import Manifest, ShardEntry
 from tsporec.store.shard import Shard
 
@@ -99,11 +98,8 @@ class Rows:
             first = np.minimum(starts, len(shard.ids) - wide)  # a window ends with the shard at the latest
             sizes[mine], shift[mine] = lengths, starts - first
             for cells, column in zip(table, (shard.ids, shard.ranks), strict=False):
-                size = column.itemsize
-                windows: NDArray[Any] = np.ndarray(
-                    (len(column) - wide + 1, wide), column.dtype, column, 0, (size, size)
-                )
-                cells[mine, :wide] = windows[first]
+                if wide:
+                    cells[mine, :wide] = windows(column, wide)[first].view(column.dtype).reshape(-1, wide)
         if k is None and (sizes == width).all():
             return table[0].ravel(), np.zeros(0, np.int32), np.arange(len(rows) + 1, dtype=np.int32) * np.int32(width)
         column_of = np.arange(width) - shift[:, None]

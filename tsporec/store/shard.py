@@ -113,10 +113,10 @@ class Shard:
         tensors = map_tensors(path)
         try:
             self.ids, self.ranks, self.digests = tensors["ids"], tensors["ranks"], tensors["digests"]
-            self._lengths = PackedLengths(tensors["lengths"], tensors["totals"])
+            self._lengths = PackedLengths(tensors["lengths"], tensors["totals"], entry.rows)
             self._keys = tensors["keys"]
             self._key_lengths = (
-                PackedLengths(tensors["key_lengths"], tensors["key_totals"]) if id_type == "str" else None
+                PackedLengths(tensors["key_lengths"], tensors["key_totals"], entry.rows) if id_type == "str" else None
             )
         except KeyError as error:
             raise ValueError(f"{path} lacks the tensor {error}; rebuild the catalogue.") from None
@@ -140,19 +140,22 @@ class Shard:
 
 
 class PackedLengths:
-    """Lengths of N runs that stand one after the other, and where each begins."""
+    """Lengths of ``count`` runs that stand one after the other, and where each begins."""
 
-    def __init__(self, lengths: NDArray[Any], totals: NDArray[Any]) -> None:
-        self._groups = lengths.reshape(-1, GROUP)
-        self._totals = totals
+    def __init__(self, lengths: NDArray[Any], totals: NDArray[Any], count: int) -> None:
+        self._lengths, self._groups, self._totals = lengths, lengths.reshape(-1, GROUP), totals
+        # Keys are often of one length, and most texts fill their budget: then nothing need be looked up.
+        first = int(lengths[0]) if count else 0
+        self._same = first if (lengths[:count] == first).all() else -1
 
     def spans(self, rows: Ints) -> tuple[Ints, Ints]:
         """(starts int64 ``[M]``, lengths int64 ``[M]``) of ``rows``."""
-        group, place = rows // GROUP, rows % GROUP
-        near = self._groups[group]
-        lengths = near[np.arange(len(rows)), place].astype(np.int64)
-        before: Ints = np.add.reduce(near, axis=1, dtype=np.int64, where=_BEFORE[place])
-        return before + self._totals[group], lengths
+        if self._same >= 0:
+            return rows * self._same, np.full(len(rows), self._same, dtype=np.int64)
+        group = rows // GROUP
+        near = self._groups.take(group, axis=0)
+        before: Ints = np.add.reduce(near, axis=1, dtype=np.int64, where=_BEFORE[rows % GROUP])
+        return before + self._totals[group], self._lengths[rows].astype(np.int64)
 
 
 def _pack(lengths: Ints) -> tuple[NDArray[Any], NDArray[Any]]:
