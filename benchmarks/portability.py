@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.amazon import CATEGORIES, read_task, read_texts
-from benchmarks.learning import learn, untrained
+from benchmarks.learning import learn
 from benchmarks.vocabularies import load_minilm, saved_tokenizer
 from tsporec.demo import LEARNING
 from tsporec.evaluation import Evaluator, Task, prepare
@@ -37,6 +38,7 @@ from tsporec.synthetic import CatalogueConfig, generate
 from tsporec.topk import cpu
 
 Floats = NDArray[np.float32]
+WORDS = 32_768
 
 
 def tokenizers(texts: list[str], work: Path) -> dict[str, Any]:
@@ -76,7 +78,10 @@ def recall(scorer: Scorer, tokens: RaggedTokens, truth: NDArray[np.bool_]) -> fl
 
 
 def planted(seed: int, model: str, others: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows: recall of idf and of the selector by tokenizer, and the share of the gain that is kept."""
+    """Rows: recall of idf and of the selector by tokenizer, and the share of the gain that is kept.
+
+    Learned once as it is, and once knowing the words of the texts.
+    """
     from transformers import AutoTokenizer
 
     own = AutoTokenizer.from_pretrained(model)
@@ -86,21 +91,26 @@ def planted(seed: int, model: str, others: dict[str, Any]) -> list[dict[str, Any
     texts = [" ".join(real[word] for word in item.fields["description"].split()) for item in catalogue.items]
     items = [Item(item.id, {"description": text}) for item, text in zip(catalogue.items, texts, strict=True)]
     task = prepare(items, catalogue.train, catalogue.test, own, ("description",), seed=seed)
-    learned, *_ = learn(task, untrained(own, task, seed), replace(LEARNING, seed=seed))
     rows = []
-    for name, tokenizer in {"SmolLM2": own, **others}.items():
-        tokens, truth = tokenised(texts, catalogue.planted, tokenizer)
-        idf = recall(TokenSelector().for_tokenizer(tokenizer).fit(tokens), tokens, truth)
-        found = recall(learned.for_tokenizer(tokenizer), tokens, truth)
-        row = {
-            "seed": seed,
-            "tokenizer": name,
-            "entries": len(tokenizer),
-            "tokens a word": len(tokens.ids) / (600 * 48),
-        }
-        rows.append({**row, "idf": idf, "selector": found, "gain kept": 1.0})
-        rows[-1]["gain kept"] = (found - idf) / (rows[0]["selector"] - rows[0]["idf"])
-        print(rows[-1], flush=True)
+    for words in (0, WORDS):
+        torch.manual_seed(seed)
+        start = TokenSelector()
+        if words:
+            start.fit_words(texts, words)
+        start = start.for_tokenizer(own).fit(task.tokens)
+        learned, *_ = learn(task, start, replace(LEARNING, seed=seed))
+        first = len(rows)
+        for name, tokenizer in {"SmolLM2": own, **others}.items():
+            tokens, truth = tokenised(texts, catalogue.planted, tokenizer)
+            rows.append({
+                "seed": seed, "words known": words, "tokenizer": name, "entries": len(tokenizer),
+                "tokens a word": tokens.num_tokens / (600 * 48),
+                "idf": recall(TokenSelector().for_tokenizer(tokenizer).fit(tokens), tokens, truth),
+                "selector": recall(learned.for_tokenizer(tokenizer), tokens, truth),
+            })  # fmt: skip
+            gains = [row["selector"] - row["idf"] for row in (rows[-1], rows[first])]
+            rows[-1]["gain kept"] = gains[0] / gains[1]
+            print(rows[-1], flush=True)
     return rows
 
 

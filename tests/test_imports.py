@@ -27,7 +27,7 @@ FLOORS = [
         "results",
     },
     {"language_model", "scorers", "budget", "spans", "positions", "topk"},
-    {"selection", "words", "features", "network", "texts", "card", "hub", "selector", "memory"},
+    {"selection", "words", "lexicon", "features", "network", "texts", "card", "hub", "selector", "memory"},
     {"collator", "in_model", "columns", "packed", "tokenizer", "catalog", "catalog_collator", "ray_build", "store"},
     {"recommenders"},
     {"preference"},

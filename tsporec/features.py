@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tsporec.fingerprint import digest, tokenizer_fingerprint
+from tsporec.lexicon import Words, bind_words
 from tsporec.pieces import read_pieces
 
 CLASSES = (
@@ -43,22 +44,24 @@ _SHIFT = np.uint64(29)
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The V entries of a tokenizer's vocabulary as features.
+    """The V entries of a tokenizer's vocabulary as features, and behind them those of a lexicon's words: M in all.
 
     Parameters
     ----------
     grams : int64 ``[G]``
         Hashed n-gram buckets of all entries, packed.
-    gram_offsets : int64 ``[V + 1]``
-        Entry ``v`` owns ``grams[gram_offsets[v]:gram_offsets[v + 1]]``; at least one.
-    surface : int64 ``[V]``
+    gram_offsets : int64 ``[M + 1]``
+        Entry ``m`` owns ``grams[gram_offsets[m]:gram_offsets[m + 1]]``; at least one.
+    surface : int64 ``[M]``
         Hashed bucket of the whole surface (lower-cased, with its word start): the key of document
         frequencies.
-    classes : float32 ``[V, len(CLASSES)]``
-    special : bool ``[V]``
+    classes : float32 ``[M, len(CLASSES)]``
+    special : bool ``[M]``
         The tokenizer's special tokens, and ids that no entry has.
     fingerprint : str
         The tokenizer's.
+    words : Words, optional
+        Those of the lexicon. Without, M is V.
     embeddings : Tensor ``[>= V, W]``, optional
         Those of a language model with this tokenizer; frozen.
     """
@@ -69,10 +72,12 @@ class Vocabulary:
     classes: NDArray[np.float32]
     special: NDArray[np.bool_]
     fingerprint: str
+    words: Words | None = None
     embeddings: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.surface)
+        """V."""
+        return len(self.surface) if self.words is None else len(self.words.alone)
 
     def embedded(self, entries: Tensor) -> Tensor:
         """float32 ``[M, W]``: the embeddings of ``entries [M]``."""
@@ -80,16 +85,16 @@ class Vocabulary:
         return self.embeddings[entries.to(self.embeddings.device)].float()
 
 
-_CACHE: OrderedDict[tuple[str, int, int], Vocabulary] = OrderedDict()
+_CACHE: OrderedDict[tuple[str, int, int, bytes], Vocabulary] = OrderedDict()
 _CACHED_VOCABULARIES = 4
 
 
-def read_vocabulary(tokenizer: Any, gram_buckets: int, surface_buckets: int) -> Vocabulary:
-    """The features of every entry of ``tokenizer``; remembered by its fingerprint.
+def read_vocabulary(tokenizer: Any, gram_buckets: int, surface_buckets: int, lexicon: bytes = b"") -> Vocabulary:
+    """The features of every entry of ``tokenizer``, and of the words of ``lexicon``; remembered by its fingerprint.
 
     Ids without an entry count as special.
     """
-    key = (tokenizer_fingerprint(tokenizer), gram_buckets, surface_buckets)
+    key = (tokenizer_fingerprint(tokenizer), gram_buckets, surface_buckets, lexicon)
     if key not in _CACHE:
         _CACHE[key] = _read(tokenizer, *key)
         if len(_CACHE) > _CACHED_VOCABULARIES:
@@ -132,10 +137,11 @@ def with_embeddings(vocabulary: Vocabulary, embeddings: Tensor | None, width: in
     return replace(vocabulary, embeddings=embeddings.detach())
 
 
-def _read(tokenizer: Any, fingerprint: str, gram_buckets: int, surface_buckets: int) -> Vocabulary:
+def _read(tokenizer: Any, fingerprint: str, gram_buckets: int, surface_buckets: int, lexicon: bytes) -> Vocabulary:
     pieces = read_pieces(tokenizer)
-    size, special = len(pieces), pieces.special
-    texts = [piece.decode("utf-8", errors="replace") for piece in pieces.bytes]
+    words, new = bind_words(tokenizer, pieces, lexicon) if lexicon else (None, [])
+    texts, special = pieces.texts + new, np.append(pieces.special, np.zeros(len(new), dtype=np.bool_))
+    size = len(texts)
     starts = np.fromiter((text.startswith(" ") and len(text) > 1 for text in texts), bool, size) & ~special
     surfaces = [text.lstrip(" ") for text in texts]
     codes, lengths = _codepoints([s.lower() for s in surfaces])
@@ -161,6 +167,7 @@ def _read(tokenizer: Any, fingerprint: str, gram_buckets: int, surface_buckets: 
         classes=_classes(surfaces, starts, special),
         special=special,
         fingerprint=fingerprint,
+        words=words,
     )
 
 

@@ -19,7 +19,7 @@ from tsporec.card import model_card
 from tsporec.files import write_whole
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 DEFAULT = "tsporec/base"
 BOX = Path(__file__).parent / "box"
 """Selectors that come with the package; ``tsporec/NAME`` is looked up here before the Hub."""
@@ -27,6 +27,7 @@ BOX = Path(__file__).parent / "box"
 Config = dict[str, Any]
 MIGRATIONS: dict[int, Callable[[Config], Config]] = {
     1: lambda config: {**config, "table": "surface"},  # there was no other table
+    2: lambda config: config,  # weights had no lexicon; without one they are the same
 }
 """Format version -> what makes its config one of the next version."""
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
 from tsporec.features import CLASSES
+from tsporec.lexicon import TensorWords, Words
 from tsporec.texts import SEGMENT_BLOCK, TEXT_SIGNALS, WINDOW, Texts, lay_out
 
 SIGNALS = ("idf", *TEXT_SIGNALS, *CLASSES)
@@ -131,15 +132,18 @@ class FrozenSelector(nn.Module):
     blend : float32 ``[len(SIGNALS)]``
     entries : Entries
         Of the whole vocabulary.
+    words : Words, optional
+        Of its lexicon.
     """
 
     slots: Tensor | None
     rule: Tensor
     blend: Tensor
 
-    def __init__(self, network: ScoringNetwork, blend: Tensor, entries: Entries) -> None:
+    def __init__(self, network: ScoringNetwork, blend: Tensor, entries: Entries, words: Words | None = None) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).requires_grad_(False)
+        self.words = None if words is None else TensorWords(words)
         for name, value in (("blend", blend), *entries._asdict().items()):
             self.register_buffer(name, None if value is None else value.detach().clone())
         self.eval()
@@ -147,6 +151,10 @@ class FrozenSelector(nn.Module):
     def forward(self, ids: Tensor, cu_seqlens: Tensor) -> Tensor:
         """float32 ``[T]`` from ids int ``[T]``, all in the vocabulary, and ``cu_seqlens`` int ``[N + 1]``."""
         entries = Entries(self.slots, self.rule)
+        if self.words is not None:
+            ids, cu_seqlens, of_token = self.words(ids, cu_seqlens, entries.absent)
+            found = logits(self.network, self.blend, entries, lay_out(ids, cu_seqlens, entries.absent))
+            return found.index_select(0, of_token)
         # With an empty text more, a single one is no special case to the compiler.
         cu_seqlens = torch.cat([cu_seqlens, cu_seqlens[-1:]])
         return logits(self.network, self.blend, entries, lay_out(ids, cu_seqlens, entries.absent))

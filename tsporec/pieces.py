@@ -7,7 +7,7 @@ a text simply follow each other: their offsets are exact, and a character that i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,11 @@ class Pieces:
 
     def __len__(self) -> int:
         return len(self.bytes)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """What each entry spells, parts of characters as U+FFFD."""
+        return [piece.decode("utf-8", errors="replace") for piece in self.bytes]
 
     def text(self, ids: Sequence[int] | NDArray[np.integer]) -> tuple[str, NDArray[np.int64]]:
         """The text of ``ids [L]`` and where each token starts and ends in it, in characters: int64 ``[L, 2]``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tsporec import hub
 from tsporec.budget import Budget
 from tsporec.features import CLASSES, TABLES, Vocabulary, embeddings_fingerprint, read_vocabulary, with_embeddings
 from tsporec.fingerprint import digest
+from tsporec.lexicon import Units, frequent_words
 from tsporec.network import SIGNALS, Entries, FrozenSelector, ScoringNetwork, logits, make_entries
 from tsporec.ragged import RaggedTokens, ranges
 from tsporec.scorers.base import Scores
@@ -96,6 +97,7 @@ class TokenSelector(nn.Module):
     """
 
     idf: Tensor
+    lexicon: Tensor
     name = "selector"
 
     def __init__(self, config: SelectorConfig | None = None) -> None:
@@ -112,6 +114,7 @@ class TokenSelector(nn.Module):
         self.network = ScoringNetwork(self.config.dim, self.config.hidden, self.config.dropout)
         self.blend = nn.Parameter(torch.zeros(len(SIGNALS)))
         self.register_buffer("idf", torch.zeros(self.config.surface_buckets))
+        self._know(torch.zeros(0, dtype=torch.uint8))
         with torch.no_grad():
             self.blend[SIGNALS.index("idf")] = 1.0
             self.blend[SIGNALS.index("first_occurrence")] = 10.0  # above any idf: repeats come last
@@ -131,7 +134,7 @@ class TokenSelector(nn.Module):
             ``model.get_input_embeddings().weight``: asked for where ``config.table`` is "embeddings", and there only.
         """
         bound = copy.copy(self)
-        bound.vocabulary = read_vocabulary(tokenizer, self.config.gram_buckets, self.config.surface_buckets)
+        bound.vocabulary = self._read(tokenizer)
         if self.config.table == "embeddings" or embeddings is not None:
             known = self.config.embedding_width, self.config.embedding_fingerprint
             bound.vocabulary = with_embeddings(bound.vocabulary, embeddings, *known)
@@ -150,22 +153,50 @@ class TokenSelector(nn.Module):
             Of the tokenizer this is bound to; or of several, and then N counts, for each surface, the texts of those
             tokenizers that have it.
         """
-        vocabularies = [self._bound()] if isinstance(corpus, RaggedTokens) else [
-            read_vocabulary(tokenizer, self.config.gram_buckets, self.config.surface_buckets) for tokenizer, _ in corpus
+        parts = [(self._bound(), corpus)] if isinstance(corpus, RaggedTokens) else [
+            (self._read(tokenizer), tokens) for tokenizer, tokens in corpus
         ]  # fmt: skip
-        corpora = [corpus] if isinstance(corpus, RaggedTokens) else [tokens for _, tokens in corpus]
         buckets = self.config.surface_buckets
         texts, df = np.zeros((2, buckets), dtype=np.int64)
-        for vocabulary, tokens in zip(vocabularies, corpora, strict=True):
+        for vocabulary, tokens in parts:
             _check_ids(tokens, vocabulary)
+            if vocabulary.words is not None:
+                tokens = RaggedTokens(*vocabulary.words.units(tokens.ids, tokens.cu_seqlens)[:2])
             pairs = tokens.segment_ids() * buckets + vocabulary.surface[tokens.ids]
             df += np.bincount(np.unique(pairs) % buckets, minlength=buckets)
             texts[np.unique(vocabulary.surface)] += len(tokens)
-        texts[texts == 0] = sum(map(len, corpora))
+        texts[texts == 0] = sum(len(tokens) for _, tokens in parts)
         idf = np.log((1 + texts) / (1 + df)) + 1
         with torch.no_grad():
             self.idf.copy_(torch.from_numpy(idf))
         return self
+
+    def fit_words(self, texts: Iterable[str], count: int = 32768) -> TokenSelector:
+        """Know the ``count`` most frequent words of ``texts``, in place of those known so far.
+
+        The tokens that spell a known word are scored as one and get its score, so that what is learned with one
+        tokenizer serves others that split words elsewhere. To be called before binding, fitting and learning.
+
+        Raises
+        ------
+        ValueError
+            If this is bound to a tokenizer, or reads a language model's embeddings, of which words have none.
+        """
+        if self.vocabulary is not None or self.config.table != "surface":
+            found = "is bound to a tokenizer" if self.vocabulary is not None else "reads embeddings"
+            raise ValueError(
+                f'this selector {found}; call fit_words before for_tokenizer, and with a table of "surface".'
+            )
+        self._know(torch.frombuffer(bytearray(frequent_words(texts, count)), dtype=torch.uint8))
+        return self
+
+    def _know(self, lexicon: Tensor) -> None:
+        # Saved only where there are words: without, weights and fingerprint are what they were before there were any.
+        self.register_buffer("lexicon", lexicon, persistent=len(lexicon) > 0)
+
+    def _read(self, tokenizer: Any) -> Vocabulary:
+        lexicon = self.lexicon.cpu().numpy().tobytes()
+        return read_vocabulary(tokenizer, self.config.gram_buckets, self.config.surface_buckets, lexicon)
 
     def _bound(self) -> Vocabulary:
         if self.vocabulary is None:
@@ -192,9 +223,14 @@ class TokenSelector(nn.Module):
         """
         if cu_seqlens.shape[0] < 2:
             return self.blend.new_zeros(0)
+        words, of_token = self._bound().words, None
+        if words is not None:
+            units = words.units(ids.cpu().numpy().astype(np.int32), cu_seqlens.cpu().numpy())
+            ids, cu_seqlens, of_token = (torch.from_numpy(part).to(ids.device) for part in units)
         unique, inverse = torch.unique(ids, return_inverse=True)
         entries = self._entries(unique)
-        return logits(self.network, self.blend, entries, lay_out(inverse, cu_seqlens, entries.absent))
+        found = logits(self.network, self.blend, entries, lay_out(inverse, cu_seqlens, entries.absent))
+        return found if of_token is None else found.index_select(0, of_token)
 
     @torch.inference_mode()
     def score(self, tokens: RaggedTokens) -> Scores:
@@ -210,13 +246,16 @@ class TokenSelector(nn.Module):
                 return self.score(tokens)
             finally:
                 self.train()
-        table, device = self._table(), self.blend.device
+        table, device, words = self._table(), self.blend.device, self._bound().words
         for first, last in _groups(tokens.cu_seqlens):
             start, end = tokens.cu_seqlens[first], tokens.cu_seqlens[last]
-            offsets = tokens.cu_seqlens[first : last + 1] - start
-            texts = lay_out_numpy(tokens.ids[start:end], offsets, table.absent, _ROWS)
+            units = Units(tokens.ids[start:end], tokens.cu_seqlens[first : last + 1] - start, slice(None))
+            if words is not None:
+                units = words.units(units.ids, units.cu_seqlens)
+            texts = lay_out_numpy(units.ids, units.cu_seqlens, table.absent, _ROWS)
             texts = Texts(*(part.to(device) for part in texts))
-            scores[start:end] = logits(self.network, self.blend, table, texts, _ROWS).cpu().numpy()
+            found = logits(self.network, self.blend, table, texts, _ROWS).cpu().numpy()
+            scores[start:end] = found[units.of_token]
         return scores
 
     def select(self, tokens: RaggedTokens, budget: Budget, *, protected: NDArray[np.bool_] | None = None) -> Selection:
@@ -262,7 +301,7 @@ class TokenSelector(nn.Module):
         state = tuple(number for w in (*self.parameters(), self.idf) for number in (w._version, w.data_ptr()))
         if self._lookup is None or self._lookup[0] != state:
             untrained = not self.network.out.weight.any()
-            self._lookup = state, self._entries(torch.arange(len(self._bound())), only_rule=untrained)
+            self._lookup = state, self._entries(torch.arange(len(self._bound().surface)), only_rule=untrained)
         return self._lookup[1]
 
     def frozen(self) -> FrozenSelector:
@@ -270,7 +309,9 @@ class TokenSelector(nn.Module):
 
         It compiles with ``fullgraph=True`` and exports with dynamic lengths; ids are not checked.
         """
-        return FrozenSelector(self.network, self.blend, self._entries(torch.arange(len(self._bound()))))
+        vocabulary = self._bound()
+        entries = self._entries(torch.arange(len(vocabulary.surface)))
+        return FrozenSelector(self.network, self.blend, entries, vocabulary.words)
 
     # -- identity and sharing
 
@@ -301,6 +342,8 @@ class TokenSelector(nn.Module):
         if unknown:
             raise ValueError(f"{name_or_path}: unknown config keys {unknown}; written by a newer tsporec? Upgrade.")
         selector = cls(SelectorConfig(**config))
+        if "lexicon" in weights:
+            selector._know(weights["lexicon"])
         hub.load_strictly(selector, weights, name_or_path)
         return selector
 
