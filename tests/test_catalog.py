@@ -20,9 +20,10 @@ from tsporec.ragged import RaggedTokens, ranges
 from tsporec.scorers import BaseScorer
 from tsporec.selection import select
 from tsporec.selector import TokenSelector
-from tsporec.store.compress import Chunk
+from tsporec.store.compress import Chunk, Compressor
 from tsporec.store.index import bucket_bits
 from tsporec.store.keys import Keys
+from tsporec.store.pool import compress_all
 from tsporec.store.shard import PackedLengths, _pack
 
 
@@ -214,6 +215,23 @@ def test_files_and_datasets_are_streamed(build, tmp_path, ending):
     got = build(path, "file")
     assert same(got.lookup(list(want)), want.lookup(list(want)))
     assert list(got.changed(items)) == []
+
+
+def test_the_source_is_read_little_ahead(build, tokenizer):
+    """What bounds the memory of a build: chunks are asked for as they are worked on, three a worker ahead."""
+    catalog = build(make_items(5))
+    compressor = Compressor.of(tokenizer, TiedScorer(), catalog.recipe)
+    for workers, ahead in ((1, 1), (2, 6)):
+        read = 0
+
+        def chunks():
+            nonlocal read
+            for read in range(1, 21):
+                yield Chunk([f"item-{read}"], texts=["gel pen"])
+
+        for done, _ in enumerate(compress_all(chunks(), compressor, workers, "fork"), 1):
+            assert read <= done - 1 + ahead
+        assert done == read == 20
 
 
 def test_tokens_in_place_of_texts(build, tokenizer):

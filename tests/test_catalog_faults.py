@@ -303,6 +303,43 @@ def test_a_full_disk_leaves_the_last_state(tokenizer, tmp_path, monkeypatch):
     check(ItemCatalog.open(catalog.path), ITEMS, tokenizer)
 
 
+def test_a_disk_that_fills_up_at_any_write_leaves_the_last_state(tokenizer, tmp_path, monkeypatch):
+    write, left = os.write, 0
+
+    def fill_up(handle, data):
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            return write(handle, data)
+        write(handle, bytes(data[: len(data) // 2]))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    few, changed = ITEMS[:30], [Item("item-3", {"title": "gel pen"})]
+    after = [*(item for item in few if item.id != "item-3"), *changed]
+    path = tmp_path / "store"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", fill_up)
+        for room in range(100):
+            left = room
+            try:
+                build(path, tokenizer, few)
+                break
+            except OSError:
+                assert not list(path.rglob("*.tmp"))
+                with pytest.raises(ValueError, match="there is no catalogue"):
+                    ItemCatalog.open(path)
+        assert room > 4  # finished shards need not be written again
+        for room in range(100):
+            left = room
+            try:
+                ItemCatalog.open(path).update(changed, tokenizer=tokenizer, selector=TiedScorer())
+                break
+            except OSError:
+                check(ItemCatalog.open(path), few, tokenizer)
+        assert room > 2
+    check(ItemCatalog.open(path), after, tokenizer)
+
+
 def test_a_limit_on_file_sizes_stops_a_build_that_then_goes_on(tokenizer, tmp_path):
     path = tmp_path / "store"
     child = os.fork()

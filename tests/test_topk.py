@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -142,6 +143,38 @@ def test_blocks_do_not_change_results(monkeypatch):
     for block in (1, 100, 5000):
         monkeypatch.setattr(cpu, "BLOCK_TOKENS", block)
         np.testing.assert_array_equal(cpu.select(scores, cu, 7)[0], expected)
+
+
+@pytest.mark.parametrize("scores", ["distinct", "equal"])
+def test_memory_is_below_three_times_the_input(scores):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(64, 193, 20_000)
+    values = rng.random(lengths.sum(), np.float32) if scores == "distinct" else np.zeros(lengths.sum(), np.float32)
+    cu = lengths_to_offsets(lengths)
+    tracemalloc.start()
+    cpu.select(values, cu, 32)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * (values.nbytes + cu.nbytes)
+
+
+def test_strided_scores():
+    scores = np.random.default_rng(0).normal(size=100).astype(np.float32)
+    cu = np.int32([0, 30, 100])
+    for view in (scores[::-1], np.repeat(scores, 2)[::2]):
+        np.testing.assert_array_equal(cpu.select(view, cu, 7)[0], cpu.select(view.copy(), cu, 7)[0])
+
+
+def test_rows_much_shorter_than_their_group():
+    """Of a group as wide as 128, 256 or 288 tokens, with the shortest and the longest row at both ends of a block."""
+    for low, high in ((65, 128), (129, 192), (193, 256), (257, 288), (1025, 1152)):
+        for lengths in ([low, high], [high, low], [low, high, low], [low + 1, low, high - 1]):
+            rng = np.random.default_rng(low)
+            scores, cu = rng.normal(size=sum(lengths)).astype(np.float32), lengths_to_offsets(lengths)
+            kept = reference.select(torch.from_numpy(scores), torch.from_numpy(cu), torch.tensor([20] * len(lengths)))[
+                0
+            ]
+            np.testing.assert_array_equal(cpu.select(scores, cu, 20)[0], kept.numpy())
 
 
 def test_opcheck():

@@ -72,8 +72,12 @@ class StoreLock:
             "host": socket.gethostname(),
             "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        os.ftruncate(handle, 0)
-        write_all(handle, json.dumps(who).encode())
+        try:
+            os.ftruncate(handle, 0)
+            write_all(handle, json.dumps(who).encode())
+        except BaseException:  # a full disk: nobody will come to __exit__
+            self._release()
+            raise
         return self
 
     def __exit__(
@@ -81,8 +85,11 @@ class StoreLock:
     ) -> None:
         if self._handle in _held:
             os.ftruncate(self._handle, 0)
-            _held.remove(self._handle)
-            os.close(self._handle)
+            self._release()
+
+    def _release(self) -> None:
+        _held.remove(self._handle)
+        os.close(self._handle)
 
     def _holder(self) -> str:
         try:
