@@ -109,7 +109,7 @@ def put_in_box(folder: Path, training: dict[str, Any]) -> None:
     print(f"{place}: {sum(file.stat().st_size for file in place.iterdir()):,} bytes")
 
 
-def zero_shot(data: Path, model: str, work: Path, seeds: list[int], ndcg: bool) -> list[dict[str, Any]]:
+def zero_shot(data: Path, model: str, work: Path, seeds: list[int], ndcg: bool, cache: Path) -> list[dict[str, Any]]:
     """Rows: each twin on the category it has not seen, against head, random and tf-idf (which is fitted there).
 
     ``lift``: mean over items of the co-consumption reward of what is kept, in nats, from all of the category's
@@ -136,7 +136,7 @@ def zero_shot(data: Path, model: str, work: Path, seeds: list[int], ndcg: bool) 
         reward = CoConsumptionReward(task.tokens, [*task.train, *task.held_out])
         ranked = {}
         if encoder:
-            evaluator = Evaluator(task, encoder, seeds=seeds, cache=work / "evaluate")
+            evaluator = Evaluator(task, encoder, seeds=seeds, cache=cache)
             cells = evaluator.run(scorers, BUDGETS, rivals=list(scorers)).cells
             ranked = {(cell.scorer, cell.budget): cell for cell in cells}
         for k, (name, scorer) in product(BUDGETS, scorers.items()):
@@ -164,6 +164,9 @@ def main() -> None:
     parser.add_argument("--seeds", default="0", help="of the recommender")
     parser.add_argument("--network", action="store_true", help="also learn from preferences: not in the box, see docs")
     parser.add_argument("--ndcg", action="store_true", help="also recommend with a language model")
+    parser.add_argument(
+        "--cache", type=Path, help="cells that are known are not measured again; default: WORK/evaluate"
+    )
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -171,7 +174,9 @@ def main() -> None:
         return train(options.data, options.model, options.work, options.network)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     origin = environment(seeds[0])
-    rows = zero_shot(options.data, options.model, options.work, seeds, options.ndcg)
+    rows = zero_shot(
+        options.data, options.model, options.work, seeds, options.ndcg, options.cache or options.work / "evaluate"
+    )
     if options.output:
         write_results(options.output, {"command": "zero-shot", "seeds": seeds, "rows": rows}, origin)
     put_in_box(options.work / "base", {"metrics": rows})

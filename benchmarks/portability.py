@@ -181,8 +181,10 @@ def main() -> None:
     seeds = [int(seed) for seed in options.seeds.split(",")]
     origin = environment(seeds[0])
     if options.what == "planted":
-        texts = [text for category in CATEGORIES for text in read_texts(options.data, category)]
-        others = tokenizers(texts, options.work / "tokenizers")
+        trained = options.work / "tokenizers"
+        known = trained.exists()
+        texts = [] if known else [text for category in CATEGORIES for text in read_texts(options.data, category)]
+        others = tokenizers(texts, trained)
         rows = [row for seed in seeds for row in planted(seed, options.model, others)]
     else:
         rows = real(options.data, options.model, options.work, options.selector, options.category, seeds)
