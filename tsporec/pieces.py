@@ -6,8 +6,10 @@ a text simply follow each other: their offsets are exact, and a character that i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,8 @@ def entry_bytes(entries: Sequence[str]) -> list[bytes]:
     >>> entry_bytes(["pen", "##s"]), entry_bytes(["▁pen", "s", "<0x41>"])
     ([b' pen', b's'], [b' pen', b's', b'A'])
     """
-    marks = {mark: sum(entry.startswith(mark) for entry in entries) for mark in ("Ġ", "▁", "##")}
+    begin = Counter(map(itemgetter(slice(2)), entries))
+    marks = {mark: sum(n for start, n in begin.items() if start.startswith(mark)) for mark in ("Ġ", "▁", "##")}
     mark = max(marks, key=lambda m: marks[m])
     read = {"Ġ": _byte_level, "▁": _metaspace, "##": _wordpiece}[mark]
     return [read(entry) for entry in entries]
