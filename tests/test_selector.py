@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -260,3 +261,10 @@ def test_frequencies_of_several_tokenizers(tokenizer, wordpiece_tokenizer):
     assert both.idf[black] == pytest.approx(np.log((1 + times * len(TEXTS)) / (1 + times * count)) + 1)
     with pytest.raises(ValueError, match="is outside the vocabulary"):
         TokenSelector().fit([(wordpiece_tokenizer, RaggedTokens.from_lists([[10**6]]))])
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="inductor needs a C++ compiler")
+def test_compiles_with_inductor(selector):
+    compiled = torch.compile(selector.frozen(), fullgraph=True, dynamic=True)
+    for ids, cu_seqlens, expected in batches(selector):
+        np.testing.assert_allclose(compiled(ids, cu_seqlens).numpy(), expected, rtol=1e-5, atol=1e-5)
