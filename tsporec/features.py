@@ -79,6 +79,16 @@ class Vocabulary:
         """V."""
         return len(self.surface) if self.words is None else len(self.words.alone)
 
+    def check(self, ids: NDArray[np.int32]) -> None:
+        """Refuse ids that are none of the tokenizer's, with a ValueError."""
+        size = len(self)
+        if len(ids) and ids.view(np.uint32).max() >= size:  # so read, a negative one is large
+            bad = int(ids[(ids >= size) | (ids < 0)][0])
+            raise ValueError(
+                f"token id {bad} is outside the vocabulary of {size} entries this selector is bound to; "
+                "bind it to the tokenizer that made the ids: selector.for_tokenizer(tokenizer)."
+            )
+
     def embedded(self, entries: Tensor) -> Tensor:
         """float32 ``[M, W]``: the embeddings of ``entries [M]``."""
         assert self.embeddings is not None

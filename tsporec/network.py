@@ -88,14 +88,17 @@ class ScoringNetwork(nn.Module):
         size, width = hidden.shape
         total = F.embedding_bag(torch.arange(size, device=slots.device), hidden, texts.starts, mode="sum")
         mean = total / texts.lengths.clamp(min=1)[:, None]
-        mean = _add_product(
-            self.second.bias.repeat(mean.shape[0], 1), mean, self.context.weight, block and SEGMENT_BLOCK
-        )
-        window = F.pad(self.dropout(hidden), (0, 0, 1, 1)).as_strided((size, 3 * width), (width, 1))
+        bias = self.second.bias.expand(mean.shape[0], -1).clone(memory_format=torch.contiguous_format)
+        mean = _add_product(bias, mean, self.context.weight, block and SEGMENT_BLOCK)
+        if self.training:
+            hidden = self.dropout(hidden)
+        window = F.pad(hidden, (0, 0, 1, 1)).as_strided((size, 3 * width), (width, 1))
         deeper = _add_product(mean.index_select(0, texts.segment), window, self.second.weight, block)
         # Not a matrix-vector product: its order of additions depends on the number of rows.
-        logits: Tensor = (self.dropout(deeper.relu_()) * self.out.weight[0]).sum(dim=1)
-        return logits
+        deeper = deeper.relu_()
+        if self.training:
+            deeper = self.dropout(deeper)
+        return (deeper * self.out.weight[0]).sum(dim=1)
 
 
 def make_entries(

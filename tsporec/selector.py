@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,66 +17,21 @@ from torch.nn import functional as F  # noqa: N812 - as the torch documentation 
 
 from tsporec import hub
 from tsporec.budget import Budget
-from tsporec.features import CLASSES, TABLES, Vocabulary, embeddings_fingerprint, read_vocabulary, with_embeddings
+from tsporec.features import CLASSES, Vocabulary, read_vocabulary, with_embeddings
 from tsporec.fingerprint import digest
 from tsporec.lexicon import Units, frequent_words
 from tsporec.network import SIGNALS, Entries, FrozenSelector, ScoringNetwork, logits, make_entries
 from tsporec.ragged import RaggedTokens, ranges
 from tsporec.scorers.base import Scores
 from tsporec.selection import Selection, select
-from tsporec.texts import Texts, lay_out, lay_out_numpy
+from tsporec.selector_config import SelectorConfig
+from tsporec.texts import Texts, groups, lay_out, lay_out_numpy
 from tsporec.words import compress_ids, compress_text
+
+__all__ = ["SelectorConfig", "TokenSelector"]
 
 _ROWS = 192  # rows of every matrix product in scoring, so that no result depends on the batch
 _TABLE_KEYS = ("table", "embedding_width", "embedding_fingerprint")
-_GROUP = 8192  # tokens scored at once: more would not stay in the processor's cache
-
-
-@dataclass(frozen=True)
-class SelectorConfig:
-    """The shape of a :class:`TokenSelector` and where it comes from.
-
-    Parameters
-    ----------
-    dim : int
-        Width of a token's features.
-    hidden : int
-        Width of the hidden states.
-    gram_buckets, surface_buckets : int
-        Hash buckets of character n-grams (each a row of ``dim`` weights) and of document frequencies.
-    dropout : float
-        While training.
-    table : "surface" or "embeddings"
-        What a token's features are made of: its spelling, which serves any tokenizer, or the input embeddings of one
-        language model, which are not stored here but given to :meth:`TokenSelector.for_tokenizer`.
-    embedding_width, embedding_fingerprint : int, str
-        Of those embeddings; :meth:`of_embeddings` fills them in.
-    training : dict
-        For the model card; its keys are those of :data:`tsporec.card.TRAINING`.
-    """
-
-    dim: int = 32
-    hidden: int = 32
-    gram_buckets: int = 16384
-    surface_buckets: int = 32768
-    dropout: float = 0.1
-    table: str = "surface"
-    embedding_width: int = 0
-    embedding_fingerprint: str = ""
-    training: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.table not in TABLES or (self.table == "embeddings") != bool(self.embedding_width):
-            raise ValueError(
-                f"table is one of {', '.join(TABLES)}, with an embedding_width where it is 'embeddings'; found "
-                f"{self.table!r} and {self.embedding_width}. Use SelectorConfig.of_embeddings(weight)."
-            )
-
-    @classmethod
-    def of_embeddings(cls, embeddings: Tensor, **options: Any) -> SelectorConfig:
-        """A config for a table made of ``embeddings [V, W]``, a language model's input embeddings."""
-        width, fingerprint = embeddings.shape[1], embeddings_fingerprint(embeddings)
-        return cls(table="embeddings", embedding_width=width, embedding_fingerprint=fingerprint, **options)
 
 
 class TokenSelector(nn.Module):
@@ -119,7 +74,8 @@ class TokenSelector(nn.Module):
             self.blend[SIGNALS.index("idf")] = 1.0
             self.blend[SIGNALS.index("first_occurrence")] = 10.0  # above any idf: repeats come last
             self.blend[SIGNALS.index("special")] = -20.0
-        self._lookup: tuple[tuple[int, ...], Entries] | None = None
+        self._lookup: tuple[tuple[tuple[int, int], ...], Entries] | None = None
+        self._has_served = False  # a tokenizer
         self.eval()
 
     # -- binding and fitting
@@ -133,6 +89,7 @@ class TokenSelector(nn.Module):
         embeddings : Tensor ``[V, W]``, optional
             ``model.get_input_embeddings().weight``: asked for where ``config.table`` is "embeddings", and there only.
         """
+        self._has_served = True
         bound = copy.copy(self)
         bound.vocabulary = self._read(tokenizer)
         if self.config.table == "embeddings" or embeddings is not None:
@@ -159,7 +116,7 @@ class TokenSelector(nn.Module):
         buckets = self.config.surface_buckets
         texts, df = np.zeros((2, buckets), dtype=np.int64)
         for vocabulary, tokens in parts:
-            _check_ids(tokens, vocabulary)
+            vocabulary.check(tokens.ids)
             if vocabulary.words is not None:
                 tokens = RaggedTokens(*vocabulary.words.units(tokens.ids, tokens.cu_seqlens)[:2])
             pairs = tokens.segment_ids() * buckets + vocabulary.surface[tokens.ids]
@@ -180,10 +137,11 @@ class TokenSelector(nn.Module):
         Raises
         ------
         ValueError
-            If this is bound to a tokenizer, or reads a language model's embeddings, of which words have none.
+            If this is bound to a tokenizer or has been, since the bound ones share its weights but would not follow;
+            or if it reads a language model's embeddings, of which words have none.
         """
-        if self.vocabulary is not None or self.config.table != "surface":
-            found = "is bound to a tokenizer" if self.vocabulary is not None else "reads embeddings"
+        if self._has_served or self.config.table != "surface":
+            found = "is bound to a tokenizer" if self._has_served else "reads embeddings"
             raise ValueError(
                 f'this selector {found}; call fit_words before for_tokenizer, and with a table of "surface".'
             )
@@ -238,7 +196,8 @@ class TokenSelector(nn.Module):
 
         The bits of a segment's scores are the same whatever else is in the batch.
         """
-        _check_ids(tokens, self._bound())
+        vocabulary = self._bound()
+        vocabulary.check(tokens.ids)
         scores = np.empty(tokens.num_tokens, dtype=np.float32)
         if self.training:
             self.eval()
@@ -246,14 +205,15 @@ class TokenSelector(nn.Module):
                 return self.score(tokens)
             finally:
                 self.train()
-        table, device, words = self._table(), self.blend.device, self._bound().words
-        for first, last in _groups(tokens.cu_seqlens):
+        table, device, words = self._table(), self.blend.device, vocabulary.words
+        for first, last in groups(tokens.cu_seqlens):
             start, end = tokens.cu_seqlens[first], tokens.cu_seqlens[last]
             units = Units(tokens.ids[start:end], tokens.cu_seqlens[first : last + 1] - start, slice(None))
             if words is not None:
                 units = words.units(units.ids, units.cu_seqlens)
             texts = lay_out_numpy(units.ids, units.cu_seqlens, table.absent, _ROWS)
-            texts = Texts(*(part.to(device) for part in texts))
+            if device.type != "cpu":
+                texts = Texts(*(part.to(device) for part in texts))
             found = logits(self.network, self.blend, table, texts, _ROWS).cpu().numpy()
             scores[start:end] = found[units.of_token]
         return scores
@@ -298,9 +258,15 @@ class TokenSelector(nn.Module):
 
     def _table(self) -> Entries:
         """:meth:`_entries` of the whole vocabulary, remade when the weights have changed."""
-        state = tuple(number for w in (*self.parameters(), self.idf) for number in (w._version, w.data_ptr()))
+        spelling, first, out = (
+            self.grams if self.config.table == "surface" else self.projection,
+            self.network.first,
+            self.network.out,
+        )
+        made_of = (spelling.weight, self.classes.weight, first.weight, first.bias, out.weight, self.blend, self.idf)
+        state = tuple((weight._version, weight.data_ptr()) for weight in made_of)
         if self._lookup is None or self._lookup[0] != state:
-            untrained = not self.network.out.weight.any()
+            untrained = not out.weight.any()
             self._lookup = state, self._entries(torch.arange(len(self._bound().surface)), only_rule=untrained)
         return self._lookup[1]
 
@@ -349,25 +315,3 @@ class TokenSelector(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_lookup": None}  # workers rebuild the table instead of unpickling it
-
-
-def _check_ids(tokens: RaggedTokens, vocabulary: Vocabulary) -> None:
-    size = len(vocabulary)
-    if tokens.num_tokens and (int(tokens.ids.max()) >= size or int(tokens.ids.min()) < 0):
-        bad = int(tokens.ids[(tokens.ids >= size) | (tokens.ids < 0)][0])
-        raise ValueError(
-            f"token id {bad} is outside the vocabulary of {size} entries this selector is bound to; "
-            "bind it to the tokenizer that made the ids: selector.for_tokenizer(tokenizer)."
-        )
-
-
-def _groups(cu_seqlens: NDArray[np.int32]) -> list[tuple[int, int]]:
-    """Runs of whole segments of at most some ``_GROUP`` tokens (a longer segment stands alone)."""
-    runs, first, count = [], 0, len(cu_seqlens) - 1
-    ends = cu_seqlens + np.arange(count + 1)  # an empty segment costs too
-    while first < count:
-        last = int(np.searchsorted(ends, ends[first] + _GROUP, side="right")) - 1
-        last = min(max(last, first + 1), count)
-        runs.append((first, last))
-        first = last
-    return runs

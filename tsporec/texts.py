@@ -19,6 +19,9 @@ WINDOW = 5
 SEGMENT_BLOCK = 32
 """Of so many segments :func:`lay_out_numpy` gives a multiple."""
 
+GROUP = 8192
+"""Tokens scored at once: more would not stay in the processor's cache."""
+
 _GAP = WINDOW // 2
 
 
@@ -55,6 +58,20 @@ class Texts(NamedTuple):
         return self.ids[_GAP:-_GAP]
 
 
+def groups(cu_seqlens: NDArray[np.int32]) -> list[tuple[int, int]]:
+    """Runs of whole segments of at most some ``GROUP`` tokens (a longer segment stands alone)."""
+    runs, first, count = [], 0, len(cu_seqlens) - 1
+    if count and cu_seqlens[-1] + count <= GROUP:
+        return [(0, count)]
+    ends = cu_seqlens + np.arange(count + 1)  # an empty segment costs too
+    while first < count:
+        last = int(np.searchsorted(ends, ends[first] + GROUP, side="right")) - 1
+        last = min(max(last, first + 1), count)
+        runs.append((first, last))
+        first = last
+    return runs
+
+
 def lay_out(ids: Tensor, cu_seqlens: Tensor, absent: int) -> Texts:
     """The segments ``ids [T]``, ``cu_seqlens [N + 1]``, N above 0."""
     tokens, segments, device = ids.shape[0], cu_seqlens.shape[0] - 1, ids.device
@@ -82,13 +99,17 @@ def lay_out(ids: Tensor, cu_seqlens: Tensor, absent: int) -> Texts:
 def lay_out_numpy(ids: NDArray[np.int32], cu_seqlens: NDArray[np.int32], absent: int, block: int) -> Texts:
     """The same in a multiple of ``block`` rows, which the last segment has, and segments, the last without any."""
     segments = len(cu_seqlens) - 1
-    total = -(-(len(ids) + _GAP * segments) // block) * block
-    lengths = np.diff(cu_seqlens).astype(np.int64)
-    starts = cu_seqlens[:-1] + _GAP * np.arange(segments)
-    wide = lengths + _GAP
-    wide[-1] = total - starts[-1]
-    segment, at = np.arange(segments).repeat(wide), np.arange(total)
-    place, length = (at - starts.repeat(wide)).astype(np.float32), lengths.astype(np.float32).repeat(wide)
+    total, at_segment = -(-(len(ids) + _GAP * segments) // block) * block, np.arange(segments)
+    blocked = -(-segments // SEGMENT_BLOCK) * SEGMENT_BLOCK
+    starts, lengths = np.full(blocked, total), np.zeros(blocked, dtype=np.int64)
+    np.add(cu_seqlens[:-1], _GAP * at_segment, out=starts[:segments])
+    np.subtract(cu_seqlens[1:], cu_seqlens[:-1], out=lengths[:segments])
+    wide = lengths[:segments] + _GAP
+    wide[-1] = total - starts[segments - 1]
+    segment, at = at_segment.repeat(wide), np.arange(total)
+    length = lengths.astype(np.float32)
+    place, log_length, length = at - starts[segment], np.log1p(length)[segment], length[segment]
+    place = place.astype(np.float32)
     inside = place < length
     rows = inside.nonzero()[0]
     laid = np.full(total + 2 * _GAP, absent)
@@ -104,15 +125,15 @@ def lay_out_numpy(ids: NDArray[np.int32], cu_seqlens: NDArray[np.int32], absent:
         pair = pair[order]
     new = np.ones(total, dtype=np.bool_)
     np.not_equal(pair[1:], pair[:-1], out=new[1:])
-    ends = np.append(new.nonzero()[0], total)
-    counts = ends[1:] - ends[:-1]
+    firsts = new.nonzero()[0]
+    counts = np.empty_like(firsts)
+    np.subtract(firsts[1:], firsts[:-1], out=counts[:-1])
+    counts[-1] = total - firsts[-1]
     signals = np.empty((len(TEXT_SIGNALS), total), dtype=np.float32)
     signals[0, order] = new
     signals[1, order] = np.log(counts.astype(np.float32)).repeat(counts)
     np.divide(place, np.maximum(length, 1), out=signals[2])
     np.log1p(place, out=signals[3])
-    signals[4] = np.log1p(lengths.astype(np.float32)).repeat(wide)
-    none = -segments % SEGMENT_BLOCK
-    starts, lengths = np.append(starts, np.full(none, total)), np.append(lengths, np.zeros(none, dtype=np.int64))
+    signals[4] = log_length
     found = (laid, rows, segment, inside.astype(np.float32), signals, starts, lengths)
     return Texts(*map(torch.from_numpy, found))
