@@ -37,7 +37,10 @@ def tokenizer_fingerprint(tokenizer: HasVocabulary) -> str:
     state = (len(tokenizer), special)
     known = _KNOWN.get(tokenizer)
     if known is None or known[0] != state:
-        vocabulary = sorted(tokenizer.get_vocab().items(), key=itemgetter(1, 0))
+        entries = tokenizer.get_vocab()
+        # By id alone where no two share one: less than half the time.
+        unique = len(set(entries.values())) == len(entries)
+        vocabulary = sorted(entries.items(), key=itemgetter(1) if unique else itemgetter(1, 0))
         known = _KNOWN[tokenizer] = state, digest(vocabulary, special)
     return known[1]
 
