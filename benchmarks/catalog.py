@@ -3,8 +3,7 @@
 ``python -m benchmarks.catalog --tokenizer DIR --items 10000 100000 1000000 --output benchmarks/results/catalog.json``
 
 Every size is built in a process of its own, so that peak memory is that size's. The rate counts from when all workers
-are up until the store is committed; their start is timed apart. Times want an idle machine; the processor time beside
-them does not.
+are up until the store is committed; their start is timed apart. Times want an idle machine.
 """
 
 from __future__ import annotations
@@ -80,12 +79,6 @@ class Together:
         return max(float(file.read_text()) for file in self.folder.iterdir())
 
 
-def cpu_seconds() -> float:
-    """User and system time of this process and of its ended workers."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
-
-
 def build_one(folder: Path, tokenizer_folder: str, items: int, kept: int, num_proc: int) -> dict[str, Any]:
     """Build a store of tokenised items and measure it."""
     from transformers import AutoTokenizer
@@ -123,7 +116,6 @@ def build_one(folder: Path, tokenizer_folder: str, items: int, kept: int, num_pr
         "items_per_second": round(items / (end - began)),
         "start_up_seconds": round(began - called, 2),
         "seconds_with_start_up": round(report.seconds, 2),
-        "worker_cpu_seconds": round(cpu_seconds(), 1),
         "peak_parent_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "parent_megabytes_before": round(before / 1024),
         "store_bytes": size,
