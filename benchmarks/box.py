@@ -51,11 +51,14 @@ LIMITS = [
 
 
 def learn(
-    corpora: Sequence[tuple[Any, Task]], folder: Path, network: bool
+    corpora: Sequence[tuple[Any, Task]], folder: Path, network: bool, texts: Sequence[str] = (), words: int = 0
 ) -> tuple[TokenSelector, list[dict[str, Any]]]:
-    """Frequencies of all texts and, with ``network``, a round of preferences on each (tokenizer, task) in turn."""
+    """The most frequent ``words`` of ``texts``, frequencies of all texts and, with ``network``, a round of preferences on each (tokenizer, task) in turn."""
     torch.manual_seed(0)
-    selector = TokenSelector(SelectorConfig()).fit([(tokenizer, task.tokens) for tokenizer, task in corpora])
+    selector = TokenSelector(SelectorConfig())
+    if words:
+        selector.fit_words(texts, words)
+    selector.fit([(tokenizer, task.tokens) for tokenizer, task in corpora])
     reports = []
     for number, (tokenizer, task) in enumerate(corpora if network else []):
         reward = CoConsumptionReward(task.tokens, task.train)
@@ -67,7 +70,7 @@ def learn(
     return selector, reports
 
 
-def train(data: Path, model: str, work: Path, network: bool) -> None:
+def train(data: Path, model: str, work: Path, network: bool, words: int) -> None:
     """Train the bundled selector and the twins."""
     from transformers import AutoTokenizer
 
@@ -81,7 +84,8 @@ def train(data: Path, model: str, work: Path, network: bool) -> None:
     made_from = {"base": list(CATEGORIES), **{f"twin-{c}": [d for d in CATEGORIES if d != c] for c in CATEGORIES}}
     for made, categories in made_from.items():
         corpora = [(tokenizers[name], tasks[c, name]) for name in tokenizers for c in categories]
-        selector, reports = learn(corpora, work / f"{made}-rounds", network)
+        own = [text for category in categories for text in read_texts(data, category)]
+        selector, reports = learn(corpora, work / f"{made}-rounds", network, own, words)
         training = {
             "summary": "A general selector for product texts, for any tokenizer.",
             "data": [f"{c}, Amazon Reviews 2018 ({len(tasks[c, 'SmolLM2'].tokens):,} items, "
@@ -163,6 +167,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", default="0", help="of the recommender")
     parser.add_argument("--network", action="store_true", help="also learn from preferences: not in the box, see docs")
+    parser.add_argument("--words", type=int, default=0, help="the most frequent words that it knows; none in the box")
     parser.add_argument("--ndcg", action="store_true", help="also recommend with a language model")
     parser.add_argument(
         "--cache", type=Path, help="cells that are known are not measured again; default: WORK/evaluate"
@@ -171,7 +176,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if options.what == "train":
-        return train(options.data, options.model, options.work, options.network)
+        return train(options.data, options.model, options.work, options.network, options.words)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     origin = environment(seeds[0])
     rows = zero_shot(
