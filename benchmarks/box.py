@@ -53,7 +53,7 @@ LIMITS = [
 def learn(
     corpora: Sequence[tuple[Any, Task]], folder: Path, network: bool, texts: Sequence[str] = (), words: int = 0
 ) -> tuple[TokenSelector, list[dict[str, Any]]]:
-    """The most frequent ``words`` of ``texts``, frequencies of all texts and, with ``network``, a round of preferences on each (tokenizer, task) in turn."""
+    """Words and frequencies of the texts and, with ``network``, a round of preferences on each corpus in turn."""
     torch.manual_seed(0)
     selector = TokenSelector(SelectorConfig())
     if words:
