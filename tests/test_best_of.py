@@ -25,7 +25,7 @@ def selector(tokenizer):
 
 
 class Count:
-    """How many tokens of a set were kept, plus one for a segment that is favoured."""
+    """How many tokens of a set were kept."""
 
     fingerprint = "count"
 

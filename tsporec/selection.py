@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -72,3 +73,22 @@ def select(
         )
     k = budget.resolve(scores, tokens.cu_seqlens, sample_offsets, protected, forbidden)
     return Selection(*cpu.select(scores, tokens.cu_seqlens, k, protected, forbidden))
+
+
+def rank(scores: NDArray[Any], selection: Selection) -> NDArray[np.int32]:
+    """int32 ``[K]``: the place of each kept token among its segment's, best first, from 0.
+
+    The order is that of the top-k operation (NaN below every number, -0 equal to +0, ties to the earlier token), so the
+    tokens with ranks below k are what it keeps with budget k.
+
+    >>> rank(np.float32([1, 3, 3, 2]), Selection(np.array([0, 1, 2]), np.int32([0, 3]))).tolist()
+    [2, 0, 1]
+    """
+    lengths = np.diff(selection.cu_seqlens)
+    segment = np.repeat(np.arange(len(lengths)), lengths)
+    # The bitwise complement turns the order round and cannot overflow.
+    best_first = ~cpu.order_keys(scores[selection.kept])
+    order = np.lexsort((best_first, segment))
+    ranks = np.empty(len(order), dtype=np.int32)
+    ranks[order] = np.arange(len(order)) - np.repeat(selection.cu_seqlens[:-1], lengths)
+    return ranks

@@ -17,7 +17,7 @@ from tsporec.preference.candidates import Candidates
 from tsporec.preference.rewards.base import Floats, ProxyReward, checked_rewards
 from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import Scorer
-from tsporec.selection import select
+from tsporec.selection import Selection, rank, select
 from tsporec.selector import TokenSelector
 
 
@@ -73,14 +73,7 @@ def best_of(
     gain = (gain / np.bincount(group)[:, None])[group]
     gain[:, 1:] -= margin
     chosen = np.repeat(gain.argmax(axis=1), tokens.lengths)
-    places = np.stack([_places(np.asarray(scorer.score(tokens)), tokens) for scorer in scorers])
-    return CatalogueSelector(selector, tokens).with_scores(tokens, places[chosen, np.arange(tokens.num_tokens)])
-
-
-def _places(scores: Floats, tokens: RaggedTokens) -> Floats:
-    """float32 ``[T]``: minus the place of each token in its segment's ranking, the earlier first among equals."""
-    segment = tokens.segment_ids()
-    order = np.lexsort((np.arange(len(scores)), -scores, segment))
-    place = np.empty(len(scores), dtype=np.float32)
-    place[order] = tokens.offsets()
-    return -place
+    every = Selection(np.arange(tokens.num_tokens), tokens.cu_seqlens)
+    ranks = np.stack([rank(np.asarray(scorer.score(tokens)), every) for scorer in scorers])
+    scores = -ranks[chosen, every.kept].astype(np.float32)
+    return CatalogueSelector(selector, tokens).with_scores(tokens, scores)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from tsporec.budget import Budget
 from tsporec.fingerprint import short_digests
 from tsporec.ragged import RaggedTokens
-from tsporec.selection import Selection
+from tsporec.selection import Selection, rank
 from tsporec.store.keys import Keys
 from tsporec.store.layout import Recipe
 from tsporec.store.shard import Kept
-from tsporec.topk.cpu import order_keys, select
+from tsporec.topk.cpu import select
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,21 +139,3 @@ def tokenise(texts: Sequence[str], tokenizer: Any, max_tokens: int | None = None
         return RaggedTokens.from_lists([])
     ids = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
     return RaggedTokens.from_lists([row[:max_tokens] for row in ids])
-
-
-def rank(scores: NDArray[Any], selection: Selection) -> NDArray[np.int32]:
-    """int32 ``[K]``: the place of each kept token among its segment's, best first, from 0.
-
-    The order is that of the top-k operation (NaN below every number, -0 equal to +0, ties to the earlier token), so the
-    tokens with ranks below k are what it keeps with budget k.
-
-    >>> rank(np.float32([1, 3, 3, 2]), Selection(np.array([0, 1, 2]), np.int32([0, 3]))).tolist()
-    [2, 0, 1]
-    """
-    lengths = np.diff(selection.cu_seqlens)
-    segment = np.repeat(np.arange(len(lengths)), lengths)
-    best_first = ~order_keys(scores[selection.kept])  # the bitwise complement turns the order round and cannot overflow
-    order = np.lexsort((best_first, segment))
-    ranks = np.empty(len(order), dtype=np.int32)
-    ranks[order] = np.arange(len(order)) - np.repeat(selection.cu_seqlens[:-1], lengths)
-    return ranks
