@@ -66,6 +66,11 @@ class Task:
         """Share of test rows whose target stands in the history; it is ranked all the same."""
         return sum(row[-1] in row[:-1] for row in self.test) / max(len(self.test), 1)
 
+    def ranks(self, recommender: EmbeddingRecommender, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+        """int64 ``[M]``: the rank of each test row's target by a recommender that reads the items' ``vectors``."""
+        histories, targets = [row[:-1] for row in self.test], [row[-1] for row in self.test]
+        return ranks(recommender.scores(vectors, histories), targets, histories)
+
 
 def prepare(
     items: Sequence[Item],
@@ -251,7 +256,7 @@ class Evaluator:
 
     def warmed(self, budgets: Sequence[int], seed: int) -> EmbeddingRecommender:
         """The recommender of the frozen case: fitted on :meth:`warm_up_views`."""
-        recommender = make_recommender(self.encoder.width, EmbeddingConfig(**{**self.config, "seed": seed}))
+        recommender = self._recommender(seed)
         state = self._remember(
             digest(
                 "warm", self._task_digest, self.config, seed, self._warm_up_names(budgets), self.encoder.fingerprint
@@ -265,6 +270,9 @@ class Evaluator:
         )
         recommender.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in state.items()})
         return recommender.eval()
+
+    def _recommender(self, seed: int) -> EmbeddingRecommender:
+        return make_recommender(self.encoder.width, EmbeddingConfig(**{**self.config, "seed": seed}))
 
     def _cell(
         self, scorer: OneOrEach, budget: int | None, case: str, budgets: Sequence[int]
@@ -282,14 +290,11 @@ class Evaluator:
             parts.append(self._warm_up_names(budgets))
 
         def rank() -> dict[str, NDArray[Any]]:
-            task = self.task
             if case == "frozen":
                 recommender = self.warmed(budgets, seed)
             else:
-                recommender = make_recommender(vectors.shape[1], EmbeddingConfig(**{**self.config, "seed": seed}))
-                recommender.fit(vectors, task.train, task.held_out)
-            histories, targets = [row[:-1] for row in task.test], [row[-1] for row in task.test]
-            return {"ranks": ranks(recommender.scores(vectors, histories), targets, histories)[None]}
+                recommender = self._recommender(seed).fit(vectors, self.task.train, self.task.held_out)
+            return {"ranks": self.task.ranks(recommender, vectors)[None]}
 
         found: NDArray[np.int64] = self._remember(digest("cell, ties drawn", *parts), rank)["ranks"][0]
         return found
