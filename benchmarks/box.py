@@ -19,21 +19,18 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.amazon import CATEGORIES, read_task, read_texts
 from benchmarks.vocabularies import KINDS, saved_tokenizer
 from tsporec import hub
-from tsporec.budget import Budget
 from tsporec.card import model_card
 from tsporec.evaluation import Evaluator, Task
 from tsporec.pipeline import LearningConfig, learn_selector
-from tsporec.preference.candidates import Candidates
+from tsporec.preference.best_of import ranking_rewards
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
 from tsporec.results import environment, write_results
 from tsporec.scorers import make_scorer
-from tsporec.selection import select
 from tsporec.selector import SelectorConfig, TokenSelector
 
 BUDGETS = (8, 16)
@@ -144,10 +141,8 @@ def zero_shot(data: Path, model: str, work: Path, seeds: list[int], ndcg: bool, 
             cells = evaluator.run(scorers, BUDGETS, rivals=list(scorers)).cells
             ranked = {(cell.scorer, cell.budget): cell for cell in cells}
         for k, (name, scorer) in product(BUDGETS, scorers.items()):
-            selection, every = select(scorer, task.tokens, Budget(tokens=k)), np.arange(len(task.tokens))
-            subsets = Candidates(every, np.full(len(every), k), selection.kept, selection.cu_seqlens)
             row = {"unseen category": category, "k": k, "scorer": name}
-            row["lift (nats)"] = float(reward(task.tokens, subsets).mean())
+            row["lift (nats)"] = float(ranking_rewards(task.tokens, [scorer], reward, [k]).mean())
             if ranked:
                 row["NDCG@10"] = ranked[name, k].metrics["ndcg@10"]
                 if name != "selector":

@@ -13,18 +13,18 @@ import json
 import os
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.timing import median_ms
 from tsporec.budget import Budget
 from tsporec.catalog import ItemCatalog
 from tsporec.ragged import RaggedTokens
@@ -122,16 +122,6 @@ def build_one(folder: Path, tokenizer_folder: str, items: int, kept: int, num_pr
         "need_bytes": need,
         "store_over_need": round(size / need - 1, 4),
     }
-
-
-def median_ms(call: Callable[[], Any], rounds: int) -> float:
-    """Median time of a call in milliseconds."""
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return round(1000 * statistics.median(times), 3)
 
 
 def resident_megabytes() -> float:

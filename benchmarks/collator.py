@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from benchmarks.timing import median_ms
 from tests.conftest import make_tokenizer
 from tsporec import Budget, RaggedTokens, SelectorCollator, TokenSelector
 from tsporec.results import environment, write_results
@@ -33,16 +33,6 @@ def features(seed: int, count: int, vocabulary: int) -> list[dict[str, Any]]:
         labels = [-100] * (len(ids) - 16) + ids[-16:]
         rows.append({"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels, "item_spans": spans})
     return rows
-
-
-def median_ms(call: Callable[[], Any], rounds: int = ROUNDS) -> float:
-    """Median time of a call in milliseconds."""
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return round(1000 * statistics.median(times), 2)
 
 
 def split_cold(wrapped: SelectorCollator, rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -108,8 +98,8 @@ def main(path: str | None = None) -> dict[str, Any]:
         wrapped = SelectorCollator(base, selector, Budget(tokens=K))
         cold = split_cold(wrapped, spanned)
         results[name] = {
-            "base on whole features, ms": median_ms(lambda b=base, w=whole: b([dict(row) for row in w])),
-            "wrapped, warm, ms": median_ms(lambda w=wrapped, s=spanned: w(s)),
+            "base on whole features, ms": median_ms(lambda b=base, w=whole: b([dict(row) for row in w]), ROUNDS),
+            "wrapped, warm, ms": median_ms(lambda w=wrapped, s=spanned: w(s), ROUNDS),
             "wrapped, cold, ms": cold,
         }
         many = [{c: row[c] for c in (*columns, "item_spans")} for row in features(0, 16 * FEATURES, len(tokenizer))]

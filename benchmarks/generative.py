@@ -13,14 +13,14 @@ from __future__ import annotations
 import argparse
 import copy
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.amazon import read_category
+from benchmarks.amazon import CATEGORIES, read_category
 from benchmarks.learning import REAL, learn, untrained
+from benchmarks.options import make_parser
 from tsporec.budget import Budget
 from tsporec.collator import SelectorCollator
 from tsporec.evaluation import Task, prepare
@@ -69,7 +69,7 @@ def run(
     tokenizer.padding_side = "left"
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     template = PromptTemplate.build(task.tokens, [" ".join(t.split()[:TITLE_WORDS]) for t in titles], tokenizer)
-    train = rows_of(task.train, options.train_rows, 0)
+    train = [template.feature(*row) for row in rows_of(task.train, options.train_rows, 0)]
     # The last item of a test sequence is the target; a row is one user.
     drawn = np.random.default_rng(1).permutation(len(task.test))[: options.test_rows]
     test = [(task.test[i][-HISTORY - 1 : -1], task.test[i][-1]) for i in drawn]
@@ -79,12 +79,10 @@ def run(
     for budget in BUDGETS:
         for name, scorer in scorers.items():
             collator = SelectorCollator(DataCollatorForSeq2Seq(tokenizer), scorer, Budget(tokens=budget))
-            begun, tokens = time.perf_counter(), 0
+            begun, tokens = time.perf_counter(), sum(len(feature["input_ids"]) for feature in collator.cut(train))
             for seed in options.seeds:
                 model = GenerativeRecommender(copy.deepcopy(lm), template)
-                features = [template.feature(history, target) for history, target in train]
-                tokens = sum(len(feature["input_ids"]) for feature in collator.cut(features))
-                model.fit(features, collator, options.epochs, batch_size=16, learning_rate=2e-4, seed=seed)
+                model.fit(train, collator, options.epochs, batch_size=16, learning_rate=2e-4, seed=seed)
                 ranks.setdefault((name, budget), []).append(rank(model, collator, test, len(task.tokens)))
             found = np.stack(ranks[name, budget])
             figures.append(
@@ -108,17 +106,13 @@ def run(
 
 def main() -> None:
     """Learn the selector, compare, write the results file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--category", default="Office_Products")
+    parser = make_parser(__doc__, seeds=[0])
+    parser.add_argument("--category", default=CATEGORIES[0], choices=CATEGORIES)
     parser.add_argument("--fields", default="title,description")
     parser.add_argument("--layers", type=int, help="by default all")
     parser.add_argument("--train-rows", type=int, default=3000)
     parser.add_argument("--test-rows", type=int, default=600)
     parser.add_argument("--epochs", type=int, default=0)
-    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0])
-    parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     origin = environment(options.seeds[0])
     lm, tokenizer = load_causal_lm(options.model, options.layers)

@@ -8,6 +8,7 @@ python -m benchmarks.learning cost --data DIR --model DIR --output benchmarks/re
 from __future__ import annotations
 
 import argparse
+import copy
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,7 +37,6 @@ from tsporec.selection import select
 from tsporec.selector import TokenSelector
 from tsporec.synthetic import CatalogueConfig, generate, planted_recall
 
-BUDGETS = (2, 4, 8, 16)
 REAL = LearningConfig(
     budgets=(2, 4, 8),
     rounds=0,
@@ -47,7 +47,7 @@ REAL = LearningConfig(
     preference={"num_train_epochs": 6, "use_cpu": True},
     memory={"use_cpu": True},
 )
-"""How a selector learns real items, chosen by :func:`ablation`: candidates of up to 8 tokens, 16 by the same scores."""
+"""How a selector learns real items: from candidates of up to 8 tokens, 16 by the same scores."""
 
 
 def untrained(tokenizer: Any, task: Task, seed: int = 0) -> TokenSelector:
@@ -140,12 +140,12 @@ def cost(task: Task, lm: Any, tokenizer: Any, budget: int = 8) -> dict[str, Any]
                 task.tokens, start.score(task.tokens), reward, folder / "pairs", candidates=drawn, pairs=REAL.pairs
             ),
         )
-        for kind, policy in (("network", start), ("offsets", CatalogueSelector(start, task.tokens))):
-            args = {**MEMORY, "use_cpu": True, "disable_tqdm": True, "num_train_epochs": 1, "held_out": 0.0}
+        for kind, policy in (("network", copy.deepcopy(start)), ("offsets", CatalogueSelector(start, task.tokens))):
+            args = {**MEMORY, "use_cpu": True, "disable_tqdm": True, "num_train_epochs": 1}
             trainer = PreferenceTrainer(policy, PreferenceConfig(output_dir=str(folder / kind), **args), pairs)
             timed(f"train {kind}, an epoch", trainer.train)
             found[f"train {kind}, tokens/s"] = task.tokens.num_tokens / found[f"train {kind}, an epoch"]
-        learned = timed("stage 2, prefer", lambda: learn(task, untrained(tokenizer, task), config))[0]
+        learned = timed("stage 2, prefer", lambda: learn(task, start, config))[0]
         timed("stage 1, warm up", lambda: warm_up(task, encoder, start, config, folder / "warm-up"))
         timed("stage 3, adapt", lambda: adapt(task, encoder, learned, config, folder / "adapted"))
     return found

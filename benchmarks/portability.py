@@ -12,7 +12,6 @@ selector has not seen: item texts for *planted*, those of the other category for
 
 from __future__ import annotations
 
-import argparse
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks.amazon import CATEGORIES, read_task, read_texts
 from benchmarks.learning import learn
+from benchmarks.options import make_parser
 from benchmarks.vocabularies import load_minilm, saved_tokenizer
 from tsporec.demo import LEARNING
 from tsporec.evaluation import Evaluator, Task, prepare
@@ -167,28 +167,23 @@ def real(data: Path, model: str, work: Path, selector: str, category: str, seeds
 
 def main() -> None:
     """Run one of the two."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, seeds=[0])
     parser.add_argument("what", choices=["planted", "real"])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--selector", default="tsporec/base", help="real: learned with the category")
     parser.add_argument("--category", default=CATEGORIES[0], choices=CATEGORIES)
-    parser.add_argument("--seeds", default="0")
-    parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    seeds = [int(seed) for seed in options.seeds.split(",")]
-    origin = environment(seeds[0])
+    origin = environment(options.seeds[0])
     if options.what == "planted":
         trained = options.work / "tokenizers"
         known = trained.exists()
         texts = [] if known else [text for category in CATEGORIES for text in read_texts(options.data, category)]
         others = tokenizers(texts, trained)
-        rows = [row for seed in seeds for row in planted(seed, options.model, others)]
+        rows = [row for seed in options.seeds for row in planted(seed, options.model, others)]
     else:
-        rows = real(options.data, options.model, options.work, options.selector, options.category, seeds)
-    write_results(options.output, {"command": options.what, "seeds": seeds, "rows": rows}, origin)
+        rows = real(options.data, options.model, options.work, options.selector, options.category, options.seeds)
+    write_results(options.output, {"command": options.what, "seeds": options.seeds, "rows": rows}, origin)
 
 
 if __name__ == "__main__":

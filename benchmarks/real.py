@@ -11,7 +11,6 @@ Work that is done is found again in ``--cache``.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Sequence
@@ -22,11 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.amazon import read_task
+from benchmarks.amazon import CATEGORIES, read_task
 from benchmarks.learning import REAL, learn, untrained
+from benchmarks.options import comma_separated, make_parser
 from tsporec.evaluation import FULL, Evaluator, Task, warm_up_rules
 from tsporec.fingerprint import digest
-from tsporec.metrics import ndcg, ranks
+from tsporec.language_model import load_causal_lm
+from tsporec.metrics import ndcg
 from tsporec.preference.best_of import best_of, ranking_rewards
 from tsporec.preference.candidates import CandidateConfig, Candidates, sample_candidates
 from tsporec.preference.rewards.recommendation import RecommendationReward
@@ -107,14 +108,13 @@ def ceiling(task: Task, evaluator: Evaluator, start: Scorer, seed: int) -> list[
     What selection can gain with this recommender, as far as these candidates go: no selector has to learn it.
     """
     reward, recommender = frozen_reward(task, evaluator, seed), evaluator.warmed(BUDGETS, seed)
-    histories, targets = [row[:-1] for row in task.test], [row[-1] for row in task.test]
     first, rows = np.arange(len(task.tokens)) * CANDIDATES.count, []
     for budget in CANDIDATES.budgets:
         config = replace(CANDIDATES, budgets=(budget,))
         drawn = sample_candidates(start.score(task.tokens), task.tokens, config, seed)
         rated = reward(task.tokens, drawn).reshape(-1, CANDIDATES.count)
         vectors = evaluator.encode(drawn.apply(task.tokens).take(first + rated.argmax(axis=1)))["vectors"]
-        found = ndcg(ranks(recommender.scores(vectors, histories), targets, histories), 10)
+        found = ndcg(task.ranks(recommender, vectors), 10)
         gain = float((rated.max(axis=1) - rated[:, 0]).mean())
         rows.append(
             {
@@ -128,16 +128,15 @@ def ceiling(task: Task, evaluator: Evaluator, start: Scorer, seed: int) -> list[
     return rows
 
 
-def baselines(names: Sequence[str], task: Task, model: str) -> dict[str, Scorer | None]:
-    """The scorers called so, the selector left out; language models are loaded for those that read one."""
-    from tsporec.language_model import load_causal_lm
-
+def baselines(names: Sequence[str], task: Task, lm: Any, model: str) -> dict[str, Scorer | None]:
+    """The scorers called so, the selector left out; self-information reads with all layers of ``model``."""
     made: dict[str, Scorer | None] = {}
     for name in names:
         if name == FULL:
             made[name] = None
-        elif name in ("attention", "centroid", "self_information"):
-            lm, _ = load_causal_lm(model, None if name == "self_information" else LAYERS)
+        elif name == "self_information":
+            made[name] = make_scorer(name, model=load_causal_lm(model)[0])
+        elif name in ("attention", "centroid"):
             made[name] = make_scorer(name, model=lm)
         elif name != "selector":
             made[name] = make_scorer(name).fit(task.tokens)
@@ -146,20 +145,14 @@ def baselines(names: Sequence[str], task: Task, model: str) -> dict[str, Scorer 
 
 def main() -> None:
     """Run the cells, print a table a case, write the results file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--category", default="Office_Products")
-    parser.add_argument("--fields", type=lambda text: text.split(","), default=["description"])
-    parser.add_argument("--scorers", type=lambda text: text.split(","), default=["head", "tfidf", "selector", FULL])
+    parser = make_parser(__doc__, seeds=[0, 1, 2])
+    parser.add_argument("--category", default=CATEGORIES[0], choices=CATEGORIES)
+    parser.add_argument("--fields", type=comma_separated, default=["description"])
+    parser.add_argument("--scorers", type=comma_separated, default=["head", "tfidf", "selector", FULL])
     parser.add_argument("--case", choices=["adapted", "frozen"], default="adapted")
-    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--ceiling", action="store_true", help="frozen: also the best candidates by the reward")
     parser.add_argument("--cache", type=Path, default=Path("evaluate-cache"))
-    parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    from tsporec.language_model import load_causal_lm
-
     origin = environment(options.seeds[0])
     lm, tokenizer = load_causal_lm(options.model, LAYERS)
     task = read_task(options.data, options.category, tokenizer, options.fields)
@@ -174,7 +167,7 @@ def main() -> None:
         learned.append(selector)
         reports.append(report)
         print(report, flush=True)
-    others = baselines(options.scorers, task, options.model)
+    others = baselines(options.scorers, task, lm, options.model)
     scorers = {name: learned if name == "selector" else others[name] for name in options.scorers}
     evaluation = evaluator.run(scorers, BUDGETS, [options.case], list(scorers))
     make_console().print(results_table(evaluation, options.case))

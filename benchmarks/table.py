@@ -8,7 +8,6 @@ of pairs of held-out items, a tenth of them, that are ordered as the reward orde
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from benchmarks.amazon import CATEGORIES, read_task
 from benchmarks.box import LEARNING
 from benchmarks.learning import learn
+from benchmarks.options import make_parser
 from tsporec.language_model import load_causal_lm
 from tsporec.results import environment, write_results
 from tsporec.selector import SelectorConfig, TokenSelector
@@ -49,17 +49,12 @@ def measure(data: Path, model: str, epochs: int, seeds: list[int]) -> list[dict[
 
 def main() -> None:
     """Measure and write the results file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", required=True)
+    parser = make_parser(__doc__, seeds=[0])
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--seeds", default="0")
-    parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    seeds = [int(seed) for seed in options.seeds.split(",")]
-    origin = environment(seeds[0])
-    rows = measure(options.data, options.model, options.epochs, seeds)
-    write_results(options.output, {"epochs": options.epochs, "seeds": seeds, "rows": rows}, origin)
+    origin = environment(options.seeds[0])
+    rows = measure(options.data, options.model, options.epochs, options.seeds)
+    write_results(options.output, {"epochs": options.epochs, "seeds": options.seeds, "rows": rows}, origin)
 
 
 if __name__ == "__main__":

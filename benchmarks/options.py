@@ -1,0 +1,21 @@
+"""The options that benchmarks on real data share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def comma_separated(text: str) -> list[str]:
+    """The parts of ``a,b``."""
+    return text.split(",")
+
+
+def make_parser(page: str | None, seeds: list[int]) -> argparse.ArgumentParser:
+    """A parser with ``--data``, ``--model``, ``--seeds`` and ``--output``, whose help is ``page``."""
+    parser = argparse.ArgumentParser(description=page, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=seeds)
+    parser.add_argument("--output", type=Path, required=True)
+    return parser
