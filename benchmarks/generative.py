@@ -4,41 +4,49 @@ python -m benchmarks.generative --data DIR --model DIR --category Office_Product
 
 The prompt shows the last items of a history, each cut to the budget; the label is the first words of the next item's
 title. Recommendation candidates, the true next item and nine others drawn at random, are ranked by the exact likelihood
-of theirs. With ``--epochs 0`` the LM stays as it is (frozen); otherwise every selection has its own (the first
-``--layers``), fine-tuned on the same rows (adapted).
+of theirs. With ``--epochs 0`` the LM stays as it is (frozen), and the selector gives each item the first tokens or
+tf-idf's ranking, by the log-likelihood of labels after training histories that hold it; otherwise every selection has
+its own LM (the first ``--layers``), fine-tuned on the same rows (adapted), and the selector learns from co-consumption.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import math
 import time
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.amazon import CATEGORIES, read_category
 from benchmarks.learning import REAL, learn, untrained
-from benchmarks.options import make_parser
+from benchmarks.options import comma_separated, make_parser
 from tsporec.budget import Budget
 from tsporec.collator import SelectorCollator
 from tsporec.evaluation import Task, prepare
 from tsporec.language_model import load_causal_lm
 from tsporec.metrics import ndcg, paired_bootstrap, recall
+from tsporec.preference.best_of import best_of, ranking_rewards
+from tsporec.preference.rewards.label import LabelReward
 from tsporec.progress import progress
 from tsporec.recommenders.generative import GenerativeRecommender, PromptTemplate
 from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
+from tsporec.selector import TokenSelector
 
 HISTORY, TITLE_WORDS, CANDIDATES = 4, 6, 10
 BUDGETS = (8, 16)
+MARGINS = (0.0, 0.5, 1.0, 2.0, math.inf)
+"""Of the reward, nats a context, tried on held-out users."""
 
 Row = tuple[list[int], int]
 
 
-def rows_of(sequences: list[list[int]], count: int, seed: int) -> list[Row]:
-    """``count`` places of ``sequences``, drawn: the last items before each, and its own."""
+def rows_of(sequences: list[list[int]], count: int | None, seed: int) -> list[Row]:
+    """``count`` places of ``sequences`` (None: all), drawn: the last items before each, and its own."""
     places = [(s[max(0, i - HISTORY) : i], s[i]) for s in sequences for i in range(1, len(s))]
     return [places[i] for i in np.random.default_rng(seed).permutation(len(places))[:count]]
 
@@ -48,6 +56,60 @@ def candidates_of(row: Row, items: int, rng: np.random.Generator) -> list[int]:
     history, target = row
     others = rng.choice(items, size=CANDIDATES + HISTORY, replace=False).tolist()
     return [target, *[i for i in others if i != target and i not in history][: CANDIDATES - 1]]
+
+
+def last_rows(sequences: list[list[int]]) -> list[Row]:
+    """The last item of each, after those before it."""
+    return [(sequence[-HISTORY - 1 : -1], sequence[-1]) for sequence in sequences]
+
+
+def covering(rows: list[Row], items: set[int], limit: int) -> list[Row]:
+    """Up to ``limit`` of ``rows``, in turn those whose history holds one of ``items`` that none before them holds."""
+    chosen, missing = [], set(items)
+    for row in rows:
+        if len(chosen) < limit and missing & set(row[0]):
+            chosen.append(row)
+            missing -= set(row[0])
+    return chosen
+
+
+def learn_from_labels(
+    model: GenerativeRecommender, base: Any, task: Task, start: TokenSelector, rows: list[Row], held: list[Row]
+) -> tuple[Scorer, dict[str, Any]]:
+    """(selector, report): for each item the ranking after which the labels of ``rows`` are likelier by a margin.
+
+    The margin is the one after which the labels of ``held`` are likeliest. An item in none of ``rows`` takes the
+    ranking that is better on the whole.
+    """
+    begun, template, budget = time.perf_counter(), model.template, BUDGETS[0]
+    rules = {"head": make_scorer("head"), "tfidf": make_scorer("tfidf").fit(task.tokens)}
+    reward = LabelReward(model.model, base, [template.feature(*row) for row in rows], rest=budget)
+    rated = ranking_rewards(reward.segments, list(rules.values()), reward, (budget,))
+    order = np.argsort(-rated.mean(axis=0), kind="stable")
+    ordered = [list(rules.values())[i] for i in order]
+    spans = np.array([item for history, _ in rows for item in history if len(task.tokens[item])])
+    rewards = np.zeros((len(task.tokens), len(rules)), dtype=np.float32)
+    np.add.at(rewards, spans, rated[:, order])
+    rewards /= np.bincount(spans, minlength=len(rewards)).clip(1)[:, None].astype(np.float32)
+    made = {margin: best_of(task.tokens, start, ordered, rewards, margin) for margin in MARGINS}
+    features = [template.feature(*row) for row in held]
+    likely = {margin: label_log_likelihood(model, SelectorCollator(base, one, Budget(tokens=budget)), features)
+              for margin, one in made.items()}  # fmt: skip
+    best = max(MARGINS, key=lambda margin: likely[margin])
+    return made[best], {
+        "seconds": time.perf_counter() - begun, "rows": len(rows), "items": len(set(spans.tolist())),
+        "first": list(rules)[order[0]], "margin": str(best),
+        "held-out log-likelihood by margin": {str(margin): value for margin, value in likely.items()},
+    }  # fmt: skip
+
+
+@torch.inference_mode()
+def label_log_likelihood(model: GenerativeRecommender, collator: Any, features: list[dict[str, Any]]) -> float:
+    """Nats a label token, the mean over ``features``."""
+    found = [
+        -float(model.model(**collator([dict(feature)])).loss) for feature in progress(features, description="held")
+    ]
+    return float(np.mean(found))
 
 
 def rank(model: GenerativeRecommender, collator: Any, rows: list[Row], items: int) -> NDArray[np.int64]:
@@ -61,29 +123,26 @@ def rank(model: GenerativeRecommender, collator: Any, rows: list[Row], items: in
 
 
 def run(
-    task: Task, titles: list[str], lm: Any, tokenizer: Any, scorers: dict[str, Scorer], options: argparse.Namespace
+    template: PromptTemplate,
+    base: Any,
+    lm: Any,
+    scorers: dict[str, Scorer],
+    rows: tuple[list[Row], list[Row]],
+    users: list[str],
+    options: argparse.Namespace,
 ) -> list[dict[str, Any]]:
-    """A row of figures for every scorer and budget."""
-    from transformers import DataCollatorForSeq2Seq
-
-    tokenizer.padding_side = "left"
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    template = PromptTemplate.build(task.tokens, [" ".join(t.split()[:TITLE_WORDS]) for t in titles], tokenizer)
-    train = [template.feature(*row) for row in rows_of(task.train, options.train_rows, 0)]
-    # The last item of a test sequence is the target; a row is one user.
-    drawn = np.random.default_rng(1).permutation(len(task.test))[: options.test_rows]
-    test = [(task.test[i][-HISTORY - 1 : -1], task.test[i][-1]) for i in drawn]
-    users = [task.users[i] for i in drawn]
+    """A row of figures for every scorer and budget; ``rows`` are to train on and to test on, one of each user."""
+    train, test = [template.feature(*row) for row in rows[0]], rows[1]
     ranks: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
     figures = []
     for budget in BUDGETS:
         for name, scorer in scorers.items():
-            collator = SelectorCollator(DataCollatorForSeq2Seq(tokenizer), scorer, Budget(tokens=budget))
+            collator = SelectorCollator(base, scorer, Budget(tokens=budget))
             begun, tokens = time.perf_counter(), sum(len(feature["input_ids"]) for feature in collator.cut(train))
             for seed in options.seeds:
                 model = GenerativeRecommender(copy.deepcopy(lm), template)
                 model.fit(train, collator, options.epochs, batch_size=16, learning_rate=2e-4, seed=seed)
-                ranks.setdefault((name, budget), []).append(rank(model, collator, test, len(task.tokens)))
+                ranks.setdefault((name, budget), []).append(rank(model, collator, test, len(template.texts)))
             found = np.stack(ranks[name, budget])
             figures.append(
                 {
@@ -106,27 +165,47 @@ def run(
 
 def main() -> None:
     """Learn the selector, compare, write the results file."""
+    from transformers import DataCollatorForSeq2Seq
+
     parser = make_parser(__doc__, seeds=[0])
     parser.add_argument("--category", default=CATEGORIES[0], choices=CATEGORIES)
-    parser.add_argument("--fields", default="title,description")
+    parser.add_argument("--fields", type=comma_separated, default=["title", "description"])
     parser.add_argument("--layers", type=int, help="by default all")
-    parser.add_argument("--train-rows", type=int, default=3000)
+    parser.add_argument("--train-rows", type=int, default=3000, help="to fine-tune on")
+    parser.add_argument("--reward-rows", type=int, default=300, help="whose labels the frozen selector learns from")
+    parser.add_argument("--held-rows", type=int, default=80, help="of held-out users, to choose the margin by")
     parser.add_argument("--test-rows", type=int, default=600)
     parser.add_argument("--epochs", type=int, default=0)
     options = parser.parse_args()
     origin = environment(options.seeds[0])
     lm, tokenizer = load_causal_lm(options.model, options.layers)
     items, train, test = read_category(options.data, options.category)
-    task = prepare(items, train, test, tokenizer, options.fields.split(","))
-    learned, _, seconds = learn(task, untrained(tokenizer, task), REAL)
+    task = prepare(items, train, test, tokenizer, options.fields)
+    tokenizer.padding_side = "left"
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    titles = [" ".join(item.fields.get("title", "").split()[:TITLE_WORDS]) for item in items]
+    template = PromptTemplate.build(task.tokens, titles, tokenizer)
+    base, start = DataCollatorForSeq2Seq(tokenizer), untrained(tokenizer, task)
+    drawn = np.random.default_rng(1).permutation(len(task.test))[: options.test_rows].tolist()
+    test_rows, held = last_rows([task.test[i] for i in drawn]), last_rows(task.held_out)[: options.held_rows]
+    if options.epochs:
+        learned, _, seconds = learn(task, start, REAL)
+        report = {"seconds": seconds}
+    else:
+        # Only items that are read here are worth a forward: those before the targets, which are not looked at.
+        read = {item for history, _ in test_rows + held for item in history}
+        rows = covering(rows_of(task.train, None, 0), read, options.reward_rows)
+        learned, report = learn_from_labels(GenerativeRecommender(lm, template), base, task, start, rows, held)
+    print(report, flush=True)
     scorers: dict[str, Scorer] = {
         "head": make_scorer("head"), "random": make_scorer("random"),
         "tfidf": make_scorer("tfidf").fit(task.tokens), "selector": learned,
     }  # fmt: skip
-    titles = [item.fields.get("title", "") for item in items]
-    rows = run(task, titles, lm, tokenizer, scorers, options)
+    train_rows = rows_of(task.train, options.train_rows, 0)
+    users = [task.users[i] for i in drawn]
+    figures = run(template, base, lm, scorers, (train_rows, test_rows), users, options)
     settings = {key: str(value) for key, value in vars(options).items() if key not in ("data", "model", "output")}
-    write_results(options.output, {"settings": settings, "learning_seconds": seconds, "rows": rows}, origin)
+    write_results(options.output, {"settings": settings, "learning": report, "rows": figures}, origin)
 
 
 if __name__ == "__main__":
