@@ -21,7 +21,10 @@ from typing import Any
 
 import torch
 
+from benchmarks import real
 from benchmarks.amazon import CATEGORIES, read_task, read_texts
+from benchmarks.learning import untrained
+from benchmarks.options import comma_separated
 from benchmarks.vocabularies import KINDS, saved_tokenizer
 from tsporec import hub
 from tsporec.card import model_card
@@ -36,9 +39,10 @@ from tsporec.selector import SelectorConfig, TokenSelector
 BUDGETS = (8, 16)
 LEARNING = LearningConfig(
     budgets=BUDGETS,
-    memory_rounds=0,
     rounds=1,
-    rewards={"coconsumption": 1.0},
+    memory_rounds=0,
+    candidates=12,
+    pairs=4,
     preference={"num_train_epochs": 2, "use_cpu": True, "patience": 1},
 )
 LIMITS = [
@@ -110,19 +114,19 @@ def put_in_box(folder: Path, training: dict[str, Any]) -> None:
     print(f"{place}: {sum(file.stat().st_size for file in place.iterdir()):,} bytes")
 
 
-def zero_shot(data: Path, model: str, work: Path, seeds: list[int], ndcg: bool, cache: Path) -> list[dict[str, Any]]:
+def zero_shot(
+    data: Path, model: str, work: Path, seeds: list[int], cases: list[str], cache: Path
+) -> list[dict[str, Any]]:
     """Rows: each twin on the category it has not seen, against head, random and tf-idf (which is fitted there).
 
     ``lift``: mean over items of the co-consumption reward of what is kept, in nats, from all of the category's
-    training users. ``ndcg``: also NDCG@10 of a recommender adapted to each selection (an hour or so of CPU).
+    training users. NDCG@10 is that of a recommender adapted to each selection or, frozen, of the one of
+    :mod:`benchmarks.real`, warmed up on other selections (an hour or so of CPU each).
     """
-    from transformers import AutoTokenizer
-
-    from tsporec.language_model import cut_layers, load_causal_lm
+    from tsporec.language_model import load_causal_lm
     from tsporec.recommenders.encoder import ItemEncoder
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    encoder = ItemEncoder(cut_layers(load_causal_lm(model)[0], 4)) if ndcg else None
+    lm, tokenizer = load_causal_lm(model, real.LAYERS)
     rows = []
     for category in CATEGORIES:
         if not (work / f"twin-{category}").exists():
@@ -135,19 +139,17 @@ def zero_shot(data: Path, model: str, work: Path, seeds: list[int], ndcg: bool, 
             "selector": TokenSelector.from_pretrained(work / f"twin-{category}").for_tokenizer(tokenizer),
         }  # fmt: skip
         reward = CoConsumptionReward(task.tokens, [*task.train, *task.held_out])
-        ranked = {}
-        if encoder:
-            evaluator = Evaluator(task, encoder, seeds=seeds, cache=cache)
-            cells = evaluator.run(scorers, BUDGETS, rivals=list(scorers)).cells
-            ranked = {(cell.scorer, cell.budget): cell for cell in cells}
-        for k, (name, scorer) in product(BUDGETS, scorers.items()):
-            row = {"unseen category": category, "k": k, "scorer": name}
-            row["lift (nats)"] = float(ranking_rewards(task.tokens, [scorer], reward, [k]).mean())
-            if ranked:
-                row["NDCG@10"] = ranked[name, k].metrics["ndcg@10"]
-                if name != "selector":
-                    found = ranked["selector", k].versus[name]["ndcg@10"]
-                    row["selector minus it (95%)"] = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found)
+        warm_up = real.warm_up(task, untrained(tokenizer, task))
+        evaluator = Evaluator(task, ItemEncoder(lm), seeds=seeds, cache=cache, warm_up=warm_up)
+        cells = evaluator.run(scorers, real.BUDGETS, cases, rivals=list(scorers)).cells
+        ranked = {(cell.case, cell.budget, cell.scorer): cell for cell in cells}
+        for case, k, name in product(cases, real.BUDGETS, scorers):
+            row = {"unseen category": category, "case": case, "k": k, "scorer": name}
+            row["lift (nats)"] = float(ranking_rewards(task.tokens, [scorers[name]], reward, [k]).mean())
+            row["NDCG@10"] = ranked[case, k, name].metrics["ndcg@10"]
+            if name != "selector":
+                found = ranked[case, k, "selector"].versus[name]["ndcg@10"]
+                row["selector minus it (95%)"] = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found)
             rows.append(row)
             print(row, flush=True)
     return rows
@@ -163,7 +165,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0", help="of the recommender")
     parser.add_argument("--network", action="store_true", help="also learn from preferences: not in the box, see docs")
     parser.add_argument("--words", type=int, default=0, help="the most frequent words that it knows; none in the box")
-    parser.add_argument("--ndcg", action="store_true", help="also recommend with a language model")
+    parser.add_argument("--cases", type=comma_separated, default=["adapted", "frozen"], help="of the recommender")
     parser.add_argument(
         "--cache", type=Path, help="cells that are known are not measured again; default: WORK/evaluate"
     )
@@ -175,7 +177,7 @@ def main() -> None:
     seeds = [int(seed) for seed in options.seeds.split(",")]
     origin = environment(seeds[0])
     rows = zero_shot(
-        options.data, options.model, options.work, seeds, options.ndcg, options.cache or options.work / "evaluate"
+        options.data, options.model, options.work, seeds, options.cases, options.cache or options.work / "evaluate"
     )
     if options.output:
         write_results(options.output, {"command": "zero-shot", "seeds": seeds, "rows": rows}, origin)

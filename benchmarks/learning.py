@@ -23,6 +23,7 @@ from benchmarks.amazon import read_task
 from tsporec.budget import Budget
 from tsporec.demo import LEARNING
 from tsporec.evaluation import Task, prepare
+from tsporec.fingerprint import tokenizer_fingerprint
 from tsporec.memory import CatalogueSelector
 from tsporec.pipeline import MEMORY, LearningConfig, adapt, learn_selector, warm_up
 from tsporec.preference.candidates import CandidateConfig
@@ -39,15 +40,10 @@ from tsporec.synthetic import CatalogueConfig, generate, planted_recall
 
 REAL = LearningConfig(
     budgets=(2, 4, 8),
-    rounds=0,
-    memory_rounds=2,
-    candidates=16,
-    pairs=8,
-    rewards={"coconsumption": 1.0},
-    preference={"num_train_epochs": 6, "use_cpu": True},
+    preference={"use_cpu": True},
     memory={"use_cpu": True},
 )
-"""How a selector learns real items: from candidates of up to 8 tokens, 16 by the same scores."""
+"""As ``tsporec train`` learns, from candidates of up to 8 tokens; more are kept by the same scores."""
 
 
 def untrained(tokenizer: Any, task: Task, seed: int = 0) -> TokenSelector:
@@ -137,7 +133,13 @@ def cost(task: Task, lm: Any, tokenizer: Any, budget: int = 8) -> dict[str, Any]
         pairs = timed(
             "collect, a round",
             lambda: collect_preferences(
-                task.tokens, start.score(task.tokens), reward, folder / "pairs", candidates=drawn, pairs=REAL.pairs
+                task.tokens,
+                start.score(task.tokens),
+                reward,
+                folder / "pairs",
+                tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+                candidates=drawn,
+                pairs=REAL.pairs,
             ),
         )
         for kind, policy in (("network", copy.deepcopy(start)), ("offsets", CatalogueSelector(start, task.tokens))):

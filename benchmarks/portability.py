@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks.amazon import CATEGORIES, read_task, read_texts
 from benchmarks.learning import learn
-from benchmarks.options import make_parser
+from benchmarks.options import comma_separated, make_parser
 from benchmarks.vocabularies import load_minilm, saved_tokenizer
 from tsporec.demo import LEARNING
 from tsporec.evaluation import Evaluator, Task, prepare
@@ -139,8 +139,10 @@ class Ported:
         return np.array(out, dtype=np.float32)
 
 
-def real(data: Path, model: str, work: Path, selector: str, category: str, seeds: list[int]) -> list[dict[str, Any]]:
-    """Rows: NDCG@10 at k = 8 and 16 by tokenizer, its gain over head, and the share of the gain that is kept."""
+def real(
+    data: Path, model: str, work: Path, selector: str, category: str, budgets: list[int], seeds: list[int]
+) -> list[dict[str, Any]]:
+    """Rows: NDCG@10 at each budget by tokenizer, its gain over head, and the share of the gain that is kept."""
     from tsporec.language_model import cut_layers, load_causal_lm
     from tsporec.recommenders.encoder import ItemEncoder
 
@@ -152,7 +154,7 @@ def real(data: Path, model: str, work: Path, selector: str, category: str, seeds
     scorers: dict[str, Scorer] = {"head": make_scorer("head"), "SmolLM2": learned.for_tokenizer(own)}
     scorers.update({name: Ported(learned, other, own) for name, other in others.items()})
     evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, 4)), seeds=seeds, cache=work / "evaluate")
-    cells = evaluator.run(scorers, (8, 16), rivals=["head"]).cells
+    cells = evaluator.run(scorers, budgets, rivals=["head"]).cells
     gain = {cell.budget: cell.versus["head"]["ndcg@10"][0] for cell in cells if cell.scorer == "SmolLM2"}
     rows = []
     for cell in cells:
@@ -172,6 +174,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--selector", default="tsporec/base", help="real: learned with the category")
     parser.add_argument("--category", default=CATEGORIES[0], choices=CATEGORIES)
+    parser.add_argument("--budgets", type=comma_separated, default=["2", "4", "8", "16"], help="of real")
     options = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     origin = environment(options.seeds[0])
@@ -182,7 +185,10 @@ def main() -> None:
         others = tokenizers(texts, trained)
         rows = [row for seed in options.seeds for row in planted(seed, options.model, others)]
     else:
-        rows = real(options.data, options.model, options.work, options.selector, options.category, options.seeds)
+        budgets = [int(budget) for budget in options.budgets]
+        rows = real(
+            options.data, options.model, options.work, options.selector, options.category, budgets, options.seeds
+        )
     write_results(options.output, {"command": options.what, "seeds": options.seeds, "rows": rows}, origin)
 
 

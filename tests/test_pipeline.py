@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ pytest.importorskip("datasets")
 
 from tests.conftest import make_causal_lm
 from tsporec.memory import CatalogueSelector
-from tsporec.pipeline import LearningConfig, learn_selector, train
+from tsporec.pipeline import LearningConfig, adapt, learn_selector, train, warm_up
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
 from tsporec.recommenders.embedding import EmbeddingConfig
+from tsporec.recommenders.encoder import ItemEncoder
+from tsporec.scorers import make_scorer
 from tsporec.selector import SelectorConfig, TokenSelector
 from tsporec.synthetic import CatalogueConfig, generate, planted_recall
 
@@ -31,6 +34,7 @@ CONFIG = LearningConfig(
     candidates=4,
     pairs=2,
     rewards={"coconsumption": 1.0, "recommendation": 1.0, "identity": 0.5},
+    gate=True,
     preference={"num_train_epochs": 2, "use_cpu": True},
     selector=SelectorConfig(dim=8, hidden=8, gram_buckets=512, surface_buckets=1024),
     recommender=EmbeddingConfig(width=16, epochs=2),
@@ -55,7 +59,10 @@ def test_killed_anywhere_it_ends_at_the_same_weights(tmp_path):
         "run.json", "warm-up", "rounds", "selector", "recommender",
     }  # fmt: skip
     code = f"from tests.test_pipeline import *; run(Path({str(tmp_path / 'cut')!r}))"
-    marks = ["warm-up", "rounds/start.json", "rounds/round-0/checkpoints", "rounds/round-1/preferences"]
+    marks = [
+        "warm-up", "rounds/start.json", "rounds/round-0/checkpoints", "rounds/round-1/preferences",
+        "rounds/round-2/checkpoints",
+    ]  # fmt: skip
     for mark in marks:  # each run is killed as soon as the mark appears
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
         while process.poll() is None and not (tmp_path / "cut" / mark).exists():
@@ -94,7 +101,6 @@ def test_planted_words_are_found_on_items_held_out(tmp_path):
     from tsporec.budget import Budget
     from tsporec.demo import LEARNING
     from tsporec.evaluation import prepare
-    from tsporec.scorers import make_scorer
     from tsporec.selection import select
 
     catalogue = generate()
@@ -115,9 +121,44 @@ def test_planted_words_are_found_on_items_held_out(tmp_path):
     assert max(found(make_scorer("head")), found(make_scorer("random")), found(start)) < 0.3
 
 
+def test_a_stage_refuses_the_folder_of_other_arguments(tmp_path):
+    from tsporec.evaluation import prepare
+
+    catalogue = generate(CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5))
+    task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
+    encoder = ItemEncoder(make_causal_lm(len(catalogue.tokenizer)))
+    start = TokenSelector(CONFIG.selector).for_tokenizer(catalogue.tokenizer).fit(task.tokens)
+    head, other = make_scorer("head"), replace(CONFIG, seed=1)
+    first = adapt(task, encoder, head, CONFIG, tmp_path / "adapted")
+    same = adapt(task, encoder, head, CONFIG, tmp_path / "adapted")
+    for a, b in zip(first.state_dict().values(), same.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    anew = adapt(task, encoder, head, other, tmp_path / "anew")
+    pairs = zip(first.state_dict().values(), anew.state_dict().values(), strict=True)
+    assert not all(torch.equal(a, b) for a, b in pairs)
+    for scorer, config in ((make_scorer("random"), CONFIG), (head, other)):
+        with pytest.raises(ValueError, match="other arguments"):
+            adapt(task, encoder, scorer, config, tmp_path / "adapted")
+    warm_up(task, encoder, head, CONFIG, tmp_path / "warm-up")
+    with pytest.raises(ValueError, match="other arguments"):
+        warm_up(task, encoder, start, CONFIG, tmp_path / "warm-up")
+    rewards = [CoConsumptionReward(task.tokens, part) for part in (task.train, task.held_out)]
+    learn_selector(task.tokens, start, rewards[0], tmp_path / "rounds", CONFIG)
+    for reward, config in ((rewards[1], CONFIG), (rewards[0], other)):
+        with pytest.raises(ValueError, match="other arguments"):
+            learn_selector(task.tokens, start, reward, tmp_path / "rounds", config)
+    with pytest.raises(ValueError, match="has no fingerprint"):
+        learn_selector(task.tokens, start, lambda tokens, drawn: drawn.budget, tmp_path / "r", CONFIG)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"rewards": {"mine": 1.0}}, "rewards are weights"), ({"rounds": 0, "memory_rounds": 0}, "at least one round")],
+    [
+        ({"rewards": {"mine": 1.0}}, "rewards are weights"),
+        ({"rounds": 0, "memory_rounds": 0}, "at least one round"),
+        ({"budgets": ()}, "each at least 1"),
+        ({"budgets": (0,)}, "each at least 1"),
+    ],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):

@@ -18,7 +18,8 @@ from tsporec.ragged import RaggedTokens
 from tsporec.selector import SelectorConfig, TokenSelector
 
 pytest.importorskip("accelerate")
-from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer, SegmentPairs, last_checkpoint
+from tsporec.preference.pairs import SegmentPairs, collate_segments
+from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer, last_checkpoint
 
 SMALL = SelectorConfig(dim=8, hidden=8, gram_buckets=512, surface_buckets=1024, dropout=0.1)
 
@@ -100,14 +101,52 @@ def test_bad_rewards_and_empty_datasets(tmp_path, corpus, tokenizer):
         def __call__(self, tokens, candidates):
             return np.full(len(candidates), np.nan)
 
-    with pytest.raises(ValueError, match="does not depend"):
-        collect(tmp_path / "a", corpus, tokenizer, Constant())
+    class Rounding(Constant):
+        def __call__(self, tokens, candidates):
+            return -20 + 1e-6 * LikesThirds()(tokens, candidates)
+
+    class Nameless:
+        def __call__(self, tokens, candidates):
+            return np.ones(len(candidates))
+
+    for name, reward in (("a", Constant()), ("r", Rounding())):
+        with pytest.raises(ValueError, match=r"does not\s+depend"):
+            collect(tmp_path / name, corpus, tokenizer, reward)
+    with pytest.raises(ValueError, match="Nameless has no fingerprint"):
+        collect(tmp_path / "n", corpus, tokenizer, Nameless())
     with pytest.raises(ValueError, match="NaN weights"):
         collect(tmp_path / "b", corpus, tokenizer, Broken())
     with pytest.raises(ValueError, match="has no pairs"):
         collect(tmp_path / "c", corpus, tokenizer, candidates=CandidateConfig((500,), 4))
     with pytest.raises(ValueError, match="no preference dataset"):
         load_preferences(tmp_path / "nowhere")
+
+
+def test_items_that_nobody_touched_do_not_stop_the_rest(tmp_path, corpus, tokenizer):
+    class LikesTheLast:
+        fingerprint = "last"
+
+        def __call__(self, tokens, candidates):
+            return LikesThirds()(tokens, candidates) * (candidates.segment == len(tokens) - 1)
+
+    assert set(collect(tmp_path, corpus, tokenizer, LikesTheLast())["segment"]) == {len(corpus) - 1}
+
+
+def test_a_reward_may_be_a_tensor(tmp_path, corpus, tokenizer):
+    class Tensor(LikesThirds):
+        def __call__(self, tokens, candidates):
+            return torch.tensor(super().__call__(tokens, candidates), dtype=torch.bfloat16, requires_grad=True)
+
+    found = collect(tmp_path / "b", corpus, tokenizer, Tensor())
+    assert found.to_list() == collect(tmp_path / "a", corpus, tokenizer).to_list()
+
+
+def test_an_unfinished_collection_is_not_a_dataset(tmp_path, corpus, tokenizer):
+    collect(tmp_path, corpus, tokenizer)
+    shards = sorted(tmp_path.glob("*.parquet"))
+    shards[-1].unlink()
+    with pytest.raises(ValueError, match=f"{len(shards) - 1} of {len(shards)} shards"):
+        load_preferences(tmp_path)
 
 
 def test_a_full_disk_keeps_what_is_finished(tmp_path, corpus, tokenizer, monkeypatch):
@@ -131,8 +170,8 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, corpus, tokenizer, monkeyp
 
 def config(folder, **options) -> PreferenceConfig:
     return PreferenceConfig(
-        output_dir=str(folder), use_cpu=True, disable_tqdm=True, per_device_train_batch_size=8, learning_rate=1e-2,
-        **{"num_train_epochs": 4, "held_out": 0.2, **options},
+        output_dir=str(folder), use_cpu=True, disable_tqdm=True, per_device_train_batch_size=8,
+        **{"num_train_epochs": 4, "held_out": 0.2, "learning_rate": 1e-2, **options},
     )  # fmt: skip
 
 
@@ -150,6 +189,58 @@ def test_training_raises_held_out_accuracy(tmp_path, corpus, tokenizer, selector
     held = set(trainer.eval_dataset.chosen_segments.tolist())
     assert held
     assert not held & set(trainer.train_dataset.chosen_segments.tolist())
+
+
+def test_accuracy_counts_every_held_out_pair(tmp_path, corpus, tokenizer, selector):
+    pairs = collect(tmp_path / "p", corpus, tokenizer, pairs=3)
+    trainer = PreferenceTrainer(selector, config(tmp_path / "t", num_train_epochs=1, held_out=0.4), pairs)
+    trainer.train()
+    held = [trainer.eval_dataset[i] for i in range(len(trainer.eval_dataset))]
+    batch = collate_segments(held)
+    with torch.no_grad():
+        _, outputs = trainer.compute_loss(trainer.model.eval(), batch, return_outputs=True)
+    assert len(outputs["chosen"]) == sum(len(row["chosen"]) for row in held) > len(held)
+    found = trainer.evaluate()
+    right = (outputs["chosen"] > outputs["rejected"]).float().mean()
+    assert found["eval_rewards/accuracies"] == pytest.approx(float(right))
+    assert found["eval_rewards/chosen"] == pytest.approx(float(outputs["chosen"].mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("kill", [1, 2, None])
+def test_patience_is_counted_over_a_resumed_run(tmp_path, corpus, tokenizer, kill):
+    """Killed after an epoch, or after the last one and before its weights were taken."""
+    from transformers import TrainerCallback
+
+    class Stop(TrainerCallback):
+        def on_epoch_begin(self, args, state, control, **_):
+            if state.epoch and round(state.epoch) == kill:
+                raise KeyboardInterrupt
+
+    class Noise(LikesThirds):
+        def __call__(self, tokens, candidates):
+            return np.random.default_rng(0).random(len(candidates))
+
+    def trainer(place, *callbacks):
+        torch.manual_seed(0)
+        policy = TokenSelector(SMALL).for_tokenizer(tokenizer).fit(corpus)
+        args = config(tmp_path / place, patience=2, num_train_epochs=9, learning_rate=3e-2)
+        return PreferenceTrainer(policy, args, pairs, callbacks=list(callbacks))
+
+    pairs = collect(tmp_path / "p", corpus, tokenizer, Noise())
+    whole = trainer("a")
+    whole.train()
+    assert whole.state.epoch < 9  # patience was spent
+    cut = trainer("b", Stop())
+    if kill is None:
+        cut.train()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            cut.train()
+    resumed = trainer("b")
+    resumed.train(resume_from_checkpoint=last_checkpoint(tmp_path / "b"))
+    assert resumed.state.best_metric == whole.state.best_metric
+    for a, b in zip(whole.selector.state_dict().values(), resumed.selector.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_resumed_training_ends_at_the_same_weights(tmp_path, corpus, tokenizer):
@@ -191,6 +282,12 @@ def test_bad_datasets_are_refused(tmp_path, corpus, tokenizer, selector, wordpie
         PreferenceTrainer(selector, args, pairs.remove_columns("rejected"))
     with pytest.raises(ValueError, match="another tokenizer"):
         PreferenceTrainer(TokenSelector(SMALL).for_tokenizer(wordpiece_tokenizer), args, pairs)
+    mixed = pairs.map(lambda row, i: {"tokenizer": "other" if i == 3 else row["tokenizer"]}, with_indices=True)
+    with pytest.raises(ValueError, match=r"another tokenizer \(.*other\)"):
+        PreferenceTrainer(selector, args, mixed)
+    bad = pairs.map(lambda row, i: {"chosen_reward": np.nan if i == 2 else row["chosen_reward"]}, with_indices=True)
+    with pytest.raises(ValueError, match="rewards of pair 2"):
+        SegmentPairs(bad, selector)
     with pytest.raises(ValueError, match="not bound"):
         PreferenceTrainer(TokenSelector(SMALL), args, pairs)
     with pytest.raises(ValueError, match="pair 0 keeps 1 tokens against 3"):

@@ -56,7 +56,12 @@ def train(
     budget: Annotated[
         str, typer.Option(help="Tokens to keep of each text, comma-separated; adapts to the first.")
     ] = "8",
-    rounds: Annotated[int, typer.Option(help="On-policy rounds of preference learning.")] = 3,
+    reward: Annotated[
+        str, typer.Option(help="coconsumption, recommendation, identity; several, comma-separated, weigh alike.")
+    ] = "coconsumption",
+    rounds: Annotated[int, typer.Option(help="On-policy rounds that learn this catalogue's texts.")] = 2,
+    network_rounds: Annotated[int, typer.Option(help="Rounds before them that learn what serves any text.")] = 0,
+    gate: Annotated[bool, typer.Option(help="Drop rounds that lower held-out NDCG@10; a fit a round.")] = False,
     fields: FieldsOption = "title,description",
     layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model only.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Cut whole texts to their first tokens.")] = 256,
@@ -65,7 +70,10 @@ def train(
     drop_unknown: Annotated[bool, typer.Option(help="Leave out items that the catalogue lacks.")] = False,
     push_to_hub: Annotated[str | None, typer.Option(help="Then push the selector to this USER/NAME.")] = None,
 ) -> None:
-    """Learn a selector in three stages: warm up, prefer, adapt. The same command goes on where it was stopped."""
+    """Learn a selector: warm up (where the reward reads with a recommender), prefer, adapt.
+
+    The same command goes on where it was stopped.
+    """
     from tsporec.language_model import cut_layers, load_causal_lm
     from tsporec.pipeline import LearningConfig
     from tsporec.pipeline import train as run_stages
@@ -73,7 +81,10 @@ def train(
     from tsporec.results import environment
 
     origin = environment(seed)
-    config = LearningConfig(budgets=tuple(numbers(budget, "--budget", least=1)), rounds=rounds, seed=seed)
+    config = LearningConfig(
+        budgets=tuple(numbers(budget, "--budget", least=1)), rounds=network_rounds, memory_rounds=rounds,
+        rewards=dict.fromkeys(names(reward), 1.0), gate=gate, seed=seed,
+    )  # fmt: skip
     catalogue, sequences = read_items(items, format_), read_sequences(train_, format_)
     lm, tokenizer = load_causal_lm(model)
     done = run_stages(
@@ -82,7 +93,8 @@ def train(
     )  # fmt: skip
     for number, report in enumerate(done.rounds, start=1):
         kept = "kept" if report["kept"] else "dropped: held-out quality fell"
-        typer.echo(f"round {number}: {report['pairs']:,} pairs, held-out NDCG@10 {report['quality']:.4f}, {kept}")
+        quality = "" if report["quality"] is None else f", held-out NDCG@10 {report['quality']:.4f}"
+        typer.echo(f"round {number}: {report['pairs']:,} pairs{quality}, {kept}")
     known = {
         "summary": f"Learned by `tsporec train` for {Path(model).name}.",
         "data": [f"{items.name} ({len(catalogue)} items)", f"{train_.name} ({len(sequences)} sequences)"],

@@ -33,10 +33,9 @@ PLANTED = "planted"
 
 LEARNING = LearningConfig(
     budgets=(4,),
+    rounds=3,
     memory_rounds=0,
-    candidates=16,
     pairs=6,
-    rewards={"coconsumption": 1.0},
     preference={"num_train_epochs": 8, "learning_rate": 5e-3, "per_device_train_batch_size": 32, "patience": 3,
                 "use_cpu": True},
 )  # fmt: skip

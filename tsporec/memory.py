@@ -38,7 +38,8 @@ class CatalogueSelector(nn.Module):
     selector : TokenSelector
         Bound to the tokenizer of the corpus.
     corpus : RaggedTokens
-        The texts to know, a segment each. Equal texts share their offsets.
+        The texts to know, a segment each. Equal texts share their offsets. A text is known by as many of its first
+        tokens as the longest of these has: where they were cut, the tokens behind the cut have no offset.
     """
 
     texts: Tensor
@@ -99,11 +100,15 @@ class CatalogueSelector(nn.Module):
     def _known(self, tokens: RaggedTokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(the tokens of known texts, int64 ``[K]`` into ``[T]``; where the offset of each is)."""
         texts, starts = self.texts.cpu().numpy(), self.starts.cpu().numpy()
-        wanted = _digests(tokens)
+        tokens_of = np.minimum(tokens.lengths, np.diff(starts).max(initial=0)).astype(np.int64)
+        wanted = short_digests(
+            tokens.ids[first : first + length].tobytes()
+            for first, length in zip(tokens.cu_seqlens[:-1], tokens_of, strict=True)
+        ).view(np.int64)
         entry = np.searchsorted(texts, wanted)
         segments = np.flatnonzero(entry < len(texts))
         segments = segments[texts[entry[segments]] == wanted[segments]]
-        entry, lengths = entry[segments], tokens.lengths[segments].astype(np.int64)
+        entry, lengths = entry[segments], tokens_of[segments]
         same = starts[entry + 1] - starts[entry] == lengths
         first = tokens.cu_seqlens[segments].astype(np.int64)
         return ranges(first[same], lengths[same]), ranges(starts[entry][same], lengths[same])

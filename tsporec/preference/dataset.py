@@ -21,12 +21,13 @@ from tsporec.extras import require
 from tsporec.files import write_whole
 from tsporec.fingerprint import digest
 from tsporec.preference.candidates import CandidateConfig, Candidates, sample_candidates
-from tsporec.preference.rewards.base import Floats, ProxyReward, checked_rewards
+from tsporec.preference.rewards.base import Floats, ProxyReward, checked_rewards, reward_fingerprint
 from tsporec.preference.rewards.weighted import group_ids
 from tsporec.progress import progress
 from tsporec.ragged import RaggedTokens
 
 MANIFEST = "preferences.json"
+_ROUNDING = 1e-5  # of rewards: float32 through a few layers
 COLUMNS = {
     "segment": "int64: number of the segment in the corpus (the item's index)",
     "budget": "int64: tokens asked for",
@@ -35,6 +36,7 @@ COLUMNS = {
     "rejected": "list of int32: places of the worse subset; as many",
     "chosen_reward": "float32: proxy reward of the better subset",
     "rejected_reward": "float32: proxy reward of the worse subset",
+    "tokenizer": "string: fingerprint of the tokenizer that made the ids",
 }
 """The columns of a preference dataset."""
 
@@ -45,9 +47,9 @@ def collect_preferences(
     reward: ProxyReward,
     output: str | Path,
     *,
+    tokenizer_fingerprint: str,
     candidates: CandidateConfig | None = None,
     pairs: int = 3,
-    tokenizer_fingerprint: str = "",
     segments: Sequence[int] | NDArray[np.int64] | None = None,
     seed: int = 0,
     shard_segments: int = 512,
@@ -63,13 +65,13 @@ def collect_preferences(
     reward : ProxyReward
     output : folder
         Gone on with if it was begun with the same arguments, refused if with others.
+    tokenizer_fingerprint : str
+        Of the tokenizer that made the ids (:func:`tsporec.fingerprint.tokenizer_fingerprint`); the trainer
+        refuses a selector bound to another.
     candidates : CandidateConfig, optional
     pairs : int
         Of a segment at a budget, at most: best against worst, second best against second worst, and so on. Equal
         rewards make no pair.
-    tokenizer_fingerprint : str
-        Of the tokenizer that made the ids (:func:`tsporec.fingerprint.tokenizer_fingerprint`); the trainer
-        refuses a selector bound to another.
     segments : ints, optional
         Which to collect for; by default all.
     seed : int
@@ -84,7 +86,8 @@ def collect_preferences(
     Raises
     ------
     ValueError
-        If a reward is NaN or misshapen, does not depend on the tokens, or no pair was found.
+        If a reward has no fingerprint, is NaN or misshapen, does not depend on the tokens (candidates of every segment
+        differ by no more than rounding), or no pair was found.
     OSError
         If the disk is full; finished shards are kept.
     """
@@ -93,14 +96,14 @@ def collect_preferences(
     if pairs < 1 or shard_segments < 1:
         raise ValueError(f"pairs and shard_segments must be at least 1; found {pairs} and {shard_segments}.")
     chosen = np.arange(len(tokens)) if segments is None else np.asarray(segments, dtype=np.int64)
-    name = getattr(reward, "fingerprint", type(reward).__name__)
     begun = {
         "made_from": digest(
-            tokens.ids, tokens.cu_seqlens, scores, name, asdict(config), pairs, chosen, seed, shard_segments
+            tokens.ids, tokens.cu_seqlens, scores, reward_fingerprint(reward), asdict(config), pairs, chosen, seed,
+            shard_segments, tokenizer_fingerprint,
         ),
-        "tokenizer": tokenizer_fingerprint,
+        "shards": -(-len(chosen) // shard_segments),
         "columns": COLUMNS,
-    }
+    }  # fmt: skip
     _begin(output, begun)
     shards = [chosen[start : start + shard_segments] for start in range(0, len(chosen), shard_segments)]
     for number, part in enumerate(progress(shards, description="preferences")):
@@ -109,9 +112,10 @@ def collect_preferences(
             continue
         drawn = sample_candidates(scores, tokens, config, seed, part)
         rewards = checked_rewards(reward(tokens, drawn), drawn, getattr(reward, "name", type(reward).__name__))
-        _check_depends(rewards, drawn, tokens)
-        _write(path, _pair(tokens, drawn, rewards, pairs), number)
-    return load_preferences(output)
+        _write(path, _pair(tokens, drawn, rewards, pairs, tokenizer_fingerprint), number)
+    dataset = load_preferences(output)
+    _check_depends(dataset)
+    return dataset
 
 
 def load_preferences(folder: str | Path) -> Any:
@@ -120,7 +124,7 @@ def load_preferences(folder: str | Path) -> Any:
     Raises
     ------
     ValueError
-        If there is none, or it has no pairs.
+        If there is none, it is not finished, or it has no pairs.
     """
     datasets = require("datasets", extra="train")
     folder = Path(folder)
@@ -128,23 +132,20 @@ def load_preferences(folder: str | Path) -> Any:
     paths = sorted(map(str, folder.glob("pairs-*.parquet")))
     if manifest is None or not paths:
         raise ValueError(f"{folder} holds no preference dataset; write one with collect_preferences.")
+    if len(paths) != manifest["shards"]:
+        raise ValueError(
+            f"{folder} has {len(paths)} of {manifest['shards']} shards: call collect_preferences again with the same "
+            "arguments to go on."
+        )
     # Not Dataset.from_parquet: that copies everything into a cache folder of its own, known by path and time.
     dataset = datasets.concatenate_datasets([_table(path) for path in paths])
     if len(dataset) == 0:
         raise ValueError(
             f"{folder} has no pairs: all candidates of every segment were equal or equally rewarded. Texts may be no "
-            "longer than the budget; use smaller budgets or longer texts."
+            "longer than the budget (use smaller budgets or longer texts), or the reward does not depend on the "
+            "tokens: does the recommender read the item's text, and are the spans those of the text?"
         )
-    dataset.info.description = json.dumps({"tokenizer": manifest["tokenizer"]})
     return dataset
-
-
-def dataset_tokenizer(dataset: Any) -> str:
-    """The tokenizer's fingerprint that a loaded dataset carries; empty if it carries none."""
-    try:
-        return str(json.loads(dataset.info.description or "{}").get("tokenizer", ""))
-    except (AttributeError, json.JSONDecodeError):
-        return ""
 
 
 def _table(path: str) -> Any:
@@ -179,24 +180,19 @@ def _begin(output: Path, begun: dict[str, Any]) -> None:
         write_whole(output / MANIFEST, (json.dumps(begun, indent=1) + "\n").encode())
 
 
-def _check_depends(rewards: Floats, candidates: Candidates, tokens: RaggedTokens) -> None:
-    """Refuse a reward that is one number for all the different candidates of every segment."""
-    if len(candidates) == 0:
-        return
-    groups = group_ids(candidates)
-    low = np.full(groups.max() + 1, np.inf, dtype=np.float32)
-    high = -low
-    np.minimum.at(low, groups, rewards)
-    np.maximum.at(high, groups, rewards)
-    room = (tokens.lengths[candidates.segment] > candidates.budget).any()
-    if room and (low == high).all():
+def _check_depends(dataset: Any) -> None:
+    """Refuse a reward that tells no two candidates of any segment apart by more than rounding."""
+    better, worse = (np.asarray(dataset[f"{side}_reward"], dtype=np.float64) for side in ("chosen", "rejected"))
+    if (better - worse <= _ROUNDING * np.maximum(np.abs(better), np.abs(worse))).all():
         raise ValueError(
-            f"the reward is the same for all candidates of each of {len(low)} segments: the recommender's loss "
-            "does not depend on the tokens. Does it read the item's text, and are the spans those of the text?"
+            f"the rewards of all {len(better)} pairs differ by no more than rounding: the recommender's loss does not "
+            "depend on the tokens. Does it read the item's text, and are the spans those of the text?"
         )
 
 
-def _pair(tokens: RaggedTokens, candidates: Candidates, rewards: Floats, pairs: int) -> dict[str, list[Any]]:
+def _pair(
+    tokens: RaggedTokens, candidates: Candidates, rewards: Floats, pairs: int, tokenizer: str
+) -> dict[str, list[Any]]:
     groups = group_ids(candidates)
     order = np.lexsort((-rewards, groups))
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
@@ -208,7 +204,7 @@ def _pair(tokens: RaggedTokens, candidates: Candidates, rewards: Floats, pairs: 
                 break
             row = (
                 segment, budget, ids.tolist(), (candidates[better] - start).tolist(),
-                (candidates[worse] - start).tolist(), float(rewards[better]), float(rewards[worse]),
+                (candidates[worse] - start).tolist(), float(rewards[better]), float(rewards[worse]), tokenizer,
             )  # fmt: skip
             for name, value in zip(COLUMNS, row, strict=True):
                 columns[name].append(value)
@@ -224,6 +220,7 @@ def _write(path: Path, columns: dict[str, list[Any]], finished: int) -> None:
         [
             ("segment", pa.int64()), ("budget", pa.int64()), ("input_ids", places), ("chosen", places),
             ("rejected", places), ("chosen_reward", pa.float32()), ("rejected_reward", pa.float32()),
+            ("tokenizer", pa.string()),
         ]
     )  # fmt: skip
     part = path.with_name(f".{path.name}.{os.getpid()}")

@@ -10,23 +10,18 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import Dataset
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
-from transformers.trainer_utils import EvalPrediction
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer_utils import EvalPrediction, TrainOutput
 
-from tsporec.preference.dataset import COLUMNS, dataset_tokenizer
 from tsporec.preference.losses import LOSS_TYPES, preference_loss, subset_sums
-from tsporec.ragged import RaggedTokens
-from tsporec.selector import TokenSelector
+from tsporec.preference.pairs import SegmentPairs, check_preferences, collate_segments
 
 
 @dataclass
@@ -85,6 +80,27 @@ class PreferenceConfig(TrainingArguments):  # type: ignore[misc]  # transformers
         super().__post_init__()
 
 
+class Patience(TrainerCallback):  # type: ignore[misc]
+    """Stops training when the metric has not risen for so many evaluations.
+
+    It counts in the logged history, so that a resumed run stops where the whole one does;
+    ``transformers.EarlyStoppingCallback`` starts counting anew.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def spent(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Whether training has to stop at ``state``."""
+        values = [log[args.metric_for_best_model] for log in state.log_history if args.metric_for_best_model in log]
+        best = max(values, default=0.0) if args.greater_is_better else min(values, default=0.0)
+        return bool(values) and len(values) - 1 - values.index(best) >= self.patience
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: Any, **_: Any) -> None:
+        """After every evaluation."""
+        control.should_training_stop |= self.spent(args, state)
+
+
 class PreferenceTrainer(Trainer):  # type: ignore[misc]
     """Trains a :class:`~tsporec.selector.TokenSelector` (or any module ``(ids, cu_seqlens) -> logits``) on pairs.
 
@@ -130,7 +146,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
             train, held = train.split(args.held_out, args.seed)
         callbacks = list(options.pop("callbacks", None) or [])
         if held is not None and args.load_best_model_at_end:
-            callbacks.append(EarlyStoppingCallback(args.patience))
+            callbacks.append(Patience(args.patience))
         elif held is None:
             args = copy.copy(args)
             args.eval_strategy, args.load_best_model_at_end = "no", False
@@ -147,6 +163,16 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         )
         self.model_accepts_loss_kwargs = False
         self._sums: dict[str, list[float]] = {}
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
+        """As ``Trainer.train``; a run whose patience was spent at the checkpoint takes its best weights and ends."""
+        if isinstance(resume_from_checkpoint, str) and self.args.load_best_model_at_end:
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
+            if state.best_model_checkpoint and Patience(self.args.patience).spent(self.args, state):
+                self.state = state
+                self._load_best_model()
+                return TrainOutput(state.global_step, float("nan"), {})
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
@@ -168,7 +194,9 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         loss = losses.mean()
         outputs = {side: self.args.beta * ratio.detach() for side, ratio in ratios.items()}
         if model.training:
-            for name, value in rewards_metrics(outputs["chosen"], outputs["rejected"]).items():
+            right = (outputs["chosen"] > outputs["rejected"]).float()
+            means = [float(value.mean()) for value in (outputs["chosen"], outputs["rejected"], right)]
+            for name, value in rewards_metrics(*means).items():
                 self._sums.setdefault(name, []).append(value)
         return (loss, outputs) if return_outputs else loss
 
@@ -176,11 +204,18 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Loss, rewards ``[B, 2]`` and, as labels, which rows are pairs ``[B]``."""
+        """Loss, sums over each segment's pairs ``[N, 3]`` and, as labels, how many pairs it has ``[N]``.
+
+        The sums are of chosen rewards, rejected rewards and pairs in the right order. There is a row a segment, for a
+        Trainer drops from the last batch what is more than the dataset's rows.
+        """
         inputs = self._prepare_inputs(inputs)
         loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
-        rewards = torch.stack([outputs["chosen"], outputs["rejected"]], dim=1)
-        return loss.detach(), rewards, torch.ones(len(rewards), device=rewards.device)
+        right = (outputs["chosen"] > outputs["rejected"]).to(outputs["chosen"].dtype)
+        values = torch.stack([outputs["chosen"], outputs["rejected"], right], dim=1)
+        owner, segments = inputs["pair_segment"], len(inputs["cu_seqlens"]) - 1
+        sums = values.new_zeros(segments, 3).index_add_(0, owner, values)
+        return loss.detach(), sums, torch.bincount(owner, minlength=segments)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the means of the training rewards since the last log."""
@@ -190,39 +225,20 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         super().log(logs, *args, **kwargs)
 
 
-def rewards_metrics(chosen: Any, rejected: Any) -> dict[str, float]:
+def rewards_metrics(chosen: float, rejected: float, accuracy: float) -> dict[str, float]:
     """TRL's names: implicit rewards ``beta * (log p - log p_ref)``, their margin, how often it is > 0."""
     return {
-        "rewards/chosen": float(chosen.mean()),
-        "rewards/rejected": float(rejected.mean()),
-        "rewards/margins": float((chosen - rejected).mean()),
-        "rewards/accuracies": float((chosen > rejected).mean(dtype=torch.float32) if isinstance(chosen, Tensor)
-                                    else (chosen > rejected).mean()),
-    }  # fmt: skip
+        "rewards/chosen": chosen,
+        "rewards/rejected": rejected,
+        "rewards/margins": chosen - rejected,
+        "rewards/accuracies": accuracy,
+    }
 
 
 def preference_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """:func:`rewards_metrics` over all held-out pairs."""
-    rewards, real = np.asarray(prediction.predictions), np.asarray(prediction.label_ids) == 1
-    return rewards_metrics(rewards[real, 0], rewards[real, 1])
-
-
-def check_preferences(dataset: Any, model: Any, name: str) -> None:
-    """Refuse a dataset that cannot be trained on, saying why; see :class:`PreferenceTrainer`."""
-    if len(dataset) == 0:
-        raise ValueError(f"{name} is empty; collect preferences at a budget smaller than the texts.")
-    missing = [column for column in COLUMNS if column not in dataset.column_names]
-    if missing:
-        raise ValueError(f"{name} lacks the columns {missing}; found {dataset.column_names}.")
-    found = dataset_tokenizer(dataset)
-    bound = getattr(getattr(model, "vocabulary", None), "fingerprint", None)
-    if isinstance(model, TokenSelector) and bound is None:
-        raise ValueError("the selector is not bound to a tokenizer; call selector.for_tokenizer(tokenizer) first.")
-    if found and bound and found != bound:
-        raise ValueError(
-            f"{name} was made with another tokenizer ({found}) than the selector is bound to ({bound}); bind it with "
-            "for_tokenizer to the tokenizer of the dataset, or collect again."
-        )
+    sums, pairs = np.asarray(prediction.predictions, dtype=np.float64), np.asarray(prediction.label_ids)
+    return rewards_metrics(*(sums.sum(axis=0) / pairs.sum()).tolist())
 
 
 class Policy(nn.Module):
@@ -238,106 +254,6 @@ class Policy(nn.Module):
         return logits
 
 
-class SegmentPairs(Dataset[dict[str, Any]]):
-    """The pairs of a preference dataset by segment, with the reference's sums.
-
-    Parameters
-    ----------
-    dataset : datasets.Dataset
-    reference : module ``(ids, cu_seqlens) -> logits``
-    """
-
-    def __init__(self, dataset: Any, reference: Any) -> None:
-        columns = dataset.with_format("arrow")[:]
-        self.segment = columns["segment"].to_numpy()
-        self.pairs = {side: _ragged(columns[side]) for side in ("chosen", "rejected")}
-        self.difference = columns["chosen_reward"].to_numpy() - columns["rejected_reward"].to_numpy()
-        unequal = np.flatnonzero(self.pairs["chosen"].lengths != self.pairs["rejected"].lengths)
-        if len(unequal):
-            sizes = [int(self.pairs[side].lengths[unequal[0]]) for side in ("chosen", "rejected")]
-            raise ValueError(
-                f"pair {unequal[0]} keeps {sizes[0]} tokens against {sizes[1]}; the loss is exact for subsets of equal "
-                "size only. Pair candidates of one budget."
-            )
-        _, first, self.owner = np.unique(self.segment, return_index=True, return_inverse=True)
-        ids = _ragged(columns["input_ids"])
-        self.tokens = ids.take(first)
-        for side, kept in self.pairs.items():
-            length = np.repeat(ids.lengths, kept.lengths)
-            bad = np.flatnonzero((kept.ids < 0) | (kept.ids >= length))
-            if len(bad):
-                pair = int(kept.segment_ids()[bad[0]])
-                raise ValueError(
-                    f"pair {pair}: {side} names place {kept.ids[bad[0]]} of a segment of {ids.lengths[pair]} tokens."
-                )
-        self.reference = self._reference_sums(reference)
-        self.members = np.split(
-            np.argsort(self.owner, kind="stable"), np.cumsum(np.bincount(self.owner, minlength=len(self.tokens)))[:-1]
-        )
-        self.chosen_segments = np.arange(len(self.tokens))
-
-    @torch.no_grad()
-    def _reference_sums(self, reference: Any) -> dict[str, NDArray[np.float32]]:
-        was_training, device = reference.training, next(reference.parameters()).device
-        reference.eval()
-        logits = []
-        for part in np.array_split(np.arange(len(self.tokens)), max(1, self.tokens.num_tokens // 50_000)):
-            batch = self.tokens.take(part)
-            scores = reference(torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.cu_seqlens).to(device))
-            logits.append(scores.float().cpu().numpy())
-        reference.train(was_training)
-        scores = np.concatenate(logits)
-        sums = {}
-        for side, kept in self.pairs.items():
-            pair = kept.segment_ids()
-            where = self.tokens.cu_seqlens[self.owner[pair]] + kept.ids
-            sums[side] = np.bincount(pair, scores[where], minlength=len(kept)).astype(np.float32)
-        return sums
-
-    def split(self, fraction: float, seed: int) -> tuple[SegmentPairs, SegmentPairs]:
-        """(the rest, a ``fraction`` of the segments); the same for the same seed."""
-        count = len(self.tokens)
-        if count < 2:
-            raise ValueError(f"holding out needs pairs of at least two segments, found {count}; set held_out=0.")
-        order = np.random.default_rng(seed).permutation(count)
-        held = min(max(1, round(fraction * count)), count - 1)
-        parts = copy.copy(self), copy.copy(self)
-        parts[0].chosen_segments, parts[1].chosen_segments = np.sort(order[held:]), np.sort(order[:held])
-        return parts
-
-    def __len__(self) -> int:
-        return len(self.chosen_segments)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        segment = int(self.chosen_segments[index])
-        members = self.members[segment]
-        return {
-            "ids": self.tokens[segment],
-            "chosen": [self.pairs["chosen"][int(m)] for m in members],
-            "rejected": [self.pairs["rejected"][int(m)] for m in members],
-            "ref_chosen": self.reference["chosen"][members],
-            "ref_rejected": self.reference["rejected"][members],
-            "reward_difference": self.difference[members],
-        }
-
-
-def collate_segments(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """Packed ``ids [T]``, ``cu_seqlens [N + 1]``; ``chosen``, ``rejected`` places in ``[T]``, ``pair_cu [B + 1]``."""
-    tokens = RaggedTokens.from_lists([row["ids"] for row in rows])
-    batch: dict[str, Tensor] = {
-        "ids": torch.from_numpy(tokens.ids.astype(np.int64)),
-        "cu_seqlens": torch.from_numpy(tokens.cu_seqlens),
-    }
-    for side in ("chosen", "rejected"):
-        moved = [kept + start for row, start in zip(rows, tokens.cu_seqlens[:-1], strict=True) for kept in row[side]]
-        packed = RaggedTokens.from_lists(moved)
-        batch[side] = torch.from_numpy(packed.ids.astype(np.int64))
-        batch["pair_cu"] = torch.from_numpy(packed.cu_seqlens)
-    for name in ("ref_chosen", "ref_rejected", "reward_difference"):
-        batch[name] = torch.from_numpy(np.concatenate([row[name] for row in rows]).astype(np.float32))
-    return batch
-
-
 def last_checkpoint(folder: str | Path) -> str | None:
     """The newest complete checkpoint in ``folder``: its ``trainer_state.json``, which is written last, can be read."""
     found = []
@@ -347,9 +263,3 @@ def last_checkpoint(folder: str | Path) -> str | None:
         except (OSError, ValueError, KeyError):  # noqa: PERF203 - each may be broken on its own
             continue
     return max(found)[1] if found else None
-
-
-def _ragged(column: Any) -> RaggedTokens:
-    array = column.combine_chunks() if hasattr(column, "combine_chunks") else column
-    offsets = array.offsets.to_numpy()
-    return RaggedTokens(array.values.to_numpy()[offsets[0] : offsets[-1]].astype(np.int32), offsets - offsets[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tsporec.fingerprint import digest
@@ -79,15 +80,26 @@ class CandidateEncoder:
         return self._last[1]
 
 
+def reward_fingerprint(reward: ProxyReward) -> str:
+    """The reward's, refused where it has none: a folder of its rewards would be taken for another's."""
+    found = getattr(reward, "fingerprint", None)
+    if not isinstance(found, str) or not found:
+        raise ValueError(
+            f"the reward {type(reward).__name__} has no fingerprint, so what it was paid for could not be told from "
+            "another's; give it an attribute `fingerprint`, a str that changes with what its rewards follow from."
+        )
+    return found
+
+
 def checked_rewards(rewards: object, candidates: Candidates, name: str) -> Floats:
-    """``rewards`` as float32 ``[C]``.
+    """``rewards``, an array or a tensor, as float32 ``[C]``.
 
     Raises
     ------
     ValueError
         If there is not one finite number a candidate.
     """
-    values = np.asarray(rewards)
+    values = rewards.detach().float().cpu().numpy() if isinstance(rewards, torch.Tensor) else np.asarray(rewards)
     if values.shape != (len(candidates),) or not np.issubdtype(values.dtype, np.number):
         raise ValueError(
             f"the reward {name} returned {values.dtype} {values.shape} for {len(candidates)} candidates; "

@@ -43,6 +43,10 @@ class CoConsumptionReward:
 
     def __call__(self, tokens: RaggedTokens, candidates: Candidates) -> Floats:
         """float32 ``[C]``, in nats; see :class:`~tsporec.preference.rewards.base.ProxyReward`."""
+        if tokens.num_tokens != len(self.token_lift):
+            raise ValueError(
+                f"this reward rates the {len(self.token_lift)} tokens of its own corpus; found {tokens.num_tokens}."
+            )
         owner = np.repeat(np.arange(len(candidates)), np.diff(candidates.cu_seqlens))
         pairs = owner * (int(tokens.ids.max(initial=0)) + 1) + tokens.ids[candidates.kept]
         _, first = np.unique(pairs, return_index=True)

@@ -44,7 +44,8 @@ class LabelReward:
     model : any Hugging Face model whose output has a ``loss``
         The mean over the labels, as Hugging Face computes it.
     collator : callable
-        The recommender's own.
+        The recommender's own. Its name alone stands in the fingerprint: give another folder for the same collator
+        with other settings.
     features : sequence of mappings
         With ``input_ids`` and ``labels``.
     spans : str, (int, int) or callable
@@ -67,7 +68,11 @@ class LabelReward:
         for number, feature in enumerate(features):
             if "labels" not in feature or (np.asarray(feature["labels"]) == IGNORED_LABEL).all():
                 raise ValueError(f"feature {number} has no labels to be likely; expected some that are not -100.")
-        self.fingerprint = digest("label", self.segments.ids, self.segments.cu_seqlens, rest, weights_digest(model))
+        texts = [np.asarray(feature[name]) for feature in features for name in ("input_ids", "labels")]
+        kind = getattr(collator, "__qualname__", type(collator).__qualname__)
+        self.fingerprint = digest(
+            "label", *texts, self.segments.ids, self.segments.cu_seqlens, self.owner, rest, kind, weights_digest(model)
+        )
 
     @torch.inference_mode()
     def __call__(self, tokens: RaggedTokens, candidates: Candidates) -> Floats:
