@@ -49,6 +49,19 @@ def test_scores_are_those_of_forward_whatever_the_batch(selector, known):
     assert np.array_equal(np.concatenate(alone), scores)
 
 
+def test_texts_that_were_cut_are_known_whole(selector, tokenizer, tmp_path):
+    cut, whole = RaggedTokens.from_lists([[5, 6, 7], [8, 9]]), RaggedTokens.from_lists([[5, 6, 7, 8, 9], [8, 9, 10]])
+    memory = remembering(selector, cut)
+    assert np.array_equal(memory.score(whole), selector.score(whole))
+    before, memory.max_tokens = memory.fingerprint, 3
+    assert memory.fingerprint != before
+    memory.save_pretrained(tmp_path)
+    loaded = CatalogueSelector.from_pretrained(tmp_path, tokenizer)
+    change = loaded.score(whole) - selector.score(whole)
+    assert np.array_equal(change != 0, [True, True, True, False, False, False, False, False])
+    np.testing.assert_allclose(change[:3], (memory.score(cut) - selector.score(cut))[:3], atol=1e-5)
+
+
 def test_only_offsets_learn(selector):
     corpus = RaggedTokens.from_lists([[5, 6, 7], [8, 9]])
     memory = CatalogueSelector(selector, corpus).train()

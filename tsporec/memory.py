@@ -20,7 +20,7 @@ from tsporec.features import Vocabulary
 from tsporec.files import write_whole
 from tsporec.fingerprint import digest, short_digests
 from tsporec.hub import find_local
-from tsporec.ragged import RaggedTokens, ranges
+from tsporec.ragged import RaggedTokens, lengths_to_offsets, ranges
 from tsporec.scorers.base import Scores
 from tsporec.selector import TokenSelector
 
@@ -38,12 +38,17 @@ class CatalogueSelector(nn.Module):
     selector : TokenSelector
         Bound to the tokenizer of the corpus.
     corpus : RaggedTokens
-        The texts to know, a segment each. Equal texts share their offsets. A text is known by as many of its first
-        tokens as the longest of these has: where they were cut, the tokens behind the cut have no offset.
+        The texts to know, a segment each. Equal texts share their offsets.
+
+    Attributes
+    ----------
+    max_tokens : int or None
+        The texts of the corpus were cut to so many tokens: longer ones are known by these, and have no offsets behind.
     """
 
     texts: Tensor
     starts: Tensor
+    max_tokens: int | None = None
     name = "catalogue selector"
 
     def __init__(self, selector: TokenSelector, corpus: RaggedTokens) -> None:
@@ -65,7 +70,7 @@ class CatalogueSelector(nn.Module):
     def fingerprint(self) -> str:
         """Digest of the selector and the offsets."""
         weights = (part.detach().cpu().numpy() for part in (self.texts, self.starts, self.offsets))
-        return digest(self.name, self.selector.fingerprint, *weights)
+        return digest(self.name, self.selector.fingerprint, self.max_tokens, *weights)
 
     def train(self, mode: bool = True) -> CatalogueSelector:
         """The offsets' mode; the network does not learn, so nothing of it is dropped."""
@@ -100,15 +105,17 @@ class CatalogueSelector(nn.Module):
     def _known(self, tokens: RaggedTokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(the tokens of known texts, int64 ``[K]`` into ``[T]``; where the offset of each is)."""
         texts, starts = self.texts.cpu().numpy(), self.starts.cpu().numpy()
-        tokens_of = np.minimum(tokens.lengths, np.diff(starts).max(initial=0)).astype(np.int64)
-        wanted = short_digests(
-            tokens.ids[first : first + length].tobytes()
-            for first, length in zip(tokens.cu_seqlens[:-1], tokens_of, strict=True)
-        ).view(np.int64)
+        read = tokens.lengths.astype(np.int64)
+        if self.max_tokens is not None:
+            read = np.minimum(read, self.max_tokens)
+            cut = ranges(tokens.cu_seqlens[:-1].astype(np.int64), read)
+            wanted = _digests(RaggedTokens(tokens.ids[cut], lengths_to_offsets(read)))
+        else:
+            wanted = _digests(tokens)
         entry = np.searchsorted(texts, wanted)
         segments = np.flatnonzero(entry < len(texts))
         segments = segments[texts[entry[segments]] == wanted[segments]]
-        entry, lengths = entry[segments], tokens_of[segments]
+        entry, lengths = entry[segments], read[segments]
         same = starts[entry + 1] - starts[entry] == lengths
         first = tokens.cu_seqlens[segments].astype(np.int64)
         return ranges(first[same], lengths[same]), ranges(starts[entry][same], lengths[same])
@@ -120,6 +127,8 @@ class CatalogueSelector(nn.Module):
         assert self.vocabulary is not None
         weights = {name: getattr(self, name).detach().cpu() for name in ("texts", "starts", "offsets")}
         known = {"tokenizer": self.vocabulary.fingerprint, "selector": self.selector.fingerprint}
+        if self.max_tokens is not None:
+            known["max_tokens"] = str(self.max_tokens)
         write_whole(Path(folder) / OFFSETS, to_bytes(weights, known))
         return self.selector.save_pretrained(folder)
 
@@ -153,6 +162,7 @@ class CatalogueSelector(nn.Module):
                 )
             loaded.texts, loaded.starts = file.get_tensor("texts"), file.get_tensor("starts")
             loaded.offsets = nn.Parameter(file.get_tensor("offsets"))
+            loaded.max_tokens = int(known["max_tokens"]) if "max_tokens" in known else None
         return loaded
 
 

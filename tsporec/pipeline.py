@@ -192,6 +192,8 @@ def train(
 
     gate = quality if config.gate else None
     selector, rounds = learn_selector(task.tokens, start, reward, output / "rounds", config, gate)
+    if isinstance(selector, CatalogueSelector):
+        selector.max_tokens = max_tokens
     _step(output / "selector", lambda folder: selector.save_pretrained(folder))
     recommender = adapt(task, encoder, selector, config, output / "recommender")
     return Trained(selector, recommender, rounds)
