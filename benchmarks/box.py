@@ -136,7 +136,7 @@ def zero_shot(
         scorers = {
             "head": make_scorer("head"), "random": make_scorer("random"),
             "tfidf": make_scorer("tfidf").fit(task.tokens),
-            "selector": TokenSelector.from_pretrained(work / f"twin-{category}").for_tokenizer(tokenizer),
+            "twin": TokenSelector.from_pretrained(work / f"twin-{category}").for_tokenizer(tokenizer),
         }  # fmt: skip
         reward = CoConsumptionReward(task.tokens, [*task.train, *task.held_out])
         warm_up = real.warm_up(task, untrained(tokenizer, task))
@@ -147,9 +147,9 @@ def zero_shot(
             row = {"unseen category": category, "case": case, "k": k, "scorer": name}
             row["lift (nats)"] = float(ranking_rewards(task.tokens, [scorers[name]], reward, [k]).mean())
             row["NDCG@10"] = ranked[case, k, name].metrics["ndcg@10"]
-            if name != "selector":
-                found = ranked[case, k, "selector"].versus[name]["ndcg@10"]
-                row["selector minus it (95%)"] = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found)
+            if name != "twin":
+                found = ranked[case, k, "twin"].versus[name]["ndcg@10"]
+                row["twin minus it (95%)"] = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found)
             rows.append(row)
             print(row, flush=True)
     return rows
