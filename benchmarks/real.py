@@ -4,8 +4,8 @@ python -m benchmarks.real --data DIR --model DIR --category Office_Products --fi
 
 *Adapted*: the selector learns from what training users touched together, and a recommender is fitted on each selection.
 *Frozen*: one recommender, warmed up on what cheap rules and samples of the untrained policy keep, reads every selection
-without being fitted again; for each item the selector takes tf-idf's ranking or the first tokens, by that recommender's
-own reward. Every seed has its own recommender and its own selector.
+without being fitted again; a selector for each budget gives each item tf-idf's ranking or the first tokens, by that
+recommender's own reward. Every seed has its own recommender and its own selectors.
 Work that is done is found again in ``--cache``.
 """
 
@@ -28,7 +28,7 @@ from tsporec.evaluation import FULL, Evaluator, Task, warm_up_rules
 from tsporec.fingerprint import digest
 from tsporec.language_model import load_causal_lm
 from tsporec.metrics import ndcg
-from tsporec.preference.best_of import best_of, ranking_rewards
+from tsporec.preference.best_of import best_of, choose, ranking_rewards
 from tsporec.preference.candidates import CandidateConfig, Candidates, sample_candidates
 from tsporec.preference.rewards.recommendation import RecommendationReward
 from tsporec.ragged import RaggedTokens
@@ -40,7 +40,7 @@ from tsporec.show import make_console, results_table
 
 BUDGETS = (2, 4, 8, 16)
 LAYERS = 4
-MARGINS = (0.0, 0.15, 0.3, 0.6, math.inf)
+MARGINS = (0.0, 0.15, 0.3, 0.6, 1.2, math.inf)
 """Of the reward, nats a context, tried on held-out users."""
 CANDIDATES = CandidateConfig((2, 4, 8), 8, uniform=0.3, swapped=0.4)
 """Of the ceiling."""
@@ -81,25 +81,30 @@ def frozen_reward(task: Task, evaluator: Evaluator, seed: int) -> Recommendation
     return RecommendationReward(CachedEncoder(evaluator), evaluator.warmed(BUDGETS, seed), reference, task.train)
 
 
-def frozen_quality(task: Task, evaluator: Evaluator, seed: int, scorer: Scorer) -> float:
-    """Mean over budgets of NDCG@10 on held-out users, of the recommender as it is."""
-    recommender = evaluator.warmed(BUDGETS, seed)
-    vectors = (evaluator.features(scorer, budget)["vectors"] for budget in BUDGETS)
-    return float(np.mean([recommender.held_out_ndcg(v, task.held_out) for v in vectors]))
+def learn_frozen(
+    task: Task, evaluator: Evaluator, start: TokenSelector, seed: int
+) -> tuple[dict[int, Scorer], dict[str, Any]]:
+    """(budget -> selector, report): tf-idf's ranking, or the first tokens where the reward is surely higher.
 
-
-def learn_frozen(task: Task, evaluator: Evaluator, start: TokenSelector, seed: int) -> tuple[Scorer, dict[str, Any]]:
-    """(selector, report): tf-idf's ranking, or the first tokens where the reward is surely higher."""
-    begun = time.perf_counter()
-    rules = [make_scorer("tfidf").fit(task.tokens), make_scorer("head")]
-    rewards = ranking_rewards(task.tokens, rules, frozen_reward(task, evaluator, seed), BUDGETS)
-    made = {margin: best_of(task.tokens, start, rules, rewards, margin) for margin in MARGINS}
-    quality = {margin: frozen_quality(task, evaluator, seed, selector) for margin, selector in made.items()}
-    best = max(MARGINS, key=lambda margin: quality[margin])
-    return made[best], {
-        "seed": seed, "seconds": time.perf_counter() - begun, "margin": str(best),
-        "held-out NDCG@10 by margin": {str(margin): value for margin, value in quality.items()},
-    }  # fmt: skip
+    Held-out users choose the margin of each budget, by the recommender as it is.
+    """
+    begun, tokens = time.perf_counter(), task.tokens
+    rules = [make_scorer("tfidf").fit(tokens), make_scorer("head")]
+    reward, recommender = frozen_reward(task, evaluator, seed), evaluator.warmed(BUDGETS, seed)
+    made: dict[int, Scorer] = {}
+    report: dict[str, Any] = {"seed": seed, "margin": {}, "held-out NDCG@10 by margin": {}}
+    for budget in BUDGETS:
+        rewards = ranking_rewards(tokens, rules, reward, (budget,))
+        read = np.stack([evaluator.features(rule, budget)["vectors"] for rule in rules])
+        quality = {}
+        for margin in MARGINS:
+            vectors = read[choose(tokens, rewards, margin), np.arange(len(tokens))]
+            quality[margin] = recommender.held_out_ndcg(vectors, task.held_out)
+        best = max(MARGINS, key=lambda margin: quality[margin])
+        made[budget] = best_of(tokens, start, rules, rewards, best)
+        report["margin"][budget] = str(best)
+        report["held-out NDCG@10 by margin"][budget] = {str(margin): value for margin, value in quality.items()}
+    return made, {**report, "seconds": time.perf_counter() - begun}
 
 
 def ceiling(task: Task, evaluator: Evaluator, start: Scorer, seed: int) -> list[dict[str, Any]]:
@@ -160,20 +165,22 @@ def main() -> None:
     evaluator = Evaluator(task, ItemEncoder(lm), None, options.seeds, options.cache, warm_up(task, start))
     for seed in options.seeds if "selector" in options.scorers else []:
         if options.case == "frozen":
-            selector, report = learn_frozen(task, evaluator, start, seed)
+            selectors, report = learn_frozen(task, evaluator, start, seed)
         else:
             selector, rounds, seconds = learn(task, start, replace(REAL, seed=seed))
-            report = {"seed": seed, "seconds": seconds, "rounds": rounds}
-        learned.append(selector)
+            selectors, report = dict.fromkeys(BUDGETS, selector), {"seed": seed, "seconds": seconds, "rounds": rounds}
+        learned.append(selectors)
         reports.append(report)
         print(report, flush=True)
     others = baselines(options.scorers, task, lm, options.model)
-    scorers = {name: learned if name == "selector" else others[name] for name in options.scorers}
+    by_budget = {budget: [selectors[budget] for selectors in learned] for budget in BUDGETS}
+    scorers = {name: by_budget if name == "selector" else others[name] for name in options.scorers}
     evaluation = evaluator.run(scorers, BUDGETS, [options.case], list(scorers))
     make_console().print(results_table(evaluation, options.case))
+    recipe = repr(REAL) if options.case == "adapted" else f"best of rankings at each budget, margins {MARGINS}"
     results = {
         "settings": {"category": options.category, "fields": options.fields, "case": options.case, "layers": LAYERS,
-                     "learning": f"best of rankings, margins {MARGINS}" if options.case == "frozen" else repr(REAL)},
+                     "learning": recipe},
         "learned": reports, **evaluation.to_dict(),
     }  # fmt: skip
     if options.ceiling:

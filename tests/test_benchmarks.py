@@ -53,20 +53,27 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     from tsporec.scorers import make_scorer
     from tsporec.synthetic import CatalogueConfig, generate
 
-    monkeypatch.setattr(real, "BUDGETS", (2,))
+    monkeypatch.setattr(real, "BUDGETS", (2, 4))
     monkeypatch.setattr(real, "CANDIDATES", replace(real.CANDIDATES, budgets=(2,), count=4))
     made = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
     encoder = ItemEncoder(make_causal_lm(len(made.tokenizer)))
     evaluator = Evaluator(task, encoder, EmbeddingConfig(width=8, epochs=1), [0, 1], tmp_path)
     start = TokenSelector().for_tokenizer(made.tokenizer).fit(task.tokens)
-    learned = [real.learn_frozen(task, evaluator, start, seed)[0] for seed in (0, 1)]
-    scorers = {"head": make_scorer("head"), "selector": learned}
-    assert [cell.scorer for cell in evaluator.run(scorers, (2,), ["frozen"]).cells] == ["head", "selector"]
+    learned, reports = zip(*(real.learn_frozen(task, evaluator, start, seed) for seed in (0, 1)), strict=True)
+    for budget, selector in learned[0].items():
+        # Margins are tried on vectors that are known; the selector's own text must give the same.
+        vectors = evaluator.features(selector, budget)["vectors"]
+        quality = evaluator.warmed((2, 4), 0).held_out_ndcg(vectors, task.held_out)
+        assert quality == pytest.approx(max(reports[0]["held-out NDCG@10 by margin"][budget].values()))
+    of_budget = {budget: [selectors[budget] for selectors in learned] for budget in (2, 4)}
+    scorers = {"head": make_scorer("head"), "selector": of_budget}
+    cells = evaluator.run(scorers, (2, 4), ["frozen"]).cells
+    assert [(cell.scorer, cell.budget) for cell in cells] == [(name, k) for name in scorers for k in (2, 4)]
     (row,) = real.ceiling(task, evaluator, start, 0)
     assert row["reward above the rule's (nats)"] >= 0
     with pytest.raises(ValueError, match="a scorer for each of 2 seeds"):
-        evaluator.run({"selector": learned[:1]}, (2,))
+        evaluator.run({"selector": of_budget[2][:1]}, (2,))
     one = {s: Evaluator(task, encoder, EmbeddingConfig(width=8, epochs=1), [s]) for s in (0, 1)}
     alone = [one[s].run({"selector": learned[s]}, (2,), ["frozen"]).cells[0].metrics["mrr"] for s in (0, 1)]
     together = evaluator.run(scorers, (2,), ["frozen"]).cells[1].metrics["mrr"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsporec.budget import Budget
-from tsporec.preference.best_of import best_of, ranking_rewards
+from tsporec.preference.best_of import best_of, choose, ranking_rewards
 from tsporec.ragged import RaggedTokens
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
@@ -82,3 +82,6 @@ def test_bad_input_is_refused(selector):
         best_of(tokens, selector, RULES, np.zeros((2, 3), dtype=np.float32), margin=-1.0)
     with pytest.raises(ValueError, match="not finite"):
         ranking_rewards(tokens, RULES, lambda tokens, subsets: np.full(len(subsets), np.nan), [1])
+    for rewards, margin in ((np.zeros((1, 2)), 0.0), (np.zeros((2, 0)), 0.0), (np.zeros((2, 2)), float("nan"))):
+        with pytest.raises(ValueError, match="a margin of at least 0"):
+            choose(tokens, rewards.astype(np.float32), margin)

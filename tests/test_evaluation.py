@@ -39,6 +39,16 @@ def evaluation(task, encoder):
     return Evaluator(task, encoder, SMALL, seeds=[0, 1]).run(scorers, [2, 4], ["adapted", "frozen"])
 
 
+def test_a_scorer_may_differ_by_budget(task, encoder):
+    head, tfidf = make_scorer("head"), make_scorer("tfidf").fit(task.tokens)
+    scorers = {"head": head, "tfidf": tfidf, "either": {2: head, 4: [tfidf]}}
+    cells = {(c.scorer, c.budget): c for c in Evaluator(task, encoder, SMALL).run(scorers, [2, 4]).cells}
+    assert cells["either", 2].metrics == cells["head", 2].metrics
+    assert cells["either", 4].metrics == cells["tfidf", 4].metrics != cells["head", 4].metrics
+    with pytest.raises(ValueError, match="for budgets \\[2\\] and none for 4"):
+        Evaluator(task, encoder, SMALL).run({"some": {2: head}}, [2, 4])
+
+
 def test_every_cell_is_there(evaluation, task):
     assert len(evaluation.cells) == 2 * (2 * 2 + 1)
     for cell in evaluation.cells:

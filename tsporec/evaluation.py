@@ -32,6 +32,7 @@ from tsporec.splits import hold_out_users, training_sequences
 FULL = "full"
 """The name of the whole text in a list of scorers."""
 OneOrEach = Scorer | list[Scorer] | None
+OfBudget = OneOrEach | Mapping[int, OneOrEach]
 
 METRICS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float64]]] = {
     "recall@10": lambda rank: recall(rank, 10),
@@ -186,12 +187,14 @@ class Evaluator:
 
     def run(
         self,
-        scorers: Mapping[str, OneOrEach],
+        scorers: Mapping[str, OfBudget],
         budgets: Sequence[int],
         cases: Sequence[str] = ("adapted",),
         rivals: Sequence[str] = ("head", FULL),
     ) -> Evaluation:
-        """Every scorer (None: the whole text; a list: one for each seed) at every budget in every case.
+        """Every scorer at every budget in every case.
+
+        None is the whole text, a list one for each seed; a mapping gives either for each budget.
 
         Those of ``rivals`` that are among ``scorers`` are what the others are compared with, at the same budget.
         """
@@ -200,7 +203,7 @@ class Evaluator:
                 raise ValueError(f"a case is 'adapted' or 'frozen', found {case!r}.")
         plan: list[tuple[str, OneOrEach, int | None, str]] = []
         for case in cases:
-            plan += [(name, scorer, b, case) for name, scorer in scorers.items() if scorer for b in budgets]
+            plan += [(name, _at(scorer, b), b, case) for name, scorer in scorers.items() if scorer for b in budgets]
             plan += [(name, None, None, case) for name, scorer in scorers.items() if scorer is None]
         found: dict[tuple[str, int | None, str], dict[str, NDArray[Any]]] = {}
         for name, scorer, budget, case in progress(plan, description="evaluate"):
@@ -364,6 +367,14 @@ def warm_up_rules(tokens: RaggedTokens, draws: int = 8) -> list[Scorer]:
     """
     drawn: list[Scorer] = [make_scorer("random", seed=seed) for seed in range(1, draws + 1)]
     return [make_scorer("head"), *drawn, make_scorer("tfidf").fit(tokens)]
+
+
+def _at(scorer: OfBudget, budget: int) -> OneOrEach:
+    if not isinstance(scorer, Mapping):
+        return scorer
+    if budget not in scorer:
+        raise ValueError(f"a scorer is given for budgets {sorted(scorer)} and none for {budget}.")
+    return scorer[budget]
 
 
 class _Known:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tsporec.budget import Budget
 from tsporec.memory import CatalogueSelector, same_texts
@@ -35,6 +36,37 @@ def ranking_rewards(
     return found / np.float32(len(budgets))
 
 
+def choose(tokens: RaggedTokens, rewards: Floats, margin: float = 0.0) -> NDArray[np.int64]:
+    """int64 ``[N]``: the column of ``rewards`` that each segment takes.
+
+    Parameters
+    ----------
+    tokens : RaggedTokens
+        N segments.
+    rewards : float ``[N, S]``
+        Of :func:`ranking_rewards`; segments of equal text take their mean.
+    margin : float
+        In units of the reward, not below 0: the first column stands where no other is better by more. Of equal
+        columns the first.
+
+    Raises
+    ------
+    ValueError
+        If there is not a row for each segment, or the margin is below 0.
+    """
+    if rewards.ndim != 2 or len(rewards) != len(tokens) or not rewards.shape[1] or not margin >= 0:
+        raise ValueError(
+            f"expected rewards [{len(tokens)}, S] and a margin of at least 0; found {list(rewards.shape)} and {margin}."
+        )
+    group = same_texts(tokens)
+    gain = np.zeros((int(group.max(initial=-1)) + 1, rewards.shape[1]))
+    np.add.at(gain, group, rewards - rewards[:, :1])
+    gain /= np.bincount(group)[:, None]
+    gain[:, 1:] -= margin
+    chosen: NDArray[np.int64] = gain.argmax(axis=1)[group]
+    return chosen
+
+
 def best_of(
     tokens: RaggedTokens,
     selector: TokenSelector,
@@ -42,7 +74,7 @@ def best_of(
     rewards: Floats,
     margin: float = 0.0,
 ) -> CatalogueSelector:
-    """A selector that ranks the tokens of each segment as the scorer with the highest reward does.
+    """A selector that ranks the tokens of each segment as the scorer does that :func:`choose` takes.
 
     Parameters
     ----------
@@ -51,9 +83,9 @@ def best_of(
     selector : TokenSelector
         Bound to the tokenizer: it scores texts that are not among these.
     scorers : S scorers
-        The first stands where no other is better by more than ``margin``; of equal ones the first.
+        The first stands where no other is better by more than ``margin``.
     rewards : float ``[N, S]``
-        Of :func:`ranking_rewards`; segments of equal text take their mean.
+        Of :func:`ranking_rewards`.
     margin : float
         In units of the reward, not below 0.
 
@@ -62,17 +94,9 @@ def best_of(
     ValueError
         If there is not a reward for each segment and scorer, or the margin is below 0.
     """
-    if rewards.shape != (len(tokens), len(scorers)) or margin < 0:
-        raise ValueError(
-            f"expected rewards [{len(tokens)}, {len(scorers)}] and a margin of at least 0; found "
-            f"{list(rewards.shape)} and {margin}."
-        )
-    group = same_texts(tokens)
-    gain = np.zeros((int(group.max(initial=-1)) + 1, len(scorers)))
-    np.add.at(gain, group, rewards - rewards[:, :1])
-    gain = (gain / np.bincount(group)[:, None])[group]
-    gain[:, 1:] -= margin
-    chosen = np.repeat(gain.argmax(axis=1), tokens.lengths)
+    if rewards.shape != (len(tokens), len(scorers)):
+        raise ValueError(f"expected rewards [{len(tokens)}, {len(scorers)}]; found {list(rewards.shape)}.")
+    chosen = np.repeat(choose(tokens, rewards, margin), tokens.lengths)
     every = Selection(np.arange(tokens.num_tokens), tokens.cu_seqlens)
     ranks = np.stack([rank(np.asarray(scorer.score(tokens)), every) for scorer in scorers])
     scores = -ranks[chosen, every.kept].astype(np.float32)
