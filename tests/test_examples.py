@@ -34,6 +34,15 @@ def test_prompt_recommender():
     assert read["8 tokens an item"] < read["whole texts"] / 2
 
 
+def test_three_stages_of_a_generative_recommender(monkeypatch):
+    pytest.importorskip("accelerate", reason="a Trainer needs accelerate")
+    pytest.importorskip("datasets", reason="preferences are kept as a dataset")
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    found = runpy.run_path(str(ROOT / "examples" / "generative_stages.py"))["main"]()
+    assert found["learned"] >= 0.9
+    assert max(found["head"], found["tfidf"], found["untrained"]) < 0.3
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [

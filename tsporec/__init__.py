@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tsporec.budget import Budget
     from tsporec.catalog import ItemCatalog
     from tsporec.collator import SelectorCollator
+    from tsporec.mixed import MixedCollator
     from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer
     from tsporec.ragged import RaggedTokens
     from tsporec.scorers import make_scorer
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Budget",
     "ItemCatalog",
+    "MixedCollator",
     "PreferenceConfig",
     "PreferenceTrainer",
     "RaggedTokens",
@@ -41,6 +43,7 @@ __all__ = [
 _HOMES = {
     "Budget": "tsporec.budget",
     "ItemCatalog": "tsporec.catalog",
+    "MixedCollator": "tsporec.mixed",
     "PreferenceConfig": "tsporec.preference.trainer",
     "PreferenceTrainer": "tsporec.preference.trainer",
     "RaggedTokens": "tsporec.ragged",

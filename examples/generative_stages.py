@@ -1,0 +1,90 @@
+"""The three stages with a generative recommender: its own training, its own collator, its own loss.
+
+Every item has one word that says what it is among 24 that do not, and a user buys one kind of thing. Warmed up on
+mixed cuts (stage 1), a causal LM says by the likelihood of its labels which tokens it was glad to read (stage 2), the
+selector learns from that, and the LM is trained on what it keeps (stage 3).
+
+Run it with ``python examples/generative_stages.py``; it takes about half a minute. Put your own dataset, tokenizer,
+model and collator in their place.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny
+from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+from tsporec import Budget, RaggedTokens, SelectorCollator, TokenSelector, make_scorer, select
+from tsporec.mixed import MixedCollator
+from tsporec.pipeline import LearningConfig, learn_selector
+from tsporec.preference.rewards.label import LabelReward
+from tsporec.recommenders.generative import PromptTemplate
+
+BUDGET = Budget(tokens=3)
+
+
+def fine_tune(model: Any, features: list[dict[str, Any]], collator: Any, folder: Path, steps: int) -> None:
+    """The recommender's own training, whatever it is: it sees a collator."""
+    arguments = TrainingArguments(
+        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=32, learning_rate=5e-3, use_cpu=True,
+        report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True, remove_unused_columns=False,
+    )  # fmt: skip
+    Trainer(model, arguments, train_dataset=features, data_collator=collator).train()
+    model.eval()
+
+
+def main(steps: int = 200, rated: int = 80) -> dict[str, float]:
+    """Share of items of which the word that matters is kept, by scorer, among items that nothing was learned from."""
+    kinds, words = tiny.NOUNS, tiny.WORDS
+    rng = np.random.default_rng(0)
+    kind = np.arange(240) % len(kinds)
+    texts = [" ".join(rng.permutation([*rng.choice(words, size=24), kinds[k]])) for k in kind]
+    tokenizer = tiny.tokenizer([*texts, *(f" {name}" for name in kinds)])
+    tokens = RaggedTokens.from_lists(tokenizer([f" {t}" for t in texts], add_special_tokens=False)["input_ids"])
+    template = PromptTemplate.build(tokens, [kinds[k] for k in kind], tokenizer)
+    # The last 40 items are in nobody's history.
+    users = [
+        rng.choice(np.flatnonzero(kind[:200] == k), size=4, replace=False) for k in range(len(kinds)) for _ in range(60)
+    ]
+    features = [template.feature(row[:3].tolist(), int(row[3])) for row in rng.permutation(users)]
+    base, start = DataCollatorForSeq2Seq(tokenizer), TokenSelector().for_tokenizer(tokenizer)
+    model = tiny.causal_lm(tokenizer)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # Stage 1: a model that has read all kinds of cuts.
+        rules = [
+            make_scorer("head"),
+            make_scorer("tfidf").fit(tokens),
+            *(make_scorer("random", seed=s) for s in range(6)),
+        ]
+        cuts = [SelectorCollator(base, rule, Budget(tokens=k)) for rule in rules for k in (3, 16)]
+        fine_tune(model, features, MixedCollator(cuts), folder / "warm-up", steps)
+
+        # Stage 2: its own loss on its own labels is the reward.
+        reward = LabelReward(model, base, features[:rated], rest=3)
+        config = LearningConfig(
+            budgets=(3,), rounds=2, memory_rounds=0, candidates=12, pairs=4,
+            preference={"use_cpu": True, "num_train_epochs": 10, "learning_rate": 5e-3},
+        )  # fmt: skip
+        selector, _ = learn_selector(reward.segments, start, reward, folder / "rounds", config)
+
+        # Stage 3: training on what it keeps.
+        fine_tune(model, features, SelectorCollator(base, selector, BUDGET), folder / "adapted", steps // 4)
+
+    unseen = tokens.take(np.arange(200, 240))
+    named = [tokenizer(f" {kinds[k]}", add_special_tokens=False)["input_ids"][-1] for k in kind[200:]]
+    found = {}
+    for name, scorer in {"head": rules[0], "tfidf": rules[1], "untrained": start, "learned": selector}.items():
+        kept = select(scorer, unseen, BUDGET).apply(unseen)
+        found[name] = float(np.mean([word in ids for word, ids in zip(named, kept.to_lists(), strict=True)]))
+        print(f"{name}: keeps the word that matters of {found[name]:.0%} of new items")
+    return found
+
+
+if __name__ == "__main__":
+    main()
