@@ -75,14 +75,14 @@ class CachedEncoder:
         return vectors
 
 
-def frozen_reward(task: Task, evaluator: Evaluator, seed: int) -> RecommendationReward:
+def frozen_reward(task: Task, evaluator: Evaluator, budgets: Sequence[int], seed: int) -> RecommendationReward:
     """That of the recommender of ``seed``, on the users it learned from."""
-    reference = evaluator.warm_up_views(BUDGETS).mean(axis=0)
-    return RecommendationReward(CachedEncoder(evaluator), evaluator.warmed(BUDGETS, seed), reference, task.train)
+    reference = evaluator.warm_up_views(budgets).mean(axis=0)
+    return RecommendationReward(CachedEncoder(evaluator), evaluator.warmed(budgets, seed), reference, task.train)
 
 
 def learn_frozen(
-    task: Task, evaluator: Evaluator, start: TokenSelector, seed: int
+    task: Task, evaluator: Evaluator, start: TokenSelector, budgets: Sequence[int], seed: int
 ) -> tuple[dict[int, Scorer], dict[str, Any]]:
     """(budget -> selector, report): tf-idf's ranking, or the first tokens where the reward is surely higher.
 
@@ -90,10 +90,10 @@ def learn_frozen(
     """
     begun, tokens = time.perf_counter(), task.tokens
     rules = [make_scorer("tfidf").fit(tokens), make_scorer("head")]
-    reward, recommender = frozen_reward(task, evaluator, seed), evaluator.warmed(BUDGETS, seed)
+    reward, recommender = frozen_reward(task, evaluator, budgets, seed), evaluator.warmed(budgets, seed)
     made: dict[int, Scorer] = {}
     report: dict[str, Any] = {"seed": seed, "margin": {}, "held-out NDCG@10 by margin": {}}
-    for budget in BUDGETS:
+    for budget in budgets:
         rewards = ranking_rewards(tokens, rules, reward, (budget,))
         read = np.stack([evaluator.features(rule, budget)["vectors"] for rule in rules])
         quality = {}
@@ -107,12 +107,12 @@ def learn_frozen(
     return made, {**report, "seconds": time.perf_counter() - begun}
 
 
-def ceiling(task: Task, evaluator: Evaluator, start: Scorer, seed: int) -> list[dict[str, Any]]:
+def ceiling(task: Task, evaluator: Evaluator, start: Scorer, budgets: Sequence[int], seed: int) -> list[dict[str, Any]]:
     """Rows: the candidate that the frozen recommender's reward likes best, of those that the rule's selector draws.
 
     What selection can gain with this recommender, as far as these candidates go: no selector has to learn it.
     """
-    reward, recommender = frozen_reward(task, evaluator, seed), evaluator.warmed(BUDGETS, seed)
+    reward, recommender = frozen_reward(task, evaluator, budgets, seed), evaluator.warmed(budgets, seed)
     first, rows = np.arange(len(task.tokens)) * CANDIDATES.count, []
     for budget in CANDIDATES.budgets:
         config = replace(CANDIDATES, budgets=(budget,))
@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--fields", type=comma_separated, default=["description"])
     parser.add_argument("--scorers", type=comma_separated, default=["head", "tfidf", "selector", FULL])
     parser.add_argument("--case", choices=["adapted", "frozen"], default="adapted")
+    parser.add_argument("--budgets", type=lambda text: [int(k) for k in text.split(",")], default=list(BUDGETS))
     parser.add_argument("--ceiling", action="store_true", help="frozen: also the best candidates by the reward")
     parser.add_argument("--cache", type=Path, default=Path("evaluate-cache"))
     options = parser.parse_args()
@@ -165,17 +166,18 @@ def main() -> None:
     evaluator = Evaluator(task, ItemEncoder(lm), None, options.seeds, options.cache, warm_up(task, start))
     for seed in options.seeds if "selector" in options.scorers else []:
         if options.case == "frozen":
-            selectors, report = learn_frozen(task, evaluator, start, seed)
+            selectors, report = learn_frozen(task, evaluator, start, options.budgets, seed)
         else:
             selector, rounds, seconds = learn(task, start, replace(REAL, seed=seed))
-            selectors, report = dict.fromkeys(BUDGETS, selector), {"seed": seed, "seconds": seconds, "rounds": rounds}
+            selectors = dict.fromkeys(options.budgets, selector)
+            report = {"seed": seed, "seconds": seconds, "rounds": rounds}
         learned.append(selectors)
         reports.append(report)
         print(report, flush=True)
     others = baselines(options.scorers, task, lm, options.model)
-    by_budget = {budget: [selectors[budget] for selectors in learned] for budget in BUDGETS}
+    by_budget = {budget: [selectors[budget] for selectors in learned] for budget in options.budgets}
     scorers = {name: by_budget if name == "selector" else others[name] for name in options.scorers}
-    evaluation = evaluator.run(scorers, BUDGETS, [options.case], list(scorers))
+    evaluation = evaluator.run(scorers, options.budgets, [options.case], list(scorers))
     make_console().print(results_table(evaluation, options.case))
     recipe = repr(REAL) if options.case == "adapted" else f"best of rankings at each budget, margins {MARGINS}"
     results = {
@@ -184,7 +186,7 @@ def main() -> None:
         "learned": reports, **evaluation.to_dict(),
     }  # fmt: skip
     if options.ceiling:
-        results["ceiling"] = ceiling(task, evaluator, start, options.seeds[0])
+        results["ceiling"] = ceiling(task, evaluator, start, options.budgets, options.seeds[0])
     write_results(options.output, results, origin)
 
 

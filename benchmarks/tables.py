@@ -22,7 +22,7 @@ def table(results: dict[str, Any], case: str | None = None) -> str:
         cells.sort(key=lambda cell: (cell["budget"] is None, cell["budget"] or 0))
         rivals = [rival for rival in ("head", "tfidf") if any(rival in cell["versus"] for cell in cells)]
         lines = [
-            f"**{settings.get('category') or settings['items'].split('.')[0]}**, {' + '.join(settings['fields'])}, "
+            f"**{_category(results)}**, {' + '.join(settings['fields'])}, "
             f"{name}, {results['test_rows']:,} test rows, seeds {results['seeds']}, commit {environment['commit']}, "
             f"{environment['hardware']['threads']} thread(s) of {environment['hardware']['cpu']}:",
             "",
@@ -49,19 +49,24 @@ def short(files: list[dict[str, Any]]) -> str:
         "|" + " --- |" * 10,
     ]
     for results in files:
-        settings = results["settings"]
-        text = f"{settings['category'].split('_')[0]}, {' + '.join(settings['fields'])}"
-        cells = {(cell["scorer"], cell["budget"]): cell for cell in results["cells"]}
-        for (name, budget), cell in cells.items():
+        text = f"{_category(results).split('_')[0]}, {' + '.join(results['settings']['fields'])}"
+        cells = {(cell["scorer"], cell["budget"], cell["case"]): cell for cell in results["cells"]}
+        for (name, budget, case), cell in cells.items():
             if name != "selector":
                 continue
-            rivals = [c for (n, b), c in cells.items() if b == budget and n != "selector"]
+            rivals = [c for (n, b, of), c in cells.items() if (b, of) == (budget, case) and n != "selector"]
             best = max(rivals, key=lambda c: c["metrics"]["ndcg@10"])
-            values = [_deviating(cells["head", budget]), f"{best['scorer']} {_deviating(best)}", _deviating(cell)]
+            whole = cells.get(("full", None, case))
+            values = [_deviating(cells["head", budget, case]), f"{best['scorer']} {_deviating(best)}", _deviating(cell)]
             values += [_interval(cell["versus"][rival]["ndcg@10"]) for rival in ("head", best["scorer"])]
-            values.append(_deviating(cells["full", None]) if ("full", None) in cells else "")
-            lines.append(f"| {text} | {cell['case']} | {budget} | {len(results['seeds'])} | {' | '.join(values)} |")
+            values.append(_deviating(whole) if whole else "")
+            lines.append(f"| {text} | {case} | {budget} | {len(results['seeds'])} | {' | '.join(values)} |")
     return "\n".join(lines)
+
+
+def _category(results: dict[str, Any]) -> str:
+    settings: dict[str, str] = results["settings"]
+    return settings.get("category") or settings["items"].split(".")[0]
 
 
 def _deviating(cell: dict[str, Any]) -> str:

@@ -53,14 +53,13 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     from tsporec.scorers import make_scorer
     from tsporec.synthetic import CatalogueConfig, generate
 
-    monkeypatch.setattr(real, "BUDGETS", (2, 4))
     monkeypatch.setattr(real, "CANDIDATES", replace(real.CANDIDATES, budgets=(2,), count=4))
     made = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
     encoder = ItemEncoder(make_causal_lm(len(made.tokenizer)))
     evaluator = Evaluator(task, encoder, EmbeddingConfig(width=8, epochs=1), [0, 1], tmp_path)
     start = TokenSelector().for_tokenizer(made.tokenizer).fit(task.tokens)
-    learned, reports = zip(*(real.learn_frozen(task, evaluator, start, seed) for seed in (0, 1)), strict=True)
+    learned, reports = zip(*(real.learn_frozen(task, evaluator, start, (2, 4), seed) for seed in (0, 1)), strict=True)
     for budget, selector in learned[0].items():
         # Margins are tried on vectors that are known; the selector's own text must give the same.
         vectors = evaluator.features(selector, budget)["vectors"]
@@ -70,7 +69,7 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     scorers = {"head": make_scorer("head"), "selector": of_budget}
     cells = evaluator.run(scorers, (2, 4), ["frozen"]).cells
     assert [(cell.scorer, cell.budget) for cell in cells] == [(name, k) for name in scorers for k in (2, 4)]
-    (row,) = real.ceiling(task, evaluator, start, 0)
+    (row,) = real.ceiling(task, evaluator, start, (2, 4), 0)
     assert row["reward above the rule's (nats)"] >= 0
     with pytest.raises(ValueError, match="a scorer for each of 2 seeds"):
         evaluator.run({"selector": of_budget[2][:1]}, (2,))

@@ -78,6 +78,13 @@ def test_killed_anywhere_it_ends_at_the_same_weights(tmp_path):
         run(tmp_path / "cut", LearningConfig(budgets=(3,)))
 
 
+def test_sequences_without_a_pair_are_refused(tmp_path):
+    made = generate(CatalogueConfig(items=20, users=20, tastes=2, words_per_taste=2, phrases=4))
+    single = [replace(row, item_ids=row.item_ids[:1]) for row in made.train]
+    with pytest.raises(ValueError, match="none of 20 training sequences has two items"):
+        train(made.items, single, make_causal_lm(len(made.tokenizer)), made.tokenizer, tmp_path, CONFIG)
+
+
 def test_a_round_that_lowers_quality_is_dropped(tmp_path):
     catalogue = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
     from tsporec.evaluation import prepare

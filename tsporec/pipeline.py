@@ -172,6 +172,8 @@ def train(
     require("accelerate", extra="train")
     require("datasets", extra="train")
     given = "" if reward is None else reward_fingerprint(reward)
+    if not any(len(row.item_ids) > 1 for row in sequences):
+        raise ValueError(f"none of {len(sequences)} training sequences has two items; there is nothing to learn from.")
     # The last item of a row is a target to prepare; here it is only learned from.
     task = prepare(items, sequences, list(sequences), tokenizer, fields, max_tokens, unknown, config.seed)
     encoder = ItemEncoder(model)
