@@ -1,7 +1,6 @@
-"""Measure preference learning: on planted words, where the truth is known; what pays on real items; what stages cost.
+"""Measure preference learning: on planted words, where the truth is known, and what stages cost.
 
 python -m benchmarks.learning planted --seeds 0,1,2 --output benchmarks/results/planted.json
-python -m benchmarks.learning ablation --data DIR --model DIR --output benchmarks/results/ablation.json
 python -m benchmarks.learning cost --data DIR --model DIR --output benchmarks/results/cost.json
 """
 
@@ -30,7 +29,6 @@ from tsporec.preference.candidates import CandidateConfig
 from tsporec.preference.dataset import collect_preferences
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
 from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer
-from tsporec.recommenders.embedding import EmbeddingConfig, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
 from tsporec.scorers import make_scorer
@@ -81,39 +79,6 @@ def planted(seed: int, budget: int = 4) -> dict[str, Any]:
     return {"seed": seed, "planted_recall": found, "seconds": seconds, "rounds": rounds}
 
 
-def ablation(task: Task, lm: Any, tokenizer: Any, budget: int = 4, seeds: tuple[int, ...] = (0, 1)) -> dict[str, Any]:
-    """Rows: quality on held-out users of recommenders adapted to each way of learning, and how far two fits differ."""
-    encoder, start = ItemEncoder(lm), untrained(tokenizer, task)
-
-    def memory(**changes: Any) -> LearningConfig:
-        return replace(REAL, memory={**REAL.memory, **changes})
-
-    variants = {
-        "the recipe": REAL,
-        "the recipe, another seed": replace(REAL, seed=1),
-        "1 round of offsets": replace(REAL, memory_rounds=1),
-        "regression on reward differences": memory(loss_type="regression"),
-        "no swaps": replace(REAL, swapped=0.0),
-        "the network alone, 1 round": replace(REAL, rounds=1, memory_rounds=0),
-    }
-    rows = []
-    for name in ["head", "tfidf", "untrained", *variants]:
-        scorer, seconds = start, 0.0
-        if name in variants:
-            scorer, _, seconds = learn(task, start, variants[name])
-        elif name != "untrained":
-            scorer = make_scorer(name).fit(task.tokens)
-        vectors = encoder.encode(select(scorer, task.tokens, Budget(tokens=budget)).apply(task.tokens))
-        found = []
-        for seed in seeds:
-            recommender = make_recommender(vectors.shape[1], EmbeddingConfig(seed=seed))
-            found.append(recommender.fit(vectors, task.train, task.held_out).held_out_ndcg(vectors, task.held_out))
-        rows.append({"name": name, "ndcg@10": found, "mean": float(np.mean(found)), "learning_seconds": seconds})
-        print(rows[-1], flush=True)
-    places = sum(len(sequence) - 1 for sequence in task.held_out)
-    return {"budget": budget, "places": places, "fit_seeds": list(seeds), "rows": rows}
-
-
 def cost(task: Task, lm: Any, tokenizer: Any, budget: int = 8) -> dict[str, Any]:
     """Seconds of each stage at one budget, and tokens of text a second that are read and learned from."""
     start, encoder, config = untrained(tokenizer, task), ItemEncoder(lm), replace(REAL, budgets=(budget,))
@@ -156,7 +121,7 @@ def cost(task: Task, lm: Any, tokenizer: Any, budget: int = 8) -> dict[str, Any]
 def main() -> None:
     """Run one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["planted", "ablation", "cost"])
+    parser.add_argument("what", choices=["planted", "cost"])
     parser.add_argument("--seeds", default="0,1,2", help="of planted")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model")
@@ -177,8 +142,7 @@ def main() -> None:
         fields = options.fields.split(",")
         task = read_task(options.data, options.category, tokenizer, fields)
         settings = {"category": options.category, "fields": fields, "layers": 4, "learning": repr(REAL)}
-        measured = (ablation if options.what == "ablation" else cost)(task, lm, tokenizer)
-        results = {"command": options.what, "settings": settings, **measured}
+        results = {"command": options.what, "settings": settings, **cost(task, lm, tokenizer)}
     write_results(options.output, results, origin)
 
 

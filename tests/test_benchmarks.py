@@ -77,3 +77,23 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     alone = [one[s].run({"selector": learned[s]}, (2,), ["frozen"]).cells[0].metrics["mrr"] for s in (0, 1)]
     together = evaluator.run(scorers, (2,), ["frozen"]).cells[1].metrics["mrr"]
     assert together == pytest.approx(sum(alone) / 2)
+
+
+def test_ways_of_learning_are_compared_on_users_nobody_learned_from():
+    from benchmarks import ablation
+    from tests.conftest import make_causal_lm
+    from tsporec.evaluation import prepare
+    from tsporec.recommenders.encoder import ItemEncoder
+    from tsporec.synthetic import CatalogueConfig, generate
+
+    made = generate(CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5))
+    task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
+    folds = list(ablation.folds_of(task, 3))
+    for fold in folds:
+        assert sorted(fold.train + [row for row in fold.test if row in task.train]) == sorted(task.train)
+    assert sum(len(fold.test) for fold in folds) == sum(len(sequence) - 1 for sequence in task.train)
+    start = TokenSelector().for_tokenizer(made.tokenizer).fit(task.tokens)
+    variants = {"the recipe": replace(ablation.REAL, memory_rounds=1, candidates=4, pairs=2)}
+    rows = ablation.ablation(task, ItemEncoder(make_causal_lm(len(made.tokenizer))), start, 2, [0], 3, variants)
+    assert [row["learning"] for row in rows] == ["head", "tfidf", "untrained", "the recipe"]
+    assert all("minus tfidf (95%)" in row for row in rows[2:])

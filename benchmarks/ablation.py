@@ -1,0 +1,119 @@
+"""Compare ways of learning on users that neither the selector nor the recommender has seen, the test rows left alone.
+
+python -m benchmarks.ablation --data DIR --model DIR --output benchmarks/results/ablation.json
+
+Training users are split in ``--folds``. For each fold a selector learns from the others and a recommender is fitted on
+what it keeps, and every next item of the fold's sequences is ranked: so all training users are judged, some ten times
+those that are held out to stop by. Intervals are paired, over users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.amazon import CATEGORIES, read_task
+from benchmarks.learning import REAL, learn, untrained
+from benchmarks.options import comma_separated, make_parser
+from tsporec.budget import Budget
+from tsporec.evaluation import Task
+from tsporec.language_model import load_causal_lm
+from tsporec.metrics import ndcg, paired_bootstrap
+from tsporec.pipeline import LearningConfig
+from tsporec.recommenders.embedding import EmbeddingConfig, make_recommender
+from tsporec.recommenders.encoder import ItemEncoder
+from tsporec.results import environment, write_results
+from tsporec.scorers import Scorer, make_scorer
+from tsporec.selection import select
+from tsporec.selector import TokenSelector
+
+LAYERS = 4
+RULES = ("head", "tfidf", "untrained")
+VARIANTS = {
+    "the recipe": REAL,
+    "another seed": replace(REAL, seed=1),
+    "1 round": replace(REAL, memory_rounds=1),
+    "3 rounds": replace(REAL, memory_rounds=3),
+    "4 candidates, 2 pairs": replace(REAL, candidates=4, pairs=2),
+    "best against worst alone": replace(REAL, pairs=1),
+    "no swaps": replace(REAL, swapped=0.0),
+    "no uniform samples": replace(REAL, uniform=0.0),
+    "regression on reward differences": replace(REAL, memory={**REAL.memory, "loss_type": "regression"}),
+    "twice the beta": replace(REAL, memory={**REAL.memory, "beta": 0.6}),
+    "the network alone, 1 round": replace(REAL, rounds=1, memory_rounds=0),
+}
+
+
+def folds_of(task: Task, folds: int) -> Iterator[Task]:
+    """Tasks of which each tests on every place of a part of the training sequences and learns from the others."""
+    for fold in range(folds):
+        judged = task.train[fold::folds]
+        rows = [sequence[: place + 1] for sequence in judged for place in range(1, len(sequence))]
+        users = [f"{fold}/{i}" for i, sequence in enumerate(judged) for _ in sequence[1:]]
+        rest = [sequence for i, sequence in enumerate(task.train) if i % folds != fold]
+        yield Task(task.tokens, rest, task.held_out, rows, users)
+
+
+def quality(task: Task, encoder: ItemEncoder, scorer: Scorer, budget: int, seed: int) -> NDArray[np.float64]:
+    """NDCG@10 of each test row, of a recommender fitted on what the scorer keeps."""
+    vectors = encoder.encode(select(scorer, task.tokens, Budget(tokens=budget)).apply(task.tokens))
+    recommender = make_recommender(vectors.shape[1], EmbeddingConfig(seed=seed))
+    return ndcg(task.ranks(recommender.fit(vectors, task.train, task.held_out), vectors), 10)
+
+
+def scorer_of(name: str, task: Task, start: TokenSelector, variants: dict[str, LearningConfig]) -> tuple[Scorer, float]:
+    """(the scorer called so, seconds that it learned for)."""
+    if name in variants:
+        learned, _, seconds = learn(task, start, variants[name])
+        return learned, seconds
+    return start if name == "untrained" else make_scorer(name).fit(task.tokens), 0.0
+
+
+def ablation(
+    task: Task, encoder: ItemEncoder, start: TokenSelector, budget: int, seeds: list[int], folds: int,
+    variants: dict[str, LearningConfig],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """A row for each rule and variant: NDCG@10, and its difference to tf-idf and to the recipe."""
+    parts, found, rows = list(folds_of(task, folds)), {}, []
+    users = [user for part in parts for user in part.users]
+    for name in [*RULES, *variants]:
+        made = [scorer_of(name, part, start, variants) for part in parts]
+        each = [
+            np.mean([quality(part, encoder, scorer, budget, seed) for seed in seeds], axis=0)
+            for part, (scorer, _) in zip(parts, made, strict=True)
+        ]
+        found[name] = np.concatenate(each)
+        rows.append({"learning": name, "NDCG@10": float(found[name].mean()), "places": len(users)})
+        for rival in ("tfidf", "the recipe"):
+            if rival in found and rival != name:
+                difference = paired_bootstrap(found[name], found[rival], users)
+                rows[-1][f"minus {rival} (95%)"] = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*difference)
+        rows[-1]["seconds a fold"] = float(np.mean([seconds for _, seconds in made]))
+        print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    """Run it, write the results file."""
+    parser = make_parser(__doc__, seeds=[0])
+    parser.add_argument("--category", default=CATEGORIES[0], choices=CATEGORIES)
+    parser.add_argument("--fields", type=comma_separated, default=["description"])
+    parser.add_argument("--budget", type=int, default=4)
+    parser.add_argument("--folds", type=int, default=3)
+    options = parser.parse_args()
+    origin = environment(options.seeds[0])
+    lm, tokenizer = load_causal_lm(options.model, LAYERS)
+    task = read_task(options.data, options.category, tokenizer, options.fields)
+    encoder, start = ItemEncoder(lm), untrained(tokenizer, task)
+    rows = ablation(task, encoder, start, options.budget, options.seeds, options.folds, VARIANTS)
+    settings = {"category": options.category, "fields": options.fields, "budget": options.budget, "layers": LAYERS,
+                "folds": options.folds, "fit seeds": options.seeds, "recipe": repr(REAL)}  # fmt: skip
+    write_results(options.output, {"settings": settings, "rows": rows}, origin)
+
+
+if __name__ == "__main__":
+    main()
