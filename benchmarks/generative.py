@@ -1,12 +1,14 @@
-"""Compare selections in a generative recommender: a causal LM fine-tuned on prompts that hold what each keeps.
+"""Compare selections in a generative recommender: a causal LM that reads prompts which hold what each keeps.
 
 python -m benchmarks.generative --data DIR --model DIR --category Office_Products --output FILE
 
 The prompt shows the last items of a history, each cut to the budget; the label is the first words of the next item's
 title. Recommendation candidates, the true next item and nine others drawn at random, are ranked by the exact likelihood
-of theirs. With ``--epochs 0`` the LM stays as it is (frozen), and the selector gives each item the first tokens or
-tf-idf's ranking, by the log-likelihood of labels after training histories that hold it; otherwise every selection has
-its own LM (the first ``--layers``), fine-tuned on the same rows (adapted), and the selector learns from co-consumption.
+of theirs. The selector gives each item the first tokens or tf-idf's ranking, by the log-likelihood of labels after
+training histories that hold it.
+
+With ``--epochs 0`` the LM stays as it is. Otherwise the three stages are run: it is fine-tuned on mixed cuts, gives the
+reward, and is fine-tuned on each selection, always on the same rows; ``--train-layers`` are its last ones that learn.
 """
 
 from __future__ import annotations
@@ -22,13 +24,14 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.amazon import CATEGORIES, read_category
-from benchmarks.learning import REAL, learn, untrained
+from benchmarks.learning import untrained
 from benchmarks.options import comma_separated, make_parser
 from tsporec.budget import Budget
 from tsporec.collator import SelectorCollator
 from tsporec.evaluation import Task, prepare
-from tsporec.language_model import load_causal_lm
+from tsporec.language_model import layer_stack, load_causal_lm
 from tsporec.metrics import ndcg, paired_bootstrap, recall
+from tsporec.mixed import MixedCollator
 from tsporec.preference.best_of import best_of, ranking_rewards
 from tsporec.preference.rewards.label import LabelReward
 from tsporec.progress import progress
@@ -37,6 +40,7 @@ from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
 from tsporec.selector import TokenSelector
 
+LEARNING_RATE = 2e-4
 HISTORY, TITLE_WORDS, CANDIDATES = 4, 6, 10
 BUDGETS = (8, 16)
 MARGINS = (0.0, 0.5, 1.0, 2.0, math.inf)
@@ -123,15 +127,15 @@ def rank(model: GenerativeRecommender, collator: Any, rows: list[Row], items: in
 
 
 def run(
-    template: PromptTemplate,
+    start: GenerativeRecommender,
     base: Any,
-    lm: Any,
     scorers: dict[str, Scorer],
     rows: tuple[list[Row], list[Row]],
     users: list[str],
     options: argparse.Namespace,
 ) -> list[dict[str, Any]]:
     """A row of figures for every scorer and budget; ``rows`` are to train on and to test on, one of each user."""
+    template = start.template
     train, test = [template.feature(*row) for row in rows[0]], rows[1]
     ranks: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
     figures = []
@@ -140,8 +144,8 @@ def run(
             collator = SelectorCollator(base, scorer, Budget(tokens=budget))
             begun, tokens = time.perf_counter(), sum(len(feature["input_ids"]) for feature in collator.cut(train))
             for seed in options.seeds:
-                model = GenerativeRecommender(copy.deepcopy(lm), template)
-                model.fit(train, collator, options.epochs, batch_size=16, learning_rate=2e-4, seed=seed)
+                model = GenerativeRecommender(copy.deepcopy(start.model), template)
+                model.fit(train, collator, options.epochs, batch_size=16, learning_rate=LEARNING_RATE, seed=seed)
                 ranks.setdefault((name, budget), []).append(rank(model, collator, test, len(template.texts)))
             found = np.stack(ranks[name, budget])
             figures.append(
@@ -163,6 +167,21 @@ def run(
     return figures
 
 
+def warm_up(model: GenerativeRecommender, base: Any, rules: list[Scorer], rows: list[Row], epochs: int) -> None:
+    """Fine-tune on what the rules keep at every budget, one of these cuts in each feature."""
+    cuts = [SelectorCollator(base, rule, Budget(tokens=k)) for rule in rules for k in BUDGETS]
+    features = [model.template.feature(*row) for row in rows]
+    model.fit(features, MixedCollator(cuts), epochs, batch_size=16, learning_rate=LEARNING_RATE)
+
+
+def train_last_layers(model: Any, count: int | None) -> None:
+    """Leave the weights below the last ``count`` layers as they are, embeddings included; None: none."""
+    if count is not None:
+        model.requires_grad_(False)
+        for layer in layer_stack(model)[1][-count:]:
+            layer.requires_grad_(True)
+
+
 def main() -> None:
     """Learn the selector, compare, write the results file."""
     from transformers import DataCollatorForSeq2Seq
@@ -171,8 +190,9 @@ def main() -> None:
     parser.add_argument("--category", default=CATEGORIES[0], choices=CATEGORIES)
     parser.add_argument("--fields", type=comma_separated, default=["title", "description"])
     parser.add_argument("--layers", type=int, help="by default all")
+    parser.add_argument("--train-layers", type=int, help="the last ones, which are fine-tuned; by default all")
     parser.add_argument("--train-rows", type=int, default=3000, help="to fine-tune on")
-    parser.add_argument("--reward-rows", type=int, default=300, help="whose labels the frozen selector learns from")
+    parser.add_argument("--reward-rows", type=int, default=300, help="whose labels the selector learns from")
     parser.add_argument("--held-rows", type=int, default=80, help="of held-out users, to choose the margin by")
     parser.add_argument("--test-rows", type=int, default=600)
     parser.add_argument("--epochs", type=int, default=0)
@@ -188,22 +208,19 @@ def main() -> None:
     base, start = DataCollatorForSeq2Seq(tokenizer), untrained(tokenizer, task)
     drawn = np.random.default_rng(1).permutation(len(task.test))[: options.test_rows].tolist()
     test_rows, held = last_rows([task.test[i] for i in drawn]), last_rows(task.held_out)[: options.held_rows]
-    if options.epochs:
-        learned, _, seconds = learn(task, start, REAL)
-        report = {"seconds": seconds}
-    else:
-        # Only items that are read here are worth a forward: those before the targets, which are not looked at.
-        read = {item for history, _ in test_rows + held for item in history}
-        rows = covering(rows_of(task.train, None, 0), read, options.reward_rows)
-        learned, report = learn_from_labels(GenerativeRecommender(lm, template), base, task, start, rows, held)
-    print(report, flush=True)
+    train_rows, model = rows_of(task.train, options.train_rows, 0), GenerativeRecommender(lm, template)
     scorers: dict[str, Scorer] = {
-        "head": make_scorer("head"), "random": make_scorer("random"),
-        "tfidf": make_scorer("tfidf").fit(task.tokens), "selector": learned,
+        "head": make_scorer("head"), "random": make_scorer("random"), "tfidf": make_scorer("tfidf").fit(task.tokens),
     }  # fmt: skip
-    train_rows = rows_of(task.train, options.train_rows, 0)
+    train_last_layers(lm, options.train_layers)
+    warm_up(model, base, list(scorers.values()), train_rows, options.epochs)
+    # Only items that are read here are worth a forward: those before the targets, which are not looked at.
+    read = {item for history, _ in test_rows + held for item in history}
+    rows = covering(rows_of(task.train, None, 0), read, options.reward_rows)
+    scorers["selector"], report = learn_from_labels(model, base, task, start, rows, held)
+    print(report, flush=True)
     users = [task.users[i] for i in drawn]
-    figures = run(template, base, lm, scorers, (train_rows, test_rows), users, options)
+    figures = run(model, base, scorers, (train_rows, test_rows), users, options)
     settings = {key: str(value) for key, value in vars(options).items() if key not in ("data", "model", "output")}
     write_results(options.output, {"settings": settings, "learning": report, "rows": figures}, origin)
 
