@@ -23,7 +23,7 @@ FULL = {
 
 
 def card(training, **options):
-    config = {"dim": 4, "hidden": 4, "gram_buckets": 8, "surface_buckets": 8, "training": training, **options}
+    config = SelectorConfig(dim=4, hidden=4, gram_buckets=8, surface_buckets=8, training=training, **options)
     return model_card(config, "me/mine")
 
 
@@ -63,10 +63,11 @@ def test_free_text_is_taken_as_it_is():
     assert "- Made with: a laptop" in text
     assert "blue" not in text
     assert "Not measured." in text
+    assert "Not measured." in card({"metrics": 5, "environment": {"versions": [1]}})
 
 
 def test_a_table_of_embeddings_says_how_it_is_bound():
-    assert "embeddings=model.get_input_embeddings().weight" in card({}, table="embeddings")
+    assert "embeddings=model.get_input_embeddings().weight" in card({}, table="embeddings", embedding_width=3)
 
 
 def test_saving_writes_the_card_and_a_reload_gives_the_same(tmp_path):

@@ -174,4 +174,4 @@ def test_push_and_train_push(files, tmp_path, monkeypatch):
     card = (tmp_path / "run" / "selector" / "README.md").read_text()
     assert "- Texts: items.jsonl (12 items); interactions.csv (20 sequences)" in card
     assert "| round | pairs | held-out accuracy |" in card
-    assert hub.load(tmp_path / "run" / "selector")[0]["training"]["budgets"] == [3]
+    assert hub.load(tmp_path / "run" / "selector")[0].training["budgets"] == [3]

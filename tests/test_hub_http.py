@@ -255,8 +255,13 @@ def test_what_is_damaged_or_not_allowed_is_not_pushed(remote, repo, server, fold
         remote(hub.push, folder, NAME, token="hf_read")
     with pytest.raises(ValueError, match="is no folder"):
         remote(hub.push, NAME, NAME, token=TOKEN)
-    (folder / hub.WEIGHTS).write_bytes(b"")
     server.requests.clear()
+    fits = (folder / hub.CONFIG).read_text()
+    (folder / hub.CONFIG).write_text(fits.replace('"hidden": 4', '"hidden": 8'))
+    with pytest.raises(ValueError, match="weights do not fit the config"):
+        remote(hub.push, folder, NAME, token=TOKEN)
+    (folder / hub.CONFIG).write_text(fits)
+    (folder / hub.WEIGHTS).write_bytes(b"")
     with pytest.raises(ValueError, match="its config says"):
         remote(hub.push, folder, NAME, token=TOKEN)
     assert not server.requests

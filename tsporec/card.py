@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tsporec.selector_config import SelectorConfig
+
 TRAINING = {
     "summary": "one sentence: what this selector is",
     "base": "the selector that training began from",
@@ -38,19 +40,17 @@ _LIMIT_OF_TABLE = {
 }
 
 
-def model_card(config: Mapping[str, Any], name: str = "USER/NAME") -> str:
+def model_card(config: SelectorConfig, name: str = "USER/NAME") -> str:
     """The card as Markdown with YAML metadata.
 
     Parameters
     ----------
-    config : mapping
-        A selector's config, as :class:`~tsporec.selector.SelectorConfig` has it.
+    config : SelectorConfig
     name : str
         What ``from_pretrained`` is given in the lines of use.
     """
-    training = config.get("training", {})
-    table = config.get("table", "surface")
-    shape = ", ".join(f"{key} {config[key]}" for key in ("dim", "hidden", "gram_buckets", "surface_buckets"))
+    training, table = config.training, config.table
+    shape = ", ".join(f"{key} {getattr(config, key)}" for key in ("dim", "hidden", "gram_buckets", "surface_buckets"))
     limits = [*_LIMITS, _LIMIT_OF_TABLE[table], *_listed(training.get("limits"))]
     return "\n".join([
         "---", *_metadata(training), "---", "",
@@ -90,7 +90,8 @@ def _training(training: Mapping[str, Any]) -> list[str]:
     environment = training.get("environment")
     if isinstance(environment, Mapping):
         parts = [f"{key} {environment[key]}" for key in ("commit", "seed") if key in environment]
-        parts += [f"{name} {version}" for name, version in environment.get("versions", {}).items()]
+        versions = environment.get("versions")
+        parts += [f"{name} {version}" for name, version in versions.items()] if isinstance(versions, Mapping) else []
         environment = ", ".join(parts)
     entries = {
         "Began from": training.get("base"),
@@ -106,7 +107,7 @@ def _training(training: Mapping[str, Any]) -> list[str]:
 
 
 def _rows(rows: Any) -> list[str]:
-    found = [row for row in rows or [] if isinstance(row, Mapping)]
+    found = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list | tuple) else []
     head = list(dict.fromkeys(column for row in found for column in row))
     body = [[_cell(row.get(column, "")) for column in head] for row in found]
     return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body]] if found else []
