@@ -155,6 +155,20 @@ def test_card_is_printed_and_written(tmp_path):
     assert run("card", tmp_path, "--name", "me/mine", "--write").exit_code == 0
     assert (tmp_path / "README.md").read_text() == result.output
     assert run("card", tmp_path / "nothing").exit_code == 2
+    (tmp_path / "empty").mkdir()
+    assert "has no config.json; expected" in run("card", tmp_path / "empty").output
+
+
+def test_the_card_in_the_package_is_not_written(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tsporec" / "base").mkdir(parents=True)  # the box comes first
+    before = (hub.BOX / "base" / "README.md").read_bytes()
+    for name in ("tsporec/base", hub.BOX / "base"):
+        result = run("card", name, "--name", "me/mine", "--write")
+        assert result.exit_code == 2
+        assert "is in the package" in result.output
+    assert (hub.BOX / "base" / "README.md").read_bytes() == before
+    assert run("card", "tsporec/base").output.encode() == before
 
 
 def test_push_and_train_push(files, tmp_path, monkeypatch):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from tsporec import hub
+from tsporec import files, hub
+from tsporec.card import model_card
 from tsporec.ragged import RaggedTokens
 from tsporec.selector import SelectorConfig, TokenSelector
 from tsporec.synthetic import word_tokenizer
@@ -116,6 +119,93 @@ def test_weights_that_do_not_fit(folder):
     edit(folder, dim=4, colour="blue")
     with pytest.raises(ValueError, match=r"unknown config keys \['colour'\]"):
         TokenSelector.from_pretrained(folder)
+
+
+# -- saving and describing
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("card", [None, "A surrogate: \ud800"])
+def test_what_cannot_be_saved_leaves_the_folder_as_it_was(folder, card):
+    before = contents(folder)
+    selector = TokenSelector.from_pretrained(folder)
+    torch.nn.init.ones_(selector.blend)
+    if card is None:
+        selector.config.training["seen"] = {1, 2}  # behind the config's back
+    with pytest.raises((TypeError, ValueError)):
+        selector.save_pretrained(folder, card=card)
+    assert contents(folder) == before
+    with pytest.raises(ValueError, match="training is a mapping of plain values"):
+        hub.describe(folder, {"seen": {1, 2}})
+    assert contents(folder) == before
+
+
+def test_a_disk_that_fills_up_leaves_the_folder_as_it_was(folder, monkeypatch):
+    before = contents(folder)
+    selector = TokenSelector.from_pretrained(folder)
+    torch.nn.init.ones_(selector.blend)
+    write = files.write_all
+
+    def full(handle, data):
+        write(handle, data[:3])
+        if data.startswith(b"{"):  # the config, the last of the three
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(handle, data[3:])
+
+    monkeypatch.setattr(files, "write_all", full)
+    with pytest.raises(OSError, match="No space left"):
+        selector.save_pretrained(folder)
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("renamed", [1, 2])
+def test_a_save_killed_between_renames_is_refused_not_mixed(folder, monkeypatch, renamed):
+    selector = TokenSelector.from_pretrained(folder)
+    torch.nn.init.ones_(selector.blend)
+    rename, left = os.replace, renamed
+
+    def kill(source, target):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", kill)
+        with pytest.raises(KeyboardInterrupt):
+            selector.save_pretrained(folder)
+    with pytest.raises(ValueError, match="damaged or of another save"):
+        TokenSelector.from_pretrained(folder)
+    assert TokenSelector.from_pretrained(selector.save_pretrained(folder)).fingerprint == selector.fingerprint
+
+
+def test_describing_keeps_the_name_and_an_edited_card(folder):
+    assert not hub.describe(folder, {"summary": "Pens."})
+    assert (folder / hub.CARD).read_text() == "# A card\n"
+    assert hub.read_config(folder / hub.CONFIG).training == {"data": "none", "summary": "Pens."}
+    (folder / hub.CARD).write_text(model_card(hub.read_config(folder / hub.CONFIG), "me/pens"))
+    assert hub.describe(folder, {"summary": "More pens."})
+    config = hub.read_config(folder / hub.CONFIG)
+    assert (folder / hub.CARD).read_text() == model_card(config, "me/pens")
+    (folder / hub.CARD).write_text(
+        model_card(replace(config, training={**config.training, "terms": "mine"}), "me/pens")
+    )
+    assert hub.describe(folder, {"terms": "mine"})  # as a call leaves it that was killed between card and config
+    (folder / hub.CARD).unlink()
+    assert hub.describe(folder, {})
+    assert (folder / hub.CARD).read_text() == model_card(hub.read_config(folder / hub.CONFIG))
+
+
+def test_a_folder_without_a_config_is_a_clear_error(tmp_path):
+    with pytest.raises(ValueError, match=r"has no config\.json; expected config\.json and model\.safetensors"):
+        hub.describe(tmp_path, {})
+
+
+# -- damage
 
 
 @pytest.mark.parametrize("table", ["surface", "embeddings"])

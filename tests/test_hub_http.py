@@ -18,6 +18,7 @@ import torch
 
 from tests.hub_server import TOKEN, HubServer, Repo
 from tsporec import hub
+from tsporec.card import model_card
 from tsporec.selector import SelectorConfig, TokenSelector
 
 NAME = "me/mine"
@@ -239,6 +240,12 @@ def test_pushed_to_a_branch_or_as_a_pull_request(remote, repo, server):
     address = remote(push_selector, 2, create_pr=True)
     assert address == f"{server.url}/{NAME}/discussions/1"
     assert repo.branches["main"] == main
+
+
+def test_a_card_with_another_name_is_made_anew(remote, repo, folder):
+    (folder / hub.CARD).write_text(model_card(hub.read_config(folder / hub.CONFIG), "me/other"))
+    remote(hub.push, folder, NAME, token=TOKEN)
+    assert repo.commits[repo.branches["main"]][hub.CARD].decode() == model_card(make(0).config, NAME)
 
 
 def test_only_the_selector_is_pushed_and_an_edited_card_stays(remote, repo, folder):

@@ -7,6 +7,7 @@ more than is known. What is known stands in ``SelectorConfig.training``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,6 +74,12 @@ def model_card(config: SelectorConfig, name: str = "USER/NAME") -> str:
         "## Shape", "",
         f"{shape}, table of {table}; weights in `model.safetensors`, their sha256 in `config.json`.",
     ]) + "\n"  # fmt: skip
+
+
+def name_on(card: str, config: SelectorConfig) -> str | None:
+    """The name on a card that :func:`model_card` made of ``config``; None where anything else of it was edited."""
+    found = re.search("^# (.+)$", card, re.MULTILINE)
+    return found[1] if found and model_card(config, found[1]) == card else None
 
 
 def _metadata(training: Mapping[str, Any]) -> list[str]:

@@ -22,11 +22,14 @@ def card(
     """Print the model card of a selector."""
     folder = hub.find_local(selector)
     config = hub.load(selector)[0] if folder is None else hub.read_config(folder / hub.CONFIG)
-    text = model_card(config, name or ("USER/NAME" if Path(selector).is_dir() else selector))
+    boxed = folder is not None and folder.resolve().is_relative_to(hub.BOX.resolve())
+    text = model_card(config, name or (selector if folder is None or boxed else "USER/NAME"))
     if not write:
         typer.echo(text, nl=False)
-    elif folder is None:
-        raise ValueError(f"--write needs a folder; found {selector!r}.")
+    elif folder is None or boxed:
+        raise ValueError(
+            f"--write needs a folder of yours; {selector} is {'in the package' if boxed else 'on the Hub'}."
+        )
     else:
         write_whole(folder / hub.CARD, text.encode())
         typer.echo(f"card written to {folder / hub.CARD}")
@@ -53,6 +56,7 @@ def record_training(folder: Path, rounds: list[dict[str, Any]], training: dict[s
          "weights": "offsets, not shared" if report["memory"] else "network"}
         for number, report in enumerate(rounds, start=1)
     ]  # fmt: skip
-    hub.describe(folder, {**training, "rounds": sum(report["kept"] for report in rounds), "metrics": rows})
+    if not hub.describe(folder, {**training, "rounds": sum(report["kept"] for report in rounds), "metrics": rows}):
+        typer.echo(f"{folder / hub.CARD} was edited and stays as it is; `tsporec card {folder}` prints a new one")
     if push_to:
         typer.echo(f"pushed: {hub.push(folder, push_to)}")

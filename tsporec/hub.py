@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsporec.card import model_card
-from tsporec.files import write_whole
+from tsporec.card import model_card, name_on
+from tsporec.files import write_together
 from tsporec.selector_config import SelectorConfig
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -39,17 +39,17 @@ MIGRATIONS: dict[int, Callable[[Config], Config]] = {
 
 
 def save(folder: Path, config: SelectorConfig, weights: dict[str, Tensor], card: str | None = None) -> Path:
-    """Write a selector to ``folder``, each file beside its place and then renamed, the config last.
+    """Write a selector to ``folder``; without ``card`` one is made from ``config``.
 
-    Without ``card`` one is made from ``config``.
+    What cannot be saved, or a full disk, leaves the folder as it was. The config is renamed last and has the sha256 of
+    the weights: where a save over another one is killed between the renames, the folder is refused, never mixed.
     """
     from safetensors.torch import save as to_bytes
 
     data = to_bytes({key: value.detach().cpu().contiguous() for key, value in weights.items()})
     text = model_card(config) if card is None else card
-    write_whole(folder / WEIGHTS, data)
-    write_whole(folder / CARD, text.encode())
-    write_whole(folder / CONFIG, _config_bytes(config, hashlib.sha256(data).hexdigest()))
+    header = _config_bytes(config, hashlib.sha256(data).hexdigest())
+    write_together({folder / WEIGHTS: data, folder / CARD: text.encode(), folder / CONFIG: header})
     return folder
 
 
@@ -72,7 +72,8 @@ def load(
     """(config, weights) of a selector in the box, a folder, or a Hub id, looked up in this order; they fit each other.
 
     The options are those of ``huggingface_hub.hf_hub_download``, and so are ``HF_HUB_OFFLINE``, ``HF_ENDPOINT`` and
-    ``HF_HOME``. Config and weights are of one commit.
+    ``HF_HOME``. Config and weights are of one commit. A name that is found in the box or as a folder is read as it is
+    there: all options, ``revision`` too, are ignored.
 
     Raises
     ------
@@ -192,12 +193,28 @@ def _is_lexicon(tensor: Tensor) -> bool:
     return bool(text) and text.split(" ") == text.split()
 
 
-def describe(folder: Path, training: dict[str, Any]) -> None:
-    """Add what is known of its training to a saved selector's config, and make its card anew; the weights stay."""
-    config, weights_sha256 = _read_config(folder / CONFIG)
-    config = replace(config, training={**config.training, **training})
-    write_whole(folder / CARD, model_card(config).encode())
-    write_whole(folder / CONFIG, _config_bytes(config, weights_sha256))
+def describe(folder: str | Path, training: dict[str, Any]) -> bool:
+    """Add what is known of its training to a saved selector's config, and make its card anew; the weights stay.
+
+    Returns
+    -------
+    bool
+        Whether the card was made. One that somebody has edited is kept; the name on it alone is no edit, and stays.
+    """
+    folder = Path(folder)
+    before, weights_sha256 = _read_config(folder / CONFIG)
+    config = replace(before, training={**before.training, **training})
+    text = _read_card(folder)
+    # A call that was killed may have left the new card beside the old config.
+    name = "USER/NAME" if text is None else name_on(text, before) or name_on(text, config)
+    card = {} if name is None else {folder / CARD: model_card(config, name).encode()}
+    write_together({**card, folder / CONFIG: _config_bytes(config, weights_sha256)})
+    return name is not None
+
+
+def _read_card(folder: Path) -> str | None:
+    path = folder / CARD
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
 def push(
@@ -213,8 +230,8 @@ def push(
     """Upload a saved selector to the Hub, in one commit, and return the commit's address (the pull request's).
 
     Config, weights and card go up, whatever else ``folder`` holds. The folder is loaded first, so that nothing
-    damaged is shared, nor weights that do not fit their config. A card that nobody has edited is made anew with
-    ``repo_id`` in it; without a card one is made.
+    damaged is shared, nor weights that do not fit their config. A card that nobody has edited, but for the
+    name on it, is made anew with ``repo_id``; an edited one goes up as it is; without a card one is made.
 
     Parameters
     ----------
@@ -236,11 +253,10 @@ def push(
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give one that TokenSelector.save_pretrained wrote.")
     config, _ = load(folder)
-    path = folder / CARD
-    card = path.read_text(encoding="utf-8") if path.is_file() else None
-    if card is None or card == model_card(config):
-        card = model_card(config, repo_id)
-    files: dict[str, bytes | Path] = {CARD: card.encode(), WEIGHTS: folder / WEIGHTS, CONFIG: folder / CONFIG}
+    files: dict[str, bytes | Path] = {name: folder / name for name in (CARD, WEIGHTS, CONFIG)}
+    text = _read_card(folder)
+    if text is None or name_on(text, config) is not None:
+        files[CARD] = model_card(config, repo_id).encode()
     try:
         api = HfApi(token=token)
         api.create_repo(repo_id, private=private, exist_ok=True)

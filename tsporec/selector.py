@@ -301,7 +301,10 @@ class TokenSelector(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = hub.DEFAULT, **options: Any) -> TokenSelector:
-        """A saved selector: a folder, one in the box, or a Hub id; options as in :func:`tsporec.hub.load`."""
+        """A saved selector: one in the box, a folder, or a Hub id; options as in :func:`tsporec.hub.load`.
+
+        The options (``revision``, ``token``, ``force_download`` ...) are the Hub's: ignored for the first two.
+        """
         config, weights = hub.load(name_or_path, **options)
         selector = cls(config)
         if hub.LEXICON in weights:
