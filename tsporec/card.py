@@ -24,6 +24,7 @@ TRAINING = {
     "budgets": "a list, in tokens",
     "rounds": "how many of preference learning",
     "metrics": "rows of a table: a list of mappings column -> value",
+    "measured": "a sentence or more: what the metrics are of, and how they were measured",
     "limits": "a list of sentences",
     "license": "of the weights, as the Hub writes it",
     "environment": "what tsporec.results.environment gave",
@@ -34,6 +35,10 @@ _LIMITS = [
     "It orders the tokens of one text; scores of different texts are not comparable.",
     "It drops text: do not use it where every word counts (safety notes, doses, contracts).",
 ]
+_SCORES = {
+    True: "It scores the tokens of a text by what a recommender gains from reading them, as the reward below has it.",
+    False: "It scores the tokens of a text: the higher, the more worth keeping.",
+}
 _BINDING = {"surface": "tokenizer", "embeddings": "tokenizer, embeddings=model.get_input_embeddings().weight"}
 _LIMIT_OF_TABLE = {
     "surface": "Word frequencies are those of the texts it saw; `selector.fit(tokens)` takes them from yours.",
@@ -57,8 +62,8 @@ def model_card(config: SelectorConfig, name: str = "USER/NAME") -> str:
         "---", *_metadata(training), "---", "",
         f"# {name}", "",
         _line(training.get("summary") or "A token selector."), "",
-        "It scores the tokens of a text by what a recommender gains from reading them. The library `tsporec` keeps the "
-        "best of each text, in their order.", "",
+        _SCORES[bool(training.get("reward"))] +
+        " The library `tsporec` keeps the best of each text, in their order.", "",
         "## Use", "",
         "```python",
         "from tsporec import Budget, TokenSelector", "",
@@ -68,7 +73,7 @@ def model_card(config: SelectorConfig, name: str = "USER/NAME") -> str:
         "## Training", "",
         *(_training(training) or ["Not recorded; it may be untrained."]), "",
         "## Quality", "",
-        *(_rows(training.get("metrics")) or ["Not measured."]), "",
+        *_quality(training), "",
         "## Limits", "",
         *(f"- {limit}" for limit in limits), "",
         "## Shape", "",
@@ -113,6 +118,11 @@ def _training(training: Mapping[str, Any]) -> list[str]:
     return [f"- {key}: {_line(value)}" for key, value in entries.items() if value]
 
 
+def _quality(training: Mapping[str, Any]) -> list[str]:
+    rows, measured = _rows(training.get("metrics")), training.get("measured")
+    return [*([_line(measured), ""] if rows and measured else []), *rows] or ["Not measured."]
+
+
 def _rows(rows: Any) -> list[str]:
     found = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list | tuple) else []
     head = list(dict.fromkeys(column for row in found for column in row))
@@ -121,7 +131,9 @@ def _rows(rows: Any) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else _line(value).replace("|", "\\|")
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "" if value is None else _line(value).replace("|", "\\|")
 
 
 def _listed(value: Any) -> list[str]:
