@@ -10,6 +10,9 @@ import io
 import json
 import multiprocessing
 import os
+import socket
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -128,6 +131,35 @@ def test_the_cache_serves_where_the_hub_is_not_asked(remote, repo, server, cache
     # Here HF_HUB_OFFLINE is 1.
     assert fingerprint(NAME, cache_dir=cache) == found
     assert len(server.requests) == count
+
+
+def test_the_box_and_folders_come_before_the_hub(remote, repo, server, folder, cache):
+    options = {"revision": "never", "token": "hf_wrong", "force_download": True, "cache_dir": cache}
+    assert remote(fingerprint, hub.DEFAULT, **options) == fingerprint(hub.DEFAULT)
+    assert remote(fingerprint, folder, **options) == make(0).fingerprint
+    assert not server.requests
+
+
+def test_the_cache_serves_where_the_hub_is_not_reached(remote, repo, server, cache):
+    found = remote(fingerprint, NAME, cache_dir=cache)
+    code = (
+        "import sys, time; from tsporec import TokenSelector\n"
+        "time.sleep = lambda seconds: None  # the client waits between tries\n"
+        "for cache in sys.argv[1:]:\n"
+        f"    try: print(TokenSelector.from_pretrained({NAME!r}, cache_dir=cache).fingerprint)\n"
+        "    except ValueError as error: print(error)"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # bound, but nobody listens: refused
+        endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
+        environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
+        command = [sys.executable, "-c", code, str(cache), str(cache / "none")]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    served, refused = run.stdout.splitlines()[:2]
+    assert served == found
+    assert refused.startswith(
+        f"{NAME} is neither a folder here nor in the cache, and the Hub was not asked or not reached"
+    )
 
 
 def test_a_private_one_needs_a_token(remote, repo, cache):
