@@ -247,8 +247,9 @@ def test_damaged_configs(folder, changes, message):
         ("[" * 10**5, "is not JSON"),
         ("1" * 10**4, "is not JSON"),
         ('{"a": ' + "[" * 200 + "]" * 200 + "}", "at most 16 levels deep"),
+        ('{"a": ' * 200 + "0" + "}" * 200, "at most 16 levels deep"),
     ],
-    ids=["null", "endless", "long", "deep"],
+    ids=["null", "endless", "long", "deep lists", "deep mappings"],
 )
 def test_damaged_training(folder, training, message):
     edit(folder, training="HERE")
