@@ -2,15 +2,17 @@
 
 python -m benchmarks.box train --data DIR --model DIR --work DIR
 python -m benchmarks.box zero-shot --data DIR --model DIR --work DIR --output benchmarks/results/box.json
+python -m benchmarks.box card --results benchmarks/results
 
 The first goes on where it was stopped. It writes ``tsporec/box/base`` and, to the work folder, a twin for each category
-that learned from the other one alone. The second measures each twin on the category it has not seen, and puts the
-figures on the card.
+that learned from the other one alone. The second measures each twin on the category it has not seen. The third puts
+these figures on the card, and beside them those of the selector itself, which ``benchmarks.portability real`` measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -46,9 +48,16 @@ LEARNING = LearningConfig(
     preference={"num_train_epochs": 2, "use_cpu": True, "patience": 1},
 )
 LIMITS = [
-    "English, and the words of two kinds of goods (office, industrial and scientific); other catalogues are less sure.",
-    "First version: a rule over word frequencies. No network has learned in it.",
+    "English, and the words of two kinds of goods (office, industrial and scientific); other catalogues are less sure."
 ]
+MEASURED = (
+    "NDCG@10 over all test rows of a category (title and description, k tokens of each item, seed {seeds}) of a "
+    f"recommender that reads with SmolLM2's first {real.LAYERS} layers: adapted, it is fitted on each selection; "
+    "frozen, it was warmed up on other selections. A twin is made as this selector is, from the other category alone: "
+    "its rows are of texts it had not seen. This selector was made from both categories, so its own rows are of texts "
+    "it was made from; where it has none, it was not measured. head: the first k tokens; tfidf: fitted on the category "
+    "itself. Differences are with 95% intervals over test rows."
+)
 
 
 def learn(
@@ -71,6 +80,21 @@ def learn(
     return selector, reports
 
 
+def described(network: bool) -> dict[str, Any]:
+    """What a card says of a selector with a network, and of one without."""
+    if network:
+        return {
+            "summary": "A general selector for product texts, for any tokenizer.",
+            "reward": "co-consumption: log-lift of the kept tokens in what the same users touched",
+            "limits": LIMITS,
+        }
+    return {
+        "summary": "A general rule for product texts, for any tokenizer: rare words first, each counted once.",
+        "reward": None,
+        "limits": [*LIMITS, "First version: a rule over word frequencies. No network has learned in it."],
+    }
+
+
 def train(data: Path, model: str, work: Path, network: bool, words: int) -> None:
     """Train the bundled selector and the twins."""
     from transformers import AutoTokenizer
@@ -88,30 +112,57 @@ def train(data: Path, model: str, work: Path, network: bool, words: int) -> None
         own = [text for category in categories for text in read_texts(data, category)]
         selector, reports = learn(corpora, work / f"{made}-rounds", network, own, words)
         training = {
-            "summary": "A general selector for product texts, for any tokenizer.",
+            **described(network),
             "data": [f"{c}, Amazon Reviews 2018 ({len(tasks[c, 'SmolLM2'].tokens):,} items, "
                      f"{len(tasks[c, 'SmolLM2'].train):,} users)" for c in categories],
             "terms": "the texts and sequences have their owners' terms and are not part of the package",
             "tokenizers": [names[0], *(f"{name}, trained on the same texts" for name in names[1:])],
-            "reward": "co-consumption: log-lift of the kept tokens in what the same users touched" if network
-                      else "none: frequencies of words in the texts, and where a word stands first",
-            "budgets": list(BUDGETS), "rounds": len(reports), "limits": LIMITS, "license": "apache-2.0",
+            "budgets": list(BUDGETS), "rounds": len(reports), "license": "apache-2.0",
             "environment": origin,
         }  # fmt: skip
         selector.config = replace(selector.config, training=training)
         selector.save_pretrained(work / made)
         if made == "base":
-            put_in_box(work / made, {})
+            shutil.rmtree(hub.BOX / made, ignore_errors=True)
+            shutil.copytree(work / made, hub.BOX / made)
+            describe_box({})
 
 
-def put_in_box(folder: Path, training: dict[str, Any]) -> None:
-    """Copy a selector to the package, with ``training`` and its name on the card."""
+def describe_box(training: dict[str, Any]) -> None:
+    """Add to what the selector in the box says of its training, and make its card anew."""
     place = hub.BOX / "base"
-    shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(folder, place)
     hub.describe(place, training)
     (place / hub.CARD).write_text(model_card(hub.read_config(place / hub.CONFIG), hub.DEFAULT))
     print(f"{place}: {sum(file.stat().st_size for file in place.iterdir()):,} bytes")
+
+
+def figures(results: Path) -> dict[str, Any]:
+    """What the card says of quality: the twins' figures, and those of the selector in the box behind them."""
+    found = json.loads((results / "box.json").read_text())
+    rivals: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
+    for row in found["rows"]:
+        rivals.setdefault((row["unseen category"], row["case"], row["k"]), {})[row["scorer"]] = row
+    own = {}
+    for path in sorted(results.glob("portability-real*.json")):
+        for row in json.loads(path.read_text())["rows"]:
+            if row["tokenizer"] == "SmolLM2":  # scored by the recommender's own tokens
+                own[row["category"], "adapted", row["k"]] = row
+    rows = []
+    for (category, case, k), scored in rivals.items():
+        place = {"measured on": category, "case": case, "k": k}
+        twin = scored.pop("twin")
+        row = {**place, "selector": "twin, had not seen these texts", "NDCG@10": twin["NDCG@10"]}
+        row |= {f"minus {name} (95%)": rival["twin minus it (95%)"] for name, rival in scored.items()}
+        rows.append({**row, **{name: rival["NDCG@10"] for name, rival in scored.items()}})
+        if mine := own.get((category, case, k)):
+            row = {**place, "selector": "this one, made from these texts", "NDCG@10": mine["NDCG@10"]}
+            rows.append({**row, "minus head (95%)": interval(mine["minus head"])})
+    return {"metrics": rows, "measured": MEASURED.format(seeds=", ".join(map(str, found["seeds"])))}
+
+
+def interval(found: Sequence[float]) -> str:
+    """Mean and bounds of a difference, as in "+0.0400 [+0.0330, +0.0472]"."""
+    return "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found)
 
 
 def zero_shot(
@@ -148,20 +199,19 @@ def zero_shot(
             row["lift (nats)"] = float(ranking_rewards(task.tokens, [scorers[name]], reward, [k]).mean())
             row["NDCG@10"] = ranked[case, k, name].metrics["ndcg@10"]
             if name != "twin":
-                found = ranked[case, k, "twin"].versus[name]["ndcg@10"]
-                row["twin minus it (95%)"] = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found)
+                row["twin minus it (95%)"] = interval(ranked[case, k, "twin"].versus[name]["ndcg@10"])
             rows.append(row)
             print(row, flush=True)
     return rows
 
 
 def main() -> None:
-    """Run one of the two."""
+    """Run one of the three."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "zero-shot"])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("what", choices=["train", "zero-shot", "card"])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--work", type=Path)
     parser.add_argument("--seeds", default="0", help="of the recommender")
     parser.add_argument("--network", action="store_true", help="also learn from preferences: not in the box, see docs")
     parser.add_argument("--words", type=int, default=0, help="the most frequent words that it knows; none in the box")
@@ -169,9 +219,15 @@ def main() -> None:
     parser.add_argument(
         "--cache", type=Path, help="cells that are known are not measured again; default: WORK/evaluate"
     )
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, help="of zero-shot")
+    parser.add_argument("--results", type=Path, help="of card: the folder with box.json and portability-real.json")
     options = parser.parse_args()
+    needed = ["results"] if options.what == "card" else ["data", "model", "work"]
+    if missing := [f"--{name}" for name in needed if getattr(options, name) is None]:
+        parser.error(f"{options.what} needs {', '.join(missing)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if options.what == "card":
+        return describe_box(figures(options.results))
     if options.what == "train":
         return train(options.data, options.model, options.work, options.network, options.words)
     seeds = [int(seed) for seed in options.seeds.split(",")]
@@ -181,7 +237,6 @@ def main() -> None:
     )
     if options.output:
         write_results(options.output, {"command": "zero-shot", "seeds": seeds, "rows": rows}, origin)
-    put_in_box(options.work / "base", {"metrics": rows})
     return None
 
 

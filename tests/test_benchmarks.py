@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from transformers import DataCollatorWithPadding
 
-from benchmarks import collator
+from benchmarks import box, collator
 from benchmarks.tables import short, table
 from tests.conftest import make_tokenizer
-from tsporec import Budget, SelectorCollator, TokenSelector
+from tsporec import Budget, SelectorCollator, TokenSelector, hub
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 TABLES = {
@@ -30,6 +30,17 @@ def test_pages_hold_the_tables_of_the_results(name):
 def test_the_page_on_learning_holds_the_short_table():
     files = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("real-*.json"))]
     assert short(files) in (RESULTS.parent.parent / "docs" / "learning.md").read_text()
+
+
+def test_the_card_in_the_box_holds_the_figures_of_the_results():
+    training = TokenSelector.from_pretrained().config.training
+    expected = {**box.described(network=False), **box.figures(RESULTS)}
+    assert {key: training[key] for key in expected} == expected
+    assert json.loads((hub.BOX / "base" / hub.CONFIG).read_text())["training"].keys() == training.keys()
+    assert {row["selector"] for row in training["metrics"]} == {
+        "twin, had not seen these texts",
+        "this one, made from these texts",
+    }
 
 
 def test_a_cold_batch_is_split():

@@ -16,6 +16,7 @@ FULL = {
     "budgets": [8, 16],
     "rounds": 3,
     "metrics": [{"scorer": "head", "NDCG@10": 0.1}, {"scorer": "a|b", "NDCG@10": 0.12345, "note": "x"}],
+    "measured": "On \n pens.",
     "limits": ["English only."],
     "license": "apache-2.0",
     "environment": {"commit": "abc", "seed": 0, "versions": {"torch": "2.13"}, "hardware": {}},
@@ -23,7 +24,7 @@ FULL = {
 
 
 def card(training, **options):
-    config = {"dim": 4, "hidden": 4, "gram_buckets": 8, "surface_buckets": 8, "training": training, **options}
+    config = SelectorConfig(dim=4, hidden=4, gram_buckets=8, surface_buckets=8, training=training, **options)
     return model_card(config, "me/mine")
 
 
@@ -38,6 +39,7 @@ def test_everything_known_is_on_the_card():
         "# me/mine", "Learned on pens.", "- Began from: tsporec/base", "- Texts: pens (mine, 12 items); staples",
         "- Terms of the data: mine", "- Tokenizers: SmolLM2; all-MiniLM", "- Reward: co-consumption",
         "- Budgets (tokens): 8, 16", "- Rounds: 3", "- Made with: commit abc, seed 0, torch 2.13", "- English only.",
+        "On pens.",
         "| scorer | NDCG@10 | note |", "| --- | --- | --- |", "| head | 0.1000 |  |", "| a\\|b | 0.1235 | x |",
         'selector = TokenSelector.from_pretrained("me/mine").for_tokenizer(tokenizer)',
     ):  # fmt: skip
@@ -63,10 +65,15 @@ def test_free_text_is_taken_as_it_is():
     assert "- Made with: a laptop" in text
     assert "blue" not in text
     assert "Not measured." in text
+    assert "what a recommender gains" not in text
+    assert "what a recommender gains" in card({"reward": "co-consumption"})
+    assert "On pens." not in card({"measured": "On pens."})
+    assert "| a |\n| --- |\n|  |\n" in card({"metrics": [{"a": None}]})
+    assert "Not measured." in card({"metrics": 5, "environment": {"versions": [1]}})
 
 
 def test_a_table_of_embeddings_says_how_it_is_bound():
-    assert "embeddings=model.get_input_embeddings().weight" in card({}, table="embeddings")
+    assert "embeddings=model.get_input_embeddings().weight" in card({}, table="embeddings", embedding_width=3)
 
 
 def test_saving_writes_the_card_and_a_reload_gives_the_same(tmp_path):

@@ -155,6 +155,20 @@ def test_card_is_printed_and_written(tmp_path):
     assert run("card", tmp_path, "--name", "me/mine", "--write").exit_code == 0
     assert (tmp_path / "README.md").read_text() == result.output
     assert run("card", tmp_path / "nothing").exit_code == 2
+    (tmp_path / "empty").mkdir()
+    assert "has no config.json; expected" in run("card", tmp_path / "empty").output
+
+
+def test_the_card_in_the_package_is_not_written(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tsporec" / "base").mkdir(parents=True)  # the box comes first
+    before = (hub.BOX / "base" / "README.md").read_bytes()
+    for name in ("tsporec/base", hub.BOX / "base"):
+        result = run("card", name, "--name", "me/mine", "--write")
+        assert result.exit_code == 2
+        assert "is in the package" in result.output
+    assert (hub.BOX / "base" / "README.md").read_bytes() == before
+    assert run("card", "tsporec/base").output.encode() == before
 
 
 def test_push_and_train_push(files, tmp_path, monkeypatch):
@@ -165,13 +179,32 @@ def test_push_and_train_push(files, tmp_path, monkeypatch):
     assert result.output == "pushed: there\n"
     options = {"commit_message": "First", "revision": None, "private": True, "create_pr": True}
     assert pushed.pop() == (tmp_path, "me/mine", options)
-    result = run(
+    arguments = [
         "train", "--items", files / "items.jsonl", "--train", files / "interactions.csv", "--model", files / "model",
-        "--budget", 3, "--rounds", 1, "--layers", 1, "--output", tmp_path / "run", "--push-to-hub", "me/mine",
-    )  # fmt: skip
+        "--budget", 3, "--rounds", 1, "--layers", 1, "--push-to-hub", "me/mine", "--output",
+    ]  # fmt: skip
+    folder = tmp_path / "run" / "selector"
+    result = run(*arguments, tmp_path / "run")
     assert result.exit_code == 0, result.output
-    assert pushed == [(tmp_path / "run" / "selector", "me/mine", {})]
-    card = (tmp_path / "run" / "selector" / "README.md").read_text()
+    assert pushed.pop() == (folder, "me/mine", {})
+    card = (folder / "README.md").read_text()
     assert "- Texts: items.jsonl (12 items); interactions.csv (20 sequences)" in card
     assert "| round | pairs | held-out accuracy |" in card
-    assert hub.load(tmp_path / "run" / "selector")[0]["training"]["budgets"] == [3]
+    config, weights = hub.load(folder)
+    assert config.training["budgets"] == [3]
+    # Only offsets were learned, and they are not part of what is shared.
+    assert (folder / "catalogue.safetensors").exists()
+    assert not weights["network.out.weight"].any()
+    assert "pushed the rule alone, since no round of --network-rounds was kept" in result.output
+    assert "no network has learned in it" in card
+    assert "what a recommender gains" not in card
+    assert "Rounds:" not in card
+    assert "catalogue.safetensors stays here" in run("push", folder, "me/mine").output
+    (folder / "README.md").write_text("Mine.\n")
+    assert "README.md was edited and stays as it is" in run(*arguments, tmp_path / "run").output.replace("\n", " ")
+    assert (folder / "README.md").read_text() == "Mine.\n"
+    result = run(*arguments, tmp_path / "network", "--network-rounds", 1)
+    assert "pushed the network, without the offsets" in result.output
+    card = (tmp_path / "network" / "selector" / "README.md").read_text()
+    assert "- Rounds: 1" in card
+    assert "what a recommender gains" in card

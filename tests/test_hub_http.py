@@ -10,6 +10,9 @@ import io
 import json
 import multiprocessing
 import os
+import socket
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -18,6 +21,7 @@ import torch
 
 from tests.hub_server import TOKEN, HubServer, Repo
 from tsporec import hub
+from tsporec.card import model_card
 from tsporec.selector import SelectorConfig, TokenSelector
 
 NAME = "me/mine"
@@ -127,6 +131,35 @@ def test_the_cache_serves_where_the_hub_is_not_asked(remote, repo, server, cache
     # Here HF_HUB_OFFLINE is 1.
     assert fingerprint(NAME, cache_dir=cache) == found
     assert len(server.requests) == count
+
+
+def test_the_box_and_folders_come_before_the_hub(remote, repo, server, folder, cache):
+    options = {"revision": "never", "token": "hf_wrong", "force_download": True, "cache_dir": cache}
+    assert remote(fingerprint, hub.DEFAULT, **options) == fingerprint(hub.DEFAULT)
+    assert remote(fingerprint, folder, **options) == make(0).fingerprint
+    assert not server.requests
+
+
+def test_the_cache_serves_where_the_hub_is_not_reached(remote, repo, server, cache):
+    found = remote(fingerprint, NAME, cache_dir=cache)
+    code = (
+        "import sys, time; from tsporec import TokenSelector\n"
+        "time.sleep = lambda seconds: None  # the client waits between tries\n"
+        "for cache in sys.argv[1:]:\n"
+        f"    try: print(TokenSelector.from_pretrained({NAME!r}, cache_dir=cache).fingerprint)\n"
+        "    except ValueError as error: print(error)"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # bound, but nobody listens: refused
+        endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
+        environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
+        command = [sys.executable, "-c", code, str(cache), str(cache / "none")]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    served, refused = run.stdout.splitlines()[:2]
+    assert served == found
+    assert refused.startswith(
+        f"{NAME} is neither a folder here nor in the cache, and the Hub was not asked or not reached"
+    )
 
 
 def test_a_private_one_needs_a_token(remote, repo, cache):
@@ -241,6 +274,12 @@ def test_pushed_to_a_branch_or_as_a_pull_request(remote, repo, server):
     assert repo.branches["main"] == main
 
 
+def test_a_card_with_another_name_is_made_anew(remote, repo, folder):
+    (folder / hub.CARD).write_text(model_card(hub.read_config(folder / hub.CONFIG), "me/other"))
+    remote(hub.push, folder, NAME, token=TOKEN)
+    assert repo.commits[repo.branches["main"]][hub.CARD].decode() == model_card(make(0).config, NAME)
+
+
 def test_only_the_selector_is_pushed_and_an_edited_card_stays(remote, repo, folder):
     (folder / "secret.txt").write_text("no")
     (folder / hub.CARD).write_text("---\nlicense: mit\n---\n\nMine.\n")
@@ -255,8 +294,13 @@ def test_what_is_damaged_or_not_allowed_is_not_pushed(remote, repo, server, fold
         remote(hub.push, folder, NAME, token="hf_read")
     with pytest.raises(ValueError, match="is no folder"):
         remote(hub.push, NAME, NAME, token=TOKEN)
-    (folder / hub.WEIGHTS).write_bytes(b"")
     server.requests.clear()
+    fits = (folder / hub.CONFIG).read_text()
+    (folder / hub.CONFIG).write_text(fits.replace('"hidden": 4', '"hidden": 8'))
+    with pytest.raises(ValueError, match="weights do not fit the config"):
+        remote(hub.push, folder, NAME, token=TOKEN)
+    (folder / hub.CONFIG).write_text(fits)
+    (folder / hub.WEIGHTS).write_bytes(b"")
     with pytest.raises(ValueError, match="its config says"):
         remote(hub.push, folder, NAME, token=TOKEN)
     assert not server.requests

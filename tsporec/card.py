@@ -7,8 +7,11 @@ more than is known. What is known stands in ``SelectorConfig.training``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from tsporec.selector_config import SelectorConfig
 
 TRAINING = {
     "summary": "one sentence: what this selector is",
@@ -21,6 +24,7 @@ TRAINING = {
     "budgets": "a list, in tokens",
     "rounds": "how many of preference learning",
     "metrics": "rows of a table: a list of mappings column -> value",
+    "measured": "a sentence or more: what the metrics are of, and how they were measured",
     "limits": "a list of sentences",
     "license": "of the weights, as the Hub writes it",
     "environment": "what tsporec.results.environment gave",
@@ -31,6 +35,10 @@ _LIMITS = [
     "It orders the tokens of one text; scores of different texts are not comparable.",
     "It drops text: do not use it where every word counts (safety notes, doses, contracts).",
 ]
+_SCORES = {
+    True: "It scores the tokens of a text by what a recommender gains from reading them, as the reward below has it.",
+    False: "It scores the tokens of a text: the higher, the more worth keeping.",
+}
 _BINDING = {"surface": "tokenizer", "embeddings": "tokenizer, embeddings=model.get_input_embeddings().weight"}
 _LIMIT_OF_TABLE = {
     "surface": "Word frequencies are those of the texts it saw; `selector.fit(tokens)` takes them from yours.",
@@ -38,26 +46,24 @@ _LIMIT_OF_TABLE = {
 }
 
 
-def model_card(config: Mapping[str, Any], name: str = "USER/NAME") -> str:
+def model_card(config: SelectorConfig, name: str = "USER/NAME") -> str:
     """The card as Markdown with YAML metadata.
 
     Parameters
     ----------
-    config : mapping
-        A selector's config, as :class:`~tsporec.selector.SelectorConfig` has it.
+    config : SelectorConfig
     name : str
         What ``from_pretrained`` is given in the lines of use.
     """
-    training = config.get("training", {})
-    table = config.get("table", "surface")
-    shape = ", ".join(f"{key} {config[key]}" for key in ("dim", "hidden", "gram_buckets", "surface_buckets"))
+    training, table = config.training, config.table
+    shape = ", ".join(f"{key} {getattr(config, key)}" for key in ("dim", "hidden", "gram_buckets", "surface_buckets"))
     limits = [*_LIMITS, _LIMIT_OF_TABLE[table], *_listed(training.get("limits"))]
     return "\n".join([
         "---", *_metadata(training), "---", "",
         f"# {name}", "",
         _line(training.get("summary") or "A token selector."), "",
-        "It scores the tokens of a text by what a recommender gains from reading them. The library `tsporec` keeps the "
-        "best of each text, in their order.", "",
+        _SCORES[bool(training.get("reward"))] +
+        " The library `tsporec` keeps the best of each text, in their order.", "",
         "## Use", "",
         "```python",
         "from tsporec import Budget, TokenSelector", "",
@@ -67,12 +73,18 @@ def model_card(config: Mapping[str, Any], name: str = "USER/NAME") -> str:
         "## Training", "",
         *(_training(training) or ["Not recorded; it may be untrained."]), "",
         "## Quality", "",
-        *(_rows(training.get("metrics")) or ["Not measured."]), "",
+        *_quality(training), "",
         "## Limits", "",
         *(f"- {limit}" for limit in limits), "",
         "## Shape", "",
         f"{shape}, table of {table}; weights in `model.safetensors`, their sha256 in `config.json`.",
     ]) + "\n"  # fmt: skip
+
+
+def name_on(card: str, config: SelectorConfig) -> str | None:
+    """The name on a card that :func:`model_card` made of ``config``; None where anything else of it was edited."""
+    found = re.search("^# (.+)$", card, re.MULTILINE)
+    return found[1] if found and model_card(config, found[1]) == card else None
 
 
 def _metadata(training: Mapping[str, Any]) -> list[str]:
@@ -90,7 +102,8 @@ def _training(training: Mapping[str, Any]) -> list[str]:
     environment = training.get("environment")
     if isinstance(environment, Mapping):
         parts = [f"{key} {environment[key]}" for key in ("commit", "seed") if key in environment]
-        parts += [f"{name} {version}" for name, version in environment.get("versions", {}).items()]
+        versions = environment.get("versions")
+        parts += [f"{name} {version}" for name, version in versions.items()] if isinstance(versions, Mapping) else []
         environment = ", ".join(parts)
     entries = {
         "Began from": training.get("base"),
@@ -105,15 +118,22 @@ def _training(training: Mapping[str, Any]) -> list[str]:
     return [f"- {key}: {_line(value)}" for key, value in entries.items() if value]
 
 
+def _quality(training: Mapping[str, Any]) -> list[str]:
+    rows, measured = _rows(training.get("metrics")), training.get("measured")
+    return [*([_line(measured), ""] if rows and measured else []), *rows] or ["Not measured."]
+
+
 def _rows(rows: Any) -> list[str]:
-    found = [row for row in rows or [] if isinstance(row, Mapping)]
+    found = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list | tuple) else []
     head = list(dict.fromkeys(column for row in found for column in row))
     body = [[_cell(row.get(column, "")) for column in head] for row in found]
     return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body]] if found else []
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else _line(value).replace("|", "\\|")
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "" if value is None else _line(value).replace("|", "\\|")
 
 
 def _listed(value: Any) -> list[str]:

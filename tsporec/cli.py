@@ -68,7 +68,13 @@ def train(
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     format_: FormatOption = None,
     drop_unknown: Annotated[bool, typer.Option(help="Leave out items that the catalogue lacks.")] = False,
-    push_to_hub: Annotated[str | None, typer.Option(help="Then push the selector to this USER/NAME.")] = None,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            help="Then push to this USER/NAME what serves any catalogue: the network of --network-rounds or, without, "
+            "the rule over word frequencies. What --rounds learned is of this catalogue and is not pushed."
+        ),
+    ] = None,
 ) -> None:
     """Learn a selector: warm up (where the reward reads with a recommender), prefer, adapt.
 

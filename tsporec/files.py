@@ -29,20 +29,35 @@ def write_whole(path: Path, data: bytes) -> None:
     OSError
         If it cannot be written (a full disk); nothing is left behind and an older ``path`` stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    write_together({path: data})
+
+
+def write_together(files: dict[Path, bytes]) -> None:
+    """As :func:`write_whole`, but all are written before the first is renamed, in order.
+
+    So a disk that fills up leaves all older files. A process killed between two renames leaves the first ones new and
+    the others old: the last is to vouch for the rest.
+    """
+    beside: dict[Path, Path] = {}
     try:
-        try:
-            write_all(handle, data)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        os.replace(beside, path)
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            beside[path] = part
+            try:
+                write_all(handle, data)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        for path, part in beside.items():
+            os.replace(part, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        for part in beside.values():
+            part.unlink(missing_ok=True)
         raise
-    flush_folder(path.parent)
+    for folder in {path.parent for path in files}:
+        flush_folder(folder)
 
 
 def write_all(handle: int, data: bytes) -> None:

@@ -10,19 +10,25 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from tsporec.card import model_card
-from tsporec.files import write_whole
+from tsporec.card import model_card, name_on
+from tsporec.files import write_together
+from tsporec.selector_config import SelectorConfig
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FORMAT_VERSION = 3
 DEFAULT = "tsporec/base"
 BOX = Path(__file__).parent / "box"
 """Selectors that come with the package; ``tsporec/NAME`` is looked up here before the Hub."""
+
+LEXICON = "lexicon"
+"""The tensor of the words that a selector knows: uint8, absent where it knows none."""
 
 Config = dict[str, Any]
 MIGRATIONS: dict[int, Callable[[Config], Config]] = {
@@ -32,26 +38,26 @@ MIGRATIONS: dict[int, Callable[[Config], Config]] = {
 """Format version -> what makes its config one of the next version."""
 
 
-def save(folder: Path, config: Config, weights: dict[str, Tensor], card: str | None = None) -> Path:
-    """Write a selector to ``folder``, each file beside its place and then renamed, the config last.
+def save(folder: Path, config: SelectorConfig, weights: dict[str, Tensor], card: str | None = None) -> Path:
+    """Write a selector to ``folder``; without ``card`` one is made from ``config``.
 
-    Without ``card`` one is made from ``config``.
+    What cannot be saved, or a full disk, leaves the folder as it was. The config is renamed last and has the sha256 of
+    the weights: where a save over another one is killed between the renames, the folder is refused, never mixed.
     """
     from safetensors.torch import save as to_bytes
 
     data = to_bytes({key: value.detach().cpu().contiguous() for key, value in weights.items()})
     text = model_card(config) if card is None else card
-    write_whole(folder / WEIGHTS, data)
-    write_whole(folder / CARD, text.encode())
-    _write_config(folder, {"weights_sha256": hashlib.sha256(data).hexdigest(), **config})
+    header = _config_bytes(config, hashlib.sha256(data).hexdigest())
+    write_together({folder / WEIGHTS: data, folder / CARD: text.encode(), folder / CONFIG: header})
     return folder
 
 
-def _write_config(folder: Path, config: Config) -> None:
+def _config_bytes(config: SelectorConfig, weights_sha256: str) -> bytes:
     from tsporec import __version__
 
-    whole = {"format_version": FORMAT_VERSION, "library_version": __version__, **config}
-    write_whole(folder / CONFIG, (json.dumps(whole, indent=2) + "\n").encode())
+    header = {"format_version": FORMAT_VERSION, "library_version": __version__, "weights_sha256": weights_sha256}
+    return (json.dumps({**header, **asdict(config)}, indent=2) + "\n").encode()
 
 
 def load(
@@ -62,17 +68,19 @@ def load(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
     force_download: bool = False,
-) -> tuple[Config, dict[str, Tensor]]:
-    """(config without its header, weights) of a selector in the box, a folder, or a Hub id, looked up in this order.
+) -> tuple[SelectorConfig, dict[str, Tensor]]:
+    """(config, weights) of a selector in the box, a folder, or a Hub id, looked up in this order; they fit each other.
 
     The options are those of ``huggingface_hub.hf_hub_download``, and so are ``HF_HUB_OFFLINE``, ``HF_ENDPOINT`` and
-    ``HF_HOME``. Config and weights are of one commit.
+    ``HF_HOME``. Config and weights are of one commit. A name that is found in the box or as a folder is read as it is
+    there: all options, ``revision`` too, are ignored.
 
     Raises
     ------
     ValueError
-        If a file is missing, is not what it should be, has another checksum, or is of a newer format; or if the Hub
-        does not give it. Nothing half-fetched is left behind.
+        If a file is missing, is not what it should be, has another checksum, or is of a newer format; if the weights
+        do not fit the config (nothing of the size it names is allocated before that is known); or if the Hub does not
+        give it. Nothing half-fetched is left behind.
     """
     from safetensors.torch import load as from_bytes
 
@@ -84,26 +92,22 @@ def load(
         )  # fmt: skip
     else:
         paths = {name: folder / name for name in (CONFIG, WEIGHTS)}
-    for name, path in paths.items():
-        if not path.is_file():
-            raise ValueError(
-                f"{name_or_path} has no {name}; expected {CONFIG} and {WEIGHTS} as "
-                "TokenSelector.save_pretrained writes them."
-            )
-    config = read_config(paths[CONFIG])
-    data = paths[WEIGHTS].read_bytes()
-    found, expected = hashlib.sha256(data).hexdigest(), config.pop("weights_sha256", None)
+    config, expected = _read_config(paths[CONFIG])
+    data = _present(paths[WEIGHTS]).read_bytes()
+    found = hashlib.sha256(data).hexdigest()
     if found != expected:
         raise ValueError(
             f"{paths[WEIGHTS]} has sha256 {found}, but its config says {expected}; it is damaged or of another save. "
             f"Fetch it again{' with force_download=True' if remote else ''}."
         )
     try:
-        return config, from_bytes(data)
+        weights = from_bytes(data)
     except Exception as error:
         raise ValueError(
             f"{paths[WEIGHTS]} is not a safetensors file ({error}); pickled weights are refused."
         ) from error
+    _check_weights(config, weights, paths[WEIGHTS])
+    return config, weights
 
 
 def find_local(name_or_path: str | Path) -> Path | None:
@@ -115,20 +119,26 @@ def find_local(name_or_path: str | Path) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def read_config(path: Path) -> Config:
-    """The config at ``path`` as the current format has it, its weights' checksum included, the rest of its header not.
+def read_config(path: Path) -> SelectorConfig:
+    """The config at ``path``, of this format or an older one.
 
     Raises
     ------
     ValueError
-        If it is no config of a selector, or of a newer format.
+        If it is no config of a selector, is damaged, or of a newer format.
     """
+    return _read_config(path)[0]
+
+
+def _read_config(path: Path) -> tuple[SelectorConfig, str]:
+    """(the config, the sha256 of its weights)."""
+    text = _present(path).read_bytes()
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        config = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); fetch it again.") from error
     version = config.pop("format_version", None) if isinstance(config, dict) else None
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise ValueError(f"{path} has no format_version; it is not the config of a tsporec selector.")
     if version > FORMAT_VERSION:
         raise ValueError(
@@ -137,31 +147,74 @@ def read_config(path: Path) -> Config:
         )
     for step in range(version, FORMAT_VERSION):
         config = MIGRATIONS[step](config)
+    config = dict(config)
     config.pop("library_version", None)
-    return dict(config)
+    weights_sha256 = config.pop("weights_sha256", None)
+    if not isinstance(weights_sha256, str):
+        raise ValueError(f"{path} has no weights_sha256, so its weights cannot be checked; fetch it again.")
+    try:
+        return SelectorConfig.from_dict(config), weights_sha256
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
-def load_strictly(module: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:
-    """Load ``weights`` into ``module``; a missing, unexpected or misshapen tensor is a ValueError."""
-    own = module.state_dict()
-    wrong = [f"missing {key}" for key in sorted(own.keys() - weights.keys())]
-    wrong += [f"unexpected {key}" for key in sorted(weights.keys() - own.keys())]
-    wrong += [
-        f"{key} is {list(weights[key].shape)}, expected {list(own[key].shape)}"
-        for key in sorted(own.keys() & weights.keys())
-        if own[key].shape != weights[key].shape
-    ]
+def _present(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(
+            f"{path.parent} has no {path.name}; expected {CONFIG} and {WEIGHTS} as TokenSelector.save_pretrained "
+            "writes them."
+        )
+    return path
+
+
+def _check_weights(config: SelectorConfig, weights: dict[str, Tensor], path: Path) -> None:
+    """Refuse weights with a missing, unexpected or misshapen tensor, or one of the wrong kind, with a ValueError."""
+    shapes = config.shapes()
+    words = {LEXICON} if config.table == "surface" else set()
+    wrong = [f"missing {key}" for key in sorted(shapes.keys() - weights.keys())]
+    wrong += [f"unexpected {key}" for key in sorted(weights.keys() - shapes.keys() - words)]
+    for key in sorted(shapes.keys() & weights.keys()):
+        found, shape = weights[key], list(shapes[key])
+        if list(found.shape) != shape or not found.is_floating_point():
+            wrong.append(f"{key} is {list(found.shape)} of {found.dtype}, expected {shape} of floats")
+    if words & weights.keys() and not _is_lexicon(weights[LEXICON]):
+        wrong.append(f"{LEXICON} is no list of words (uint8, one dimension: UTF-8, one space apart)")
     if wrong:
-        raise ValueError(f"{source}: the weights do not fit the config: {'; '.join(wrong)}.")
-    module.load_state_dict(weights)
+        raise ValueError(f"{path}: the weights do not fit the config: {'; '.join(wrong)}.")
 
 
-def describe(folder: Path, training: dict[str, Any]) -> None:
-    """Add what is known of its training to a saved selector's config, and make its card anew; the weights stay."""
-    config = read_config(folder / CONFIG)
-    config["training"] = {**config.get("training", {}), **training}
-    write_whole(folder / CARD, model_card(config).encode())
-    _write_config(folder, config)
+def _is_lexicon(tensor: Tensor) -> bool:
+    if tensor.dtype != torch.uint8 or tensor.dim() != 1:
+        return False
+    try:
+        text = tensor.numpy().tobytes().decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and text.split(" ") == text.split()
+
+
+def describe(folder: str | Path, training: dict[str, Any]) -> bool:
+    """Add what is known of its training to a saved selector's config, and make its card anew; the weights stay.
+
+    Returns
+    -------
+    bool
+        Whether the card was made. One that somebody has edited is kept; the name on it alone is no edit, and stays.
+    """
+    folder = Path(folder)
+    before, weights_sha256 = _read_config(folder / CONFIG)
+    config = replace(before, training={**before.training, **training})
+    text = _read_card(folder)
+    # A call that was killed may have left the new card beside the old config.
+    name = "USER/NAME" if text is None else name_on(text, before) or name_on(text, config)
+    card = {} if name is None else {folder / CARD: model_card(config, name).encode()}
+    write_together({**card, folder / CONFIG: _config_bytes(config, weights_sha256)})
+    return name is not None
+
+
+def _read_card(folder: Path) -> str | None:
+    path = folder / CARD
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
 def push(
@@ -177,7 +230,8 @@ def push(
     """Upload a saved selector to the Hub, in one commit, and return the commit's address (the pull request's).
 
     Config, weights and card go up, whatever else ``folder`` holds. The folder is loaded first, so that nothing
-    damaged is shared. A card that nobody has edited is made anew with ``repo_id`` in it; without a card one is made.
+    damaged is shared, nor weights that do not fit their config. A card that nobody has edited, but for the
+    name on it, is made anew with ``repo_id``; an edited one goes up as it is; without a card one is made.
 
     Parameters
     ----------
@@ -199,11 +253,10 @@ def push(
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give one that TokenSelector.save_pretrained wrote.")
     config, _ = load(folder)
-    path = folder / CARD
-    card = path.read_text(encoding="utf-8") if path.is_file() else None
-    if card is None or card == model_card(config):
-        card = model_card(config, repo_id)
-    files: dict[str, bytes | Path] = {CARD: card.encode(), WEIGHTS: folder / WEIGHTS, CONFIG: folder / CONFIG}
+    files: dict[str, bytes | Path] = {name: folder / name for name in (CARD, WEIGHTS, CONFIG)}
+    text = _read_card(folder)
+    if text is None or name_on(text, config) is not None:
+        files[CARD] = model_card(config, repo_id).encode()
     try:
         api = HfApi(token=token)
         api.create_repo(repo_id, private=private, exist_ok=True)

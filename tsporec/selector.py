@@ -292,7 +292,7 @@ class TokenSelector(nn.Module):
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
         """Write config, weights and a model card (by default :func:`tsporec.card.model_card`'s) to ``folder``."""
-        return hub.save(Path(folder), asdict(self.config), self.state_dict(), card)
+        return hub.save(Path(folder), self.config, self.state_dict(), card)
 
     def push_to_hub(self, repo_id: str, *, card: str | None = None, **options: Any) -> str:
         """Save and upload to the Hub, and return the commit's address; options as in :func:`tsporec.hub.push`."""
@@ -301,16 +301,15 @@ class TokenSelector(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = hub.DEFAULT, **options: Any) -> TokenSelector:
-        """A saved selector: a folder, one in the box, or a Hub id; options as in :func:`tsporec.hub.load`."""
+        """A saved selector: one in the box, a folder, or a Hub id; options as in :func:`tsporec.hub.load`.
+
+        The options (``revision``, ``token``, ``force_download`` ...) are the Hub's: ignored for the first two.
+        """
         config, weights = hub.load(name_or_path, **options)
-        known = SelectorConfig.__dataclass_fields__
-        unknown = sorted(set(config) - set(known))
-        if unknown:
-            raise ValueError(f"{name_or_path}: unknown config keys {unknown}; written by a newer tsporec? Upgrade.")
-        selector = cls(SelectorConfig(**config))
-        if "lexicon" in weights:
-            selector._know(weights["lexicon"])
-        hub.load_strictly(selector, weights, name_or_path)
+        selector = cls(config)
+        if hub.LEXICON in weights:
+            selector._know(weights[hub.LEXICON])
+        selector.load_state_dict(weights)
         return selector
 
     def __getstate__(self) -> dict[str, Any]:

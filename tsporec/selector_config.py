@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from tsporec.features import TABLES, embeddings_fingerprint
+from tsporec.features import CLASSES, TABLES, embeddings_fingerprint
+from tsporec.network import SIGNALS
+from tsporec.texts import WINDOW
+
+_DEPTH = 16  # levels of `training`: what is deeper is no record but an attack on recursion
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,12 @@ class SelectorConfig:
     embedding_width, embedding_fingerprint : int, str
         Of those embeddings; :meth:`of_embeddings` fills them in.
     training : dict
-        For the model card; its keys are those of :data:`tsporec.card.TRAINING`.
+        For the model card; its keys are those of :data:`tsporec.card.TRAINING`. Plain values, as JSON has them.
+
+    Raises
+    ------
+    ValueError
+        If a value is of another type or out of range.
     """
 
     dim: int = 32
@@ -44,14 +55,75 @@ class SelectorConfig:
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, least in {
+            "dim": 1,
+            "hidden": 1,
+            "gram_buckets": 1,
+            "surface_buckets": 1,
+            "embedding_width": 0,
+        }.items():
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} is a whole number of at least {least}; found {_short(value)}.")
+        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is a number from 0 to below 1; found {_short(self.dropout)}.")
+        if not isinstance(self.embedding_fingerprint, str):
+            raise ValueError(f"embedding_fingerprint is a string; found {_short(self.embedding_fingerprint)}.")
+        if not isinstance(self.training, dict) or not _is_plain(self.training, _DEPTH):
+            raise ValueError(
+                "training is a mapping of plain values as JSON has them (text, numbers, lists, mappings with text as "
+                f"keys; at most {_DEPTH} levels deep); found {_short(self.training)}."
+            )
         if self.table not in TABLES or (self.table == "embeddings") != bool(self.embedding_width):
             raise ValueError(
                 f"table is one of {', '.join(TABLES)}, with an embedding_width where it is 'embeddings'; found "
-                f"{self.table!r} and {self.embedding_width}. Use SelectorConfig.of_embeddings(weight)."
+                f"{_short(self.table)} and {_short(self.embedding_width)}. Use SelectorConfig.of_embeddings(weight)."
             )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SelectorConfig:
+        """The config with these fields, the others as by default; a key that is no field is a ValueError."""
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise ValueError(f"unknown config keys {_short(unknown)}; written by a newer tsporec? Upgrade.")
+        return cls(**values)
 
     @classmethod
     def of_embeddings(cls, embeddings: Tensor, **options: Any) -> SelectorConfig:
         """A config for a table made of ``embeddings [V, W]``, a language model's input embeddings."""
         width, fingerprint = embeddings.shape[1], embeddings_fingerprint(embeddings)
         return cls(table="embeddings", embedding_width=width, embedding_fingerprint=fingerprint, **options)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each learned tensor of such a selector, by name; a lexicon, which has any length, left out."""
+        dim, hidden = self.dim, self.hidden
+        spelling = (
+            {"grams.weight": (self.gram_buckets, dim)}
+            if self.table == "surface"
+            else {"projection.weight": (dim, self.embedding_width)}
+        )
+        return {
+            **spelling,
+            "classes.weight": (dim, len(CLASSES)),
+            "network.first.weight": (hidden, WINDOW * dim + len(SIGNALS)),
+            "network.first.bias": (hidden,),
+            "network.context.weight": (hidden, hidden),
+            "network.second.weight": (hidden, 3 * hidden),
+            "network.second.bias": (hidden,),
+            "network.out.weight": (1, hidden),
+            "blend": (len(SIGNALS),),
+            "idf": (self.surface_buckets,),
+        }
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    if isinstance(value, dict):
+        return depth > 0 and all(isinstance(key, str) and _is_plain(part, depth - 1) for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return depth > 0 and all(_is_plain(part, depth - 1) for part in value)
+    return value is None or isinstance(value, str | int | float)
+
+
+def _short(value: Any) -> str:
+    """``value`` for a message: it may be deep, or long."""
+    return reprlib.repr(value)
