@@ -71,7 +71,7 @@ def test_docstring_examples():
         "text",
         "items",
         "splits",
-        "pieces",
+        "spelling",
         "words",
         "recommenders.trie",
         "recommenders.embedding",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import TEXTS, make_tokenizer, random_tokens
 from tests.test_selector import plain
-from tsporec.lexicon import bind_words, frequent_words
+from tsporec.lexicon import bind_words, frequent_words, tokenize_words
 from tsporec.pieces import read_pieces
 from tsporec.ragged import RaggedTokens
 from tsporec.selector import SelectorConfig, TokenSelector
@@ -84,7 +84,7 @@ def oracle(kind, lexicon, segment):
 def test_units_are_those_of_a_plain_oracle(kind, data):
     tokenizer = TOKENIZERS[kind]
     lexicon = frequent_words(TEXTS, data.draw(st.sampled_from([1, 9, 60])))
-    words, new = bind_words(tokenizer, pieces := read_pieces(tokenizer), lexicon)
+    words, new = bind_words(pieces := read_pieces(tokenizer), lexicon, tokenize_words(tokenizer, lexicon))
     texts = data.draw(st.lists(st.sampled_from([*TEXTS, *OTHER, "x(pen)pens 30a pen30", "—café é"]), max_size=3))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     tokens = RaggedTokens.from_lists(encode(tokenizer, texts).to_lists() if texts else [])
