@@ -51,6 +51,7 @@ class CatalogueSelector(nn.Module):
     max_tokens: int | None = None
     name = "catalogue selector"
 
+    @torch.inference_mode(mode=False)
     def __init__(self, selector: TokenSelector, corpus: RaggedTokens) -> None:
         super().__init__()
         self.selector = selector
@@ -133,6 +134,7 @@ class CatalogueSelector(nn.Module):
         return self.selector.save_pretrained(folder)
 
     @classmethod
+    @torch.inference_mode(mode=False)
     def from_pretrained(cls, folder: str | Path, tokenizer: Any) -> CatalogueSelector:
         """What :meth:`save_pretrained` wrote.
 
