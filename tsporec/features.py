@@ -131,8 +131,8 @@ def with_embeddings(vocabulary: Vocabulary, embeddings: Tensor | None, width: in
     """
     if embeddings is None:
         raise ValueError(
-            "this selector reads a language model's input embeddings; bind it with "
-            "selector.for_tokenizer(tokenizer, embeddings=model.get_input_embeddings().weight)."
+            "this selector reads a language model's input embeddings and is not bound to this tokenizer; bind it with "
+            "selector.for_tokenizer(tokenizer, embeddings=model.get_input_embeddings().weight) before it is used."
         )
     if not width:
         raise ValueError('embeddings were given to a selector with a table of "surface"; leave them out.')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +88,19 @@ class TokenSelector(nn.Module):
         ----------
         tokenizer : a Hugging Face tokenizer
         embeddings : Tensor ``[V, W]``, optional
-            ``model.get_input_embeddings().weight``: asked for where ``config.table`` is "embeddings", and there only.
+            ``model.get_input_embeddings().weight``: asked for where ``config.table`` is "embeddings", and there only;
+            left out, they are those of the selector that is bound to this tokenizer already.
         """
         self._has_served = True
         bound = copy.copy(self)
         bound.vocabulary = self._read(tokenizer)
         if self.config.table == "embeddings" or embeddings is not None:
             known = self.config.embedding_width, self.config.embedding_fingerprint
-            bound.vocabulary = with_embeddings(bound.vocabulary, embeddings, *known)
+            before = self.vocabulary
+            if embeddings is None and before is not None and before.fingerprint == bound.vocabulary.fingerprint:
+                bound.vocabulary = replace(bound.vocabulary, embeddings=before.embeddings)
+            else:
+                bound.vocabulary = with_embeddings(bound.vocabulary, embeddings, *known)
         bound._lookup = None
         return bound
 
