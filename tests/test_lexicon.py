@@ -193,7 +193,20 @@ def test_gradients_reach_every_weight(selector):
 
 
 def test_words_come_before_binding(selector):
-    with pytest.raises(ValueError, match="is bound to a tokenizer; call fit_words before"):
+    with pytest.raises(ValueError, match="is bound to a tokenizer; call fit_words on a new one"):
         selector.for_tokenizer(TOKENIZERS["bpe"]).fit_words(TEXTS)
     with pytest.raises(ValueError, match="reads embeddings; call fit_words"):
         TokenSelector(SelectorConfig.of_embeddings(torch.zeros(9, 4))).fit_words(TEXTS)
+    fitted = TokenSelector().fit([(TOKENIZERS["bpe"], encode(TOKENIZERS["bpe"], TEXTS))])
+    for known in (fitted, TokenSelector.from_pretrained(), knowing()):
+        with pytest.raises(ValueError, match="is fitted or has learned; call fit_words on a new one"):
+            known.fit_words(TEXTS)
+
+
+def test_words_come_from_texts():
+    with pytest.raises(ValueError, match=r"found one string, 'blue ink'\. Give a list"):
+        TokenSelector().fit_words("blue ink")
+    for texts, count in ([], 9), (["", " "], 9), (TEXTS, 0), (TEXTS, -1):
+        with pytest.raises(ValueError, match=r"found \d+ words in the texts, and count="):
+            TokenSelector().fit_words(texts, count)
+    assert len(TokenSelector().fit_words(iter(TEXTS), 2).lexicon) > 2

@@ -6,7 +6,7 @@ import os
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 try:
     import typer
@@ -18,6 +18,7 @@ try:
         ItemsOption,
         ModelOption,
         SelectorOption,
+        build_scorer,
         clean_errors,
         names,
         numbers,
@@ -147,7 +148,7 @@ def evaluate(
     unknown = "drop" if drop_unknown else "error"
     task = prepare(catalogue, *rows, tokenizer, names(fields), max_tokens, unknown)
     built = {
-        name: _build_scorer(name, task.tokens, lm, tokenizer, scorer_layers or layers, selector, classifier)
+        name: build_scorer(name, task.tokens, lm, tokenizer, scorer_layers or layers, selector, classifier)
         for name in wanted
     }
     evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, layers)), seeds=seed_list, cache=cache)
@@ -218,7 +219,7 @@ def show(
     lm, tokenizer = load_causal_lm(model)
     corpus = tokenize_items(catalogue, tokenizer, names(fields))
     scorer = scorer or ("tfidf" if selector is None else "selector")
-    built = _build_scorer(scorer, corpus, lm, tokenizer, layers, selector or hub.DEFAULT, None)
+    built = build_scorer(scorer, corpus, lm, tokenizer, layers, selector or hub.DEFAULT, None)
     if built is None:
         raise ValueError("'full' keeps everything; name a scorer.")
     shown = wanted if item else wanted[:count]
@@ -300,29 +301,6 @@ def compress(
 
 app.command()(clean_errors(cli_hub.card))
 app.command()(clean_errors(cli_hub.push))
-
-
-def _build_scorer(
-    name: str, corpus: Any, lm: Any, tokenizer: Any, layers: int | None, selector: str, classifier: str | None
-) -> Any:
-    """The scorer called ``name`` ready for ids of ``tokenizer``; None for the whole text."""
-    from tsporec.memory import load_selector
-    from tsporec.scorers import SCORERS, make_scorer
-
-    if name == "full":
-        return None
-    if name == "selector":
-        return load_selector(selector, tokenizer, lambda: lm.get_input_embeddings().weight)
-    if name in ("self_information", "attention", "centroid"):
-        # Surprisal needs the whole model: its head reads the last layer.
-        return make_scorer(name, model=lm, layers=None if name == "self_information" else layers)
-    if name == "llmlingua2":
-        if classifier is None:
-            raise ValueError("the scorer llmlingua2 needs a checkpoint: give --classifier.")
-        return make_scorer(name, model=classifier).for_tokenizer(tokenizer)
-    if name not in SCORERS:
-        raise ValueError(f"there is no scorer {name!r}; expected {', '.join(SCORERS)}, selector or full.")
-    return make_scorer(name).fit(corpus)
 
 
 def main() -> None:

@@ -121,14 +121,24 @@ def embeddings_fingerprint(embeddings: Tensor) -> str:
     return digest(embeddings.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy())
 
 
-def with_embeddings(vocabulary: Vocabulary, embeddings: Tensor | None, width: int, fingerprint: str) -> Vocabulary:
+def with_embeddings(
+    vocabulary: Vocabulary,
+    embeddings: Tensor | None,
+    width: int,
+    fingerprint: str,
+    before: Vocabulary | None = None,
+) -> Vocabulary:
     """``vocabulary`` with the embeddings that a selector of this ``width`` and ``fingerprint`` asks for.
+
+    Where none are given they are those of the vocabulary it was bound to ``before``, if that is the same tokenizer's.
 
     Raises
     ------
     ValueError
         If they are not given, not asked for (``width`` 0), too few, or those of another model.
     """
+    if embeddings is None and before is not None and before.fingerprint == vocabulary.fingerprint:
+        return replace(vocabulary, embeddings=before.embeddings)
     if embeddings is None:
         raise ValueError(
             "this selector reads a language model's input embeddings and is not bound to this tokenizer; bind it with "

@@ -37,12 +37,25 @@ def frequent_words(texts: Iterable[str], count: int) -> bytes:
 
     A word is a run of letters or of digits, or another character. Among equals the first by spelling.
 
+    Raises
+    ------
+    ValueError
+        If ``texts`` is one string or has no word, or ``count`` is below 1.
+
+    Examples
+    --------
     >>> frequent_words(["a gel pen, a pen", "a3"], 3)
     b'a pen ,'
     """
+    if isinstance(texts, str):
+        raise ValueError(f"expected texts; found one string, {texts[:20]!r}. Give a list: [text].")
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(_WORD.findall(text))
+    if not counts or count < 1:
+        raise ValueError(
+            f"found {len(counts)} words in the texts, and count={count}; give texts and a count from 1 on."
+        )
     best = sorted(counts, key=lambda word: (-counts[word], word))[:count]
     return " ".join(best).encode("utf-8", errors="replace")
 

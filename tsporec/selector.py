@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +96,7 @@ class TokenSelector(nn.Module):
         bound.vocabulary = self._read(tokenizer)
         if self.config.table == "embeddings" or embeddings is not None:
             known = self.config.embedding_width, self.config.embedding_fingerprint
-            before = self.vocabulary
-            if embeddings is None and before is not None and before.fingerprint == bound.vocabulary.fingerprint:
-                bound.vocabulary = replace(bound.vocabulary, embeddings=before.embeddings)
-            else:
-                bound.vocabulary = with_embeddings(bound.vocabulary, embeddings, *known)
+            bound.vocabulary = with_embeddings(bound.vocabulary, embeddings, *known, self.vocabulary)
         bound._lookup = None
         return bound
 
@@ -143,13 +139,20 @@ class TokenSelector(nn.Module):
         Raises
         ------
         ValueError
-            If this is bound to a tokenizer or has been, since the bound ones share its weights but would not follow;
-            or if it reads a language model's embeddings, of which words have none.
+            If this is bound to a tokenizer or has been, since the bound ones share its weights but would not follow; if
+            it was fitted or has learned, which it did without these words; if it reads a language model's embeddings,
+            of which words have none; or if there is no word in ``texts``, or it is one string.
         """
-        if self._has_served or self.config.table != "surface":
-            found = "is bound to a tokenizer" if self._has_served else "reads embeddings"
+        found = (
+            "is bound to a tokenizer" if self._has_served
+            else "reads embeddings" if self.config.table != "surface"
+            else "is fitted or has learned" if bool(self.idf.any()) or bool(self.network.out.weight.any())
+            else ""
+        )  # fmt: skip
+        if found:
             raise ValueError(
-                f'this selector {found}; call fit_words before for_tokenizer, and with a table of "surface".'
+                f'this selector {found}; call fit_words on a new one with a table of "surface", '
+                "TokenSelector().fit_words(texts), before for_tokenizer and fit."
             )
         self._know(torch.frombuffer(bytearray(frequent_words(texts, count)), dtype=torch.uint8))
         return self
