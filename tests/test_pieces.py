@@ -119,6 +119,13 @@ def test_a_word_has_the_same_surface_with_every_tokenizer(kind):
     assert not any(mark in text for text in pieces.texts for mark in ("▁", "Ġ", "@@", "##", "</w>"))
 
 
+def test_what_stands_for_a_space():
+    found = {
+        kind: read_pieces(KINDS[kind]).spelling.space for kind in ("llama", "another mark", "byte level", "wordpiece")
+    }
+    assert found == {"llama": "▁", "another mark": "_", "byte level": "Ġ", "wordpiece": ""}
+
+
 @pytest.mark.parametrize("kind", ["llama", "unigram of bytes"])
 def test_entries_that_are_bytes(kind):
     tokenizer = KINDS[kind]

@@ -90,7 +90,7 @@ def spelling_of(core: Any) -> Spelling:
         If its entries do not tell where words start or end.
     """
     pieces = _pre_tokens(core, "a b")
-    between = re.fullmatch(r"[^a]*a([^ab]?)b[^b]*", "".join(pieces).casefold())
+    between = re.fullmatch(r"[^a]*a([^ab]?)b[^b]*", "".join(pieces), re.IGNORECASE)
     kind = type(core.model).__name__
     space = between[1] if between is not None else ""
     prefix = getattr(core.model, "continuing_subword_prefix", None) or ""
