@@ -37,10 +37,11 @@ LOAD = (
 
 
 def make_selector(words: Path | None, network: bool) -> TokenSelector:
-    """The one in the box, its network's weights random where it shall count."""
-    selector = TokenSelector.from_pretrained()
-    if words is not None:
-        selector.fit_words([words.read_text()], WORDS)
+    """The one in the box or a new one that knows words, its network's weights random where it shall count."""
+    if words is None:
+        selector = TokenSelector.from_pretrained()
+    else:
+        selector = TokenSelector().fit_words([words.read_text()], WORDS)
     if network:
         torch.nn.init.normal_(selector.network.out.weight, generator=torch.Generator().manual_seed(0))
     return selector

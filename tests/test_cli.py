@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -115,6 +116,36 @@ def test_show_marks_what_is_kept(files):
     result = run("show", "--items", files / "items.jsonl", "--model", files / "model", "--item", 99)
     assert result.exit_code == 2
     assert "no item '99'" in result.output
+
+
+def test_commands_take_a_learned_selector(files, tmp_path):
+    """Its folder; and where it reads embeddings they are those of --model."""
+    from tsporec.catalog import ItemCatalog
+    from tsporec.language_model import load_causal_lm
+    from tsporec.memory import CatalogueSelector
+    from tsporec.ragged import RaggedTokens
+
+    lm, tokenizer = load_causal_lm(files / "model")
+    weight = lm.get_input_embeddings().weight
+    config = SelectorConfig.of_embeddings(weight, dim=4, hidden=4, surface_buckets=64)
+    bound = TokenSelector(config).for_tokenizer(tokenizer, embeddings=weight)
+    corpus = RaggedTokens.from_lists(tokenizer([f"{TEXTS[5]}\n{TEXTS[0]}"], add_special_tokens=False)["input_ids"])
+    known = CatalogueSelector(bound, corpus)
+    last = np.arange(corpus.num_tokens, dtype=np.float32)  # unlike any rule, it keeps the last tokens
+    known.with_scores(corpus, last).save_pretrained(tmp_path / "mine")
+    common = ["--items", files / "items.jsonl", "--model", files / "model"]
+    shown = run("show", *common, "--item", 5, "--budget", 2, "--selector", tmp_path / "mine")
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.rstrip().endswith("]")
+    assert shown.output != run("show", *common, "--item", 5, "--budget", 2).output
+    explicit = run("show", *common, "--item", 5, "--budget", 2, "--selector", tmp_path / "mine", "--scorer", "selector")
+    assert explicit.output == shown.output
+    done = run("compress", *common, "--budget", 2, "--selector", tmp_path / "mine", "--output", tmp_path / "store")
+    assert done.exit_code == 0, done.output
+    kept = ItemCatalog.open(tmp_path / "store").lookup(["5"])
+    assert kept.ids.tolist() == corpus.ids[-2:].tolist()
+    evaluated = run(*evaluate_arguments(files), "--scorers", "selector", "--budget", 2, "--selector", tmp_path / "mine")
+    assert evaluated.exit_code == 0, evaluated.output
 
 
 def test_demo_runs_the_whole_job(tmp_path, monkeypatch):

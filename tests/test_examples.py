@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,13 @@ def test_snippets_run(name, code, capsys):
     page = next(p for p in PAGES if p.name == name.rsplit("-", 1)[0]).read_text()
     if printed:
         assert printed in page, "the page says something else than the code prints"
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="inductor needs a C++ compiler")
+def test_compile_and_export_as_the_page_shows():
+    section = (ROOT / "docs" / "hub.md").read_text().split("## Compile and export")[1].split("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    exec(compile(code, "hub.md", "exec"), {})
 
 
 def test_prompt_recommender():
@@ -80,7 +88,7 @@ def test_docstring_examples():
         "text",
         "items",
         "splits",
-        "pieces",
+        "spelling",
         "words",
         "recommenders.trie",
         "recommenders.embedding",

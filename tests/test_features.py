@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from tests.conftest import TEXTS, make_tokenizer
+from tsporec.budget import Budget
 from tsporec.features import CLASSES, embeddings_fingerprint, read_vocabulary
 from tsporec.ragged import RaggedTokens
+from tsporec.scorers.cached import CachedScorer
 from tsporec.selector import SelectorConfig, TokenSelector
+from tsporec.tokenizer import wrap_tokenizer
 
 
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
@@ -19,10 +22,11 @@ def test_every_entry_has_features(kind):
     assert vocabulary.grams.min() >= 0
     assert vocabulary.grams.max() < 512
     assert vocabulary.surface.max() < 1024
-    assert vocabulary.special.sum() == 4
+    special = vocabulary.classes[:, CLASSES.index("special")] == 1
+    assert special.sum() == 4
     kinds = vocabulary.classes[:, 1 : CLASSES.index("length")].sum(axis=1)
-    assert (kinds[~vocabulary.special] == 1).all()
-    assert (vocabulary.classes[vocabulary.special].sum(axis=1) == 1).all()
+    assert (kinds[~special] == 1).all()
+    assert (vocabulary.classes[special].sum(axis=1) == 1).all()
 
 
 def test_the_same_word_is_the_same_in_other_tokenizers():
@@ -87,9 +91,25 @@ def test_gradients_reach_the_projection_and_not_the_embeddings(bound, tokenizer)
     assert not np.array_equal(before, bound.score(tokens))
 
 
+def test_bound_again_to_its_tokenizer_it_keeps_its_embeddings(bound, tokenizer):
+    """What binds a selector that it is given, as a wrapped tokenizer does, has no embeddings to bind it with."""
+    tokens = RaggedTokens.from_lists(tokenizer(TEXTS, add_special_tokens=False)["input_ids"])
+    again = bound.fit(tokens).for_tokenizer(tokenizer)
+    np.testing.assert_array_equal(again.score(tokens), bound.score(tokens))
+    np.testing.assert_array_equal(CachedScorer(bound).for_tokenizer(tokenizer).score(tokens), bound.score(tokens))
+    wrapped = wrap_tokenizer(tokenizer, bound, Budget(tokens=4))
+    kept = bound.select(tokens, Budget(tokens=4)).apply(tokens).to_lists()
+    for tok in (wrapped, pickle.loads(pickle.dumps(wrapped)), wrap_tokenizer(wrapped, bound, Budget(tokens=4))):
+        assert tok(TEXTS, add_special_tokens=False)["input_ids"] == kept
+    with pytest.raises(ValueError, match="is not bound to this tokenizer; bind it with"):
+        wrap_tokenizer(make_tokenizer("wordpiece"), bound)
+
+
 def test_other_embeddings_are_refused(bound, tokenizer, embeddings):
-    with pytest.raises(ValueError, match="reads a language model's input embeddings; bind it with"):
-        bound.for_tokenizer(tokenizer)
+    with pytest.raises(
+        ValueError, match="reads a language model's input embeddings and is not bound to this tokenizer"
+    ):
+        TokenSelector(bound.config).for_tokenizer(tokenizer)
     with pytest.raises(ValueError, match="expected a width of 12 and a row for each"):
         bound.for_tokenizer(tokenizer, embeddings=embeddings[:, :4])
     with pytest.raises(ValueError, match="expected a width of 12 and a row for each"):

@@ -25,6 +25,7 @@ FLOORS = [
         "metrics",
         "pieces",
         "results",
+        "spelling",
     },
     {"language_model", "scorers", "budget", "spans", "positions", "topk"},
     {

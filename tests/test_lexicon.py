@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import TEXTS, make_tokenizer, random_tokens
 from tests.test_selector import plain
-from tsporec.lexicon import bind_words, frequent_words
+from tsporec.lexicon import bind_words, frequent_words, tokenize_words
 from tsporec.pieces import read_pieces
 from tsporec.ragged import RaggedTokens
 from tsporec.selector import SelectorConfig, TokenSelector
@@ -84,7 +84,7 @@ def oracle(kind, lexicon, segment):
 def test_units_are_those_of_a_plain_oracle(kind, data):
     tokenizer = TOKENIZERS[kind]
     lexicon = frequent_words(TEXTS, data.draw(st.sampled_from([1, 9, 60])))
-    words, new = bind_words(tokenizer, pieces := read_pieces(tokenizer), lexicon)
+    words, new = bind_words(pieces := read_pieces(tokenizer), lexicon, tokenize_words(tokenizer, lexicon))
     texts = data.draw(st.lists(st.sampled_from([*TEXTS, *OTHER, "x(pen)pens 30a pen30", "—café é"]), max_size=3))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     tokens = RaggedTokens.from_lists(encode(tokenizer, texts).to_lists() if texts else [])
@@ -193,7 +193,20 @@ def test_gradients_reach_every_weight(selector):
 
 
 def test_words_come_before_binding(selector):
-    with pytest.raises(ValueError, match="is bound to a tokenizer; call fit_words before"):
+    with pytest.raises(ValueError, match="is bound to a tokenizer; call fit_words on a new one"):
         selector.for_tokenizer(TOKENIZERS["bpe"]).fit_words(TEXTS)
     with pytest.raises(ValueError, match="reads embeddings; call fit_words"):
         TokenSelector(SelectorConfig.of_embeddings(torch.zeros(9, 4))).fit_words(TEXTS)
+    fitted = TokenSelector().fit([(TOKENIZERS["bpe"], encode(TOKENIZERS["bpe"], TEXTS))])
+    for known in (fitted, TokenSelector.from_pretrained(), knowing()):
+        with pytest.raises(ValueError, match="is fitted or has learned; call fit_words on a new one"):
+            known.fit_words(TEXTS)
+
+
+def test_words_come_from_texts():
+    with pytest.raises(ValueError, match=r"found one string, 'blue ink'\. Give a list"):
+        TokenSelector().fit_words("blue ink")
+    for texts, count in ([], 9), (["", " "], 9), (TEXTS, 0), (TEXTS, -1):
+        with pytest.raises(ValueError, match=r"found \d+ words in the texts, and count="):
+            TokenSelector().fit_words(texts, count)
+    assert len(TokenSelector().fit_words(iter(TEXTS), 2).lexicon) > 2

@@ -85,6 +85,18 @@ def test_sequences_without_a_pair_are_refused(tmp_path):
         train(made.items, single, make_causal_lm(len(made.tokenizer)), made.tokenizer, tmp_path, CONFIG)
 
 
+def test_a_table_of_embeddings_is_the_models(tmp_path):
+    catalogue = generate(CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5))
+    model = make_causal_lm(len(catalogue.tokenizer))
+    weight = model.get_input_embeddings().weight
+    shape = SelectorConfig.of_embeddings(weight, dim=4, hidden=4, surface_buckets=64)
+    config = replace(CONFIG, selector=shape, rounds=1, rewards={"coconsumption": 1.0}, gate=False)
+    arguments = catalogue.items, catalogue.train, model, catalogue.tokenizer, tmp_path, config
+    done = train(*arguments, fields=("description",))
+    again = CatalogueSelector.from_pretrained(tmp_path / "selector", catalogue.tokenizer, embeddings=weight)
+    assert again.fingerprint == done.selector.fingerprint
+
+
 def test_a_round_that_lowers_quality_is_dropped(tmp_path):
     catalogue = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
     from tsporec.evaluation import prepare

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import TEXTS, make_tokenizer, random_tokens
 from tsporec.budget import Budget
+from tsporec.memory import CatalogueSelector
 from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import Scorer
 from tsporec.selector import SelectorConfig, TokenSelector
@@ -201,6 +202,55 @@ def test_training_mode_scores_without_dropout_and_stays(tokenizer):
     selector.train()
     np.testing.assert_array_equal(before, selector.score(tokens))
     assert selector.training
+
+
+def test_the_mode_of_a_selector_is_its_own(tokenizer):
+    """Selectors bound to other tokenizers share the network, and neither's mode drops hidden states of the other."""
+    selector = small(tokenizer)
+    twin, tokens = selector.for_tokenizer(tokenizer), corpus(tokenizer)
+    ids, cu_seqlens = torch.from_numpy(tokens.ids), torch.from_numpy(tokens.cu_seqlens)
+    before = selector.score(tokens)
+    twin.train()
+    np.testing.assert_array_equal(before, selector.score(tokens))
+    np.testing.assert_array_equal(before, twin.score(tokens))
+    assert torch.equal(selector(ids, cu_seqlens), selector(ids, cu_seqlens))
+    selector.eval()
+    assert not torch.equal(twin(ids, cu_seqlens), twin(ids, cu_seqlens)), "it still learns with dropout"
+    assert (twin.training, selector.training) == (True, False)
+
+
+def test_made_in_inference_mode_it_scores_and_learns(tokenizer, tmp_path):
+    embeddings = torch.randn(len(tokenizer), 8)
+    with torch.inference_mode():
+        made = small(tokenizer)
+        read = embeddings + 1
+        table = TokenSelector(SelectorConfig.of_embeddings(read, surface_buckets=64))
+        saved = TokenSelector(made.config).fit_words(TEXTS).save_pretrained(tmp_path)
+        loaded = TokenSelector.from_pretrained(saved).for_tokenizer(tokenizer)
+        known = CatalogueSelector(made, corpus(tokenizer))
+        frozen = made.frozen()
+    table = table.for_tokenizer(tokenizer, embeddings=read)
+    tokens = corpus(tokenizer)
+    batch = torch.from_numpy(tokens.ids), torch.from_numpy(tokens.cu_seqlens)
+    assert frozen(*batch).shape == (tokens.num_tokens,)
+    for selector in (made, table, loaded, known):
+        assert not any(part.is_inference() for part in selector.state_dict(keep_vars=True).values())
+        assert np.isfinite(selector.score(tokens)).all()
+        selector(*batch).sum().backward()
+    assert known.offsets.grad.abs().sum() > 0
+    assert table.projection.weight.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_refused(tokenizer, dtype):
+    selector = small(tokenizer)
+    tokens = corpus(tokenizer)
+    before = selector.score(tokens)
+    selector.to(dtype)
+    for score in (selector.score, lambda tokens: selector(torch.from_numpy(tokens.ids), torch.tensor([0, 3]))):
+        with pytest.raises(ValueError, match=f"weights are {dtype}, and it scores in torch.float32"):
+            score(tokens)
+    np.testing.assert_allclose(selector.float().score(tokens), before, rtol=0.1, atol=0.3)
 
 
 def test_unbound_or_foreign_ids_are_refused(selector):

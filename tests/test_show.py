@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.conftest import TEXTS
+from tests.test_pieces import KINDS
 from tsporec.budget import Budget
 from tsporec.ragged import RaggedTokens
 from tsporec.scorers import make_scorer
@@ -24,6 +25,14 @@ def test_brackets_where_there_is_no_terminal(tokenizer, monkeypatch):
         plain = highlighted(tokens, selection, tokenizer, i).plain
         if len(tokens[i]):
             assert plain.count("[") == plain.count("]") >= 1
+
+
+def test_brackets_hold_words_without_the_space_that_ends_them(monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    tokenizer = KINDS["ends of words"]
+    tokens = RaggedTokens.from_lists([tokenizer("gel pen gel", add_special_tokens=False)["input_ids"]])
+    picture = highlighted(tokens, select(make_scorer("head"), tokens, Budget(tokens=2)), tokenizer, 0)
+    assert picture.plain == "[gel] [pen] gel "
 
 
 def test_colours_keep_the_text_as_it_is(tokenizer, monkeypatch):

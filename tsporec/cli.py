@@ -6,7 +6,7 @@ import os
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 try:
     import typer
@@ -18,6 +18,7 @@ try:
         ItemsOption,
         ModelOption,
         SelectorOption,
+        build_scorer,
         clean_errors,
         names,
         numbers,
@@ -153,7 +154,7 @@ def evaluate(
     unknown = "drop" if drop_unknown else "error"
     task = prepare(catalogue, *rows, tokenizer, names(fields), max_tokens, unknown)
     built = {
-        name: _build_scorer(name, task.tokens, lm, tokenizer, scorer_layers or layers, selector, classifier)
+        name: build_scorer(name, task.tokens, lm, tokenizer, scorer_layers or layers, selector, classifier)
         for name in wanted
     }
     evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, layers)), seeds=seed_list, cache=cache)
@@ -182,14 +183,25 @@ def show(
     budget: Annotated[
         int | None, typer.Option(help="Tokens to keep of each text; default: 16, or all that the store has.")
     ] = None,
-    scorer: Annotated[str, typer.Option(help="head, random, tfidf, self_information, attention, centroid.")] = "tfidf",
+    scorer: Annotated[
+        str | None,
+        typer.Option(
+            help="head, random, tfidf, self_information, attention, centroid or selector; default: selector where "
+            "--selector is given, else tfidf."
+        ),
+    ] = None,
     item: Annotated[
         list[str] | None, typer.Option(help="Ids to show (again for more); default: the first ones.")
     ] = None,
     count: Annotated[int, typer.Option(help="How many items, without --item.")] = 3,
     fields: FieldsOption = "title,description",
     layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model only.")] = None,
-    selector: SelectorOption = hub.DEFAULT,
+    selector: Annotated[
+        str | None,
+        typer.Option(
+            help="The learned scorer: a folder that was saved or trained, a Hub id; default: the one in the box."
+        ),
+    ] = None,
     format_: FormatOption = None,
 ) -> None:
     """Show which tokens a scorer keeps of some items, highlighted in their text; or those that a store holds."""
@@ -212,7 +224,8 @@ def show(
         raise ValueError(f"no item {missing[0]!r} in {items}, which has {len(catalogue)} items.")
     lm, tokenizer = load_causal_lm(model)
     corpus = tokenize_items(catalogue, tokenizer, names(fields))
-    built = _build_scorer(scorer, corpus, lm, tokenizer, layers, selector, None)
+    scorer = scorer or ("tfidf" if selector is None else "selector")
+    built = build_scorer(scorer, corpus, lm, tokenizer, layers, selector or hub.DEFAULT, None)
     if built is None:
         raise ValueError("'full' keeps everything; name a scorer.")
     shown = wanted if item else wanted[:count]
@@ -244,7 +257,9 @@ def _show_stored(store: Path, model: str, item: list[str] | None, count: int, k:
 @clean_errors
 def compress(
     items: ItemsOption,
-    model: Annotated[str, typer.Option(help="A tokenizer: a folder or Hub id.")],
+    model: Annotated[
+        str, typer.Option(help="A tokenizer (and, for a selector that reads embeddings, its LM): folder or Hub id.")
+    ],
     output: Annotated[Path, typer.Option(help="The store's folder.")],
     budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
     selector: SelectorOption = hub.DEFAULT,
@@ -266,14 +281,16 @@ def compress(
 
     from tsporec.budget import Budget
     from tsporec.catalog import ItemCatalog
+    from tsporec.language_model import load_causal_lm
     from tsporec.memory import load_selector
     from tsporec.readers import read_items
     from tsporec.show import make_console
 
     tokenizer = AutoTokenizer.from_pretrained(model)
+    bound = load_selector(selector, tokenizer, lambda: load_causal_lm(model)[0].get_input_embeddings().weight)
     catalog = ItemCatalog.build(
         items if format_ is None else read_items(items, format_), tokenizer=tokenizer,
-        selector=load_selector(selector, tokenizer), budget=Budget(tokens=budget), path=output,
+        selector=bound, budget=Budget(tokens=budget), path=output,
         fields=names(fields), id_field=id_field, num_proc=num_proc, overwrite=overwrite,
     )  # fmt: skip
     report, console = catalog.report, make_console()
@@ -290,29 +307,6 @@ def compress(
 
 app.command()(clean_errors(cli_hub.card))
 app.command()(clean_errors(cli_hub.push))
-
-
-def _build_scorer(
-    name: str, corpus: Any, lm: Any, tokenizer: Any, layers: int | None, selector: str, classifier: str | None
-) -> Any:
-    """The scorer called ``name`` ready for ids of ``tokenizer``; None for the whole text."""
-    from tsporec.memory import load_selector
-    from tsporec.scorers import SCORERS, make_scorer
-
-    if name == "full":
-        return None
-    if name == "selector":
-        return load_selector(selector, tokenizer)
-    if name in ("self_information", "attention", "centroid"):
-        # Surprisal needs the whole model: its head reads the last layer.
-        return make_scorer(name, model=lm, layers=None if name == "self_information" else layers)
-    if name == "llmlingua2":
-        if classifier is None:
-            raise ValueError("the scorer llmlingua2 needs a checkpoint: give --classifier.")
-        return make_scorer(name, model=classifier).for_tokenizer(tokenizer)
-    if name not in SCORERS:
-        raise ValueError(f"there is no scorer {name!r}; expected {', '.join(SCORERS)}, selector or full.")
-    return make_scorer(name).fit(corpus)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
@@ -47,3 +47,26 @@ def numbers(text: str, option: str, least: int) -> list[int]:
     if not found or min(found) < least:
         raise ValueError(f"{option} takes whole numbers of at least {least}, comma-separated; found {text!r}.")
     return found
+
+
+def build_scorer(
+    name: str, corpus: Any, lm: Any, tokenizer: Any, layers: int | None, selector: str, classifier: str | None
+) -> Any:
+    """The scorer called ``name`` ready for ids of ``tokenizer``; None for the whole text."""
+    from tsporec.memory import load_selector
+    from tsporec.scorers import SCORERS, make_scorer
+
+    if name == "full":
+        return None
+    if name == "selector":
+        return load_selector(selector, tokenizer, lambda: lm.get_input_embeddings().weight)
+    if name in ("self_information", "attention", "centroid"):
+        # Surprisal needs the whole model: its head reads the last layer.
+        return make_scorer(name, model=lm, layers=None if name == "self_information" else layers)
+    if name == "llmlingua2":
+        if classifier is None:
+            raise ValueError("the scorer llmlingua2 needs a checkpoint: give --classifier.")
+        return make_scorer(name, model=classifier).for_tokenizer(tokenizer)
+    if name not in SCORERS:
+        raise ValueError(f"there is no scorer {name!r}; expected {', '.join(SCORERS)}, selector or full.")
+    return make_scorer(name).fit(corpus)

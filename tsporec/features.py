@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tsporec.fingerprint import digest, tokenizer_fingerprint
-from tsporec.lexicon import Words, bind_words
-from tsporec.pieces import read_pieces
+from tsporec.fingerprint import digest
+from tsporec.lexicon import Words, bind_words, tokenize_words
+from tsporec.pieces import Pieces, read_pieces
+from tsporec.ragged import RaggedTokens
 
 CLASSES = (
     "word_start",
@@ -56,8 +57,7 @@ class Vocabulary:
         Hashed bucket of the whole surface (lower-cased, with its word start): the key of document
         frequencies.
     classes : float32 ``[M, len(CLASSES)]``
-    special : bool ``[M]``
-        The tokenizer's special tokens, and ids that no entry has.
+        Of special tokens, and of ids that no entry has, the last one alone.
     fingerprint : str
         The tokenizer's.
     words : Words, optional
@@ -70,7 +70,6 @@ class Vocabulary:
     gram_offsets: NDArray[np.int64]
     surface: NDArray[np.int64]
     classes: NDArray[np.float32]
-    special: NDArray[np.bool_]
     fingerprint: str
     words: Words | None = None
     embeddings: Tensor | None = None
@@ -95,18 +94,22 @@ class Vocabulary:
         return self.embeddings[entries.to(self.embeddings.device)].float()
 
 
-_CACHE: OrderedDict[tuple[str, int, int, bytes], Vocabulary] = OrderedDict()
+_CACHE: OrderedDict[tuple[Pieces, int, int, bytes, str], Vocabulary] = OrderedDict()
 _CACHED_VOCABULARIES = 4
 
 
 def read_vocabulary(tokenizer: Any, gram_buckets: int, surface_buckets: int, lexicon: bytes = b"") -> Vocabulary:
-    """The features of every entry of ``tokenizer``, and of the words of ``lexicon``; remembered by its fingerprint.
+    """The features of every entry of ``tokenizer``, and of the words of ``lexicon``.
 
-    Ids without an entry count as special.
+    They are remembered by the tokenizer's pieces and by the ids that it gives the words. Ids without an entry count as
+    special.
     """
-    key = (tokenizer_fingerprint(tokenizer), gram_buckets, surface_buckets, lexicon)
+    pieces = read_pieces(tokenizer)
+    tokens = tokenize_words(tokenizer, lexicon) if lexicon else RaggedTokens.from_lists([])
+    key = (pieces, gram_buckets, surface_buckets, lexicon, digest(tokens.ids, tokens.cu_seqlens))
     if key not in _CACHE:
-        _CACHE[key] = _read(tokenizer, *key)
+        words, new = bind_words(pieces, lexicon, tokens) if lexicon else (None, [])
+        _CACHE[key] = _features(pieces, words, new, gram_buckets, surface_buckets)
         if len(_CACHE) > _CACHED_VOCABULARIES:
             _CACHE.popitem(last=False)
     _CACHE.move_to_end(key)
@@ -118,18 +121,28 @@ def embeddings_fingerprint(embeddings: Tensor) -> str:
     return digest(embeddings.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy())
 
 
-def with_embeddings(vocabulary: Vocabulary, embeddings: Tensor | None, width: int, fingerprint: str) -> Vocabulary:
+def with_embeddings(
+    vocabulary: Vocabulary,
+    embeddings: Tensor | None,
+    width: int,
+    fingerprint: str,
+    before: Vocabulary | None = None,
+) -> Vocabulary:
     """``vocabulary`` with the embeddings that a selector of this ``width`` and ``fingerprint`` asks for.
+
+    Where none are given they are those of the vocabulary it was bound to ``before``, if that is the same tokenizer's.
 
     Raises
     ------
     ValueError
         If they are not given, not asked for (``width`` 0), too few, or those of another model.
     """
+    if embeddings is None and before is not None and before.fingerprint == vocabulary.fingerprint:
+        return replace(vocabulary, embeddings=before.embeddings)
     if embeddings is None:
         raise ValueError(
-            "this selector reads a language model's input embeddings; bind it with "
-            "selector.for_tokenizer(tokenizer, embeddings=model.get_input_embeddings().weight)."
+            "this selector reads a language model's input embeddings and is not bound to this tokenizer; bind it with "
+            "selector.for_tokenizer(tokenizer, embeddings=model.get_input_embeddings().weight) before it is used."
         )
     if not width:
         raise ValueError('embeddings were given to a selector with a table of "surface"; leave them out.')
@@ -147,10 +160,10 @@ def with_embeddings(vocabulary: Vocabulary, embeddings: Tensor | None, width: in
     return replace(vocabulary, embeddings=embeddings.detach())
 
 
-def _read(tokenizer: Any, fingerprint: str, gram_buckets: int, surface_buckets: int, lexicon: bytes) -> Vocabulary:
-    pieces = read_pieces(tokenizer)
-    words, new = bind_words(tokenizer, pieces, lexicon) if lexicon else (None, [])
-    texts, special = pieces.texts + new, np.append(pieces.special, np.zeros(len(new), dtype=np.bool_))
+def _features(
+    pieces: Pieces, words: Words | None, new: list[str], gram_buckets: int, surface_buckets: int
+) -> Vocabulary:
+    texts, special = pieces.surfaces + new, np.append(pieces.special, np.zeros(len(new), dtype=np.bool_))
     size = len(texts)
     starts = np.fromiter((text.startswith(" ") and len(text) > 1 for text in texts), bool, size) & ~special
     surfaces = [text.lstrip(" ") for text in texts]
@@ -175,8 +188,7 @@ def _read(tokenizer: Any, fingerprint: str, gram_buckets: int, surface_buckets: 
         gram_offsets=gram_offsets,
         surface=(whole % np.uint64(surface_buckets)).astype(np.int64),
         classes=_classes(surfaces, starts, special),
-        special=special,
-        fingerprint=fingerprint,
+        fingerprint=pieces.fingerprint,
         words=words,
     )
 

@@ -37,12 +37,25 @@ def frequent_words(texts: Iterable[str], count: int) -> bytes:
 
     A word is a run of letters or of digits, or another character. Among equals the first by spelling.
 
+    Raises
+    ------
+    ValueError
+        If ``texts`` is one string or has no word, or ``count`` is below 1.
+
+    Examples
+    --------
     >>> frequent_words(["a gel pen, a pen", "a3"], 3)
     b'a pen ,'
     """
+    if isinstance(texts, str):
+        raise ValueError(f"expected texts; found one string, {texts[:20]!r}. Give a list: [text].")
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(_WORD.findall(text))
+    if not counts or count < 1:
+        raise ValueError(
+            f"found {len(counts)} words in the texts, and count={count}; give texts and a count from 1 on."
+        )
     best = sorted(counts, key=lambda word: (-counts[word], word))[:count]
     return " ".join(best).encode("utf-8", errors="replace")
 
@@ -169,16 +182,30 @@ class TensorWords(nn.Module):
         return Units(units, torch.cat([offsets, torch.full_like(offsets[:1], size)]), ends - 1)
 
 
-def bind_words(tokenizer: Any, pieces: Pieces, lexicon: bytes) -> tuple[Words, list[str]]:
-    """The words of ``lexicon``, one space apart, in the ids of ``tokenizer``; and how the new entries are spelled.
+def tokenize_words(tokenizer: Any, lexicon: bytes) -> RaggedTokens:
+    """The words of ``lexicon``, one space apart, in ids: each behind a space, then each at the start of a line."""
+    words = lexicon.decode("utf-8").split(" ")
+    parts = [words[at : at + _CHUNK] for at in range(0, len(words), _CHUNK)]
+    texts = [" " + " ".join(part) for part in parts] + ["\n".join(part) for part in parts]
+    return RaggedTokens.from_lists(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def bind_words(pieces: Pieces, lexicon: bytes, tokens: RaggedTokens) -> tuple[Words, list[str]]:
+    """The words of ``lexicon`` in the ids of a tokenizer; and how the new entries are spelled.
 
     A word is looked for as it is spelled behind a space and, where that differs, at the start of a line: both are one
     entry.
+
+    Parameters
+    ----------
+    pieces : Pieces
+        The tokenizer's.
+    lexicon : bytes
+        Words, one space apart.
+    tokens : RaggedTokens
+        What :func:`tokenize_words` makes of them.
     """
     size, words = len(pieces), lexicon.decode("utf-8").split(" ")
-    parts = [words[at : at + _CHUNK] for at in range(0, len(words), _CHUNK)]
-    texts = [" " + " ".join(part) for part in parts] + ["\n".join(part) for part in parts]
-    tokens = RaggedTokens.from_lists(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
     codes = np.random.default_rng(0).integers(-(2**63), 2**63, size)
     none = np.zeros(1, dtype=np.int64)
     known = Words(*_sides(pieces), np.arange(size, dtype=np.int32), codes, none, none.astype(np.int32))
@@ -186,10 +213,13 @@ def bind_words(tokenizer: Any, pieces: Pieces, lexicon: bytes) -> tuple[Words, l
     lengths = np.diff(starts, append=tokens.num_tokens)
     spelled = [pieces.bytes[i] for i in tokens.ids.tolist()]
     runs = [b"".join(spelled[at : at + n]) for at, n in zip(starts.tolist(), lengths.tolist(), strict=True)]
+    if pieces.spelling.ends_words:  # the space behind a word is the one before the next
+        behind = [True, *(run.endswith(b" ") for run in runs[:-1])]
+        runs = [b" " * space + run.removesuffix(b" ") for space, run in zip(behind, runs, strict=True)]
     entry_of: dict[bytes, int] = {}
     new: list[str] = []
     listed = {spelled.encode() for word in words for spelled in (word, word.lower())}
-    behind_space = int(np.searchsorted(starts, tokens.cu_seqlens[len(parts)]))
+    behind_space = int(np.searchsorted(starts, tokens.cu_seqlens[len(tokens) // 2]))
     follows = [*runs[1:behind_space], b" "]
     for word, then, start, length in zip(runs, follows, starts.tolist(), lengths.tolist(), strict=False):
         # What a tokenizer cannot spell of a word spells nothing, and the rest is no word.

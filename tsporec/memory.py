@@ -8,6 +8,7 @@ from preferences as the network is. A text that is not known is scored by the ne
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class CatalogueSelector(nn.Module):
     max_tokens: int | None = None
     name = "catalogue selector"
 
+    @torch.inference_mode(mode=False)
     def __init__(self, selector: TokenSelector, corpus: RaggedTokens) -> None:
         super().__init__()
         self.selector = selector
@@ -133,8 +135,11 @@ class CatalogueSelector(nn.Module):
         return self.selector.save_pretrained(folder)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, tokenizer: Any) -> CatalogueSelector:
-        """What :meth:`save_pretrained` wrote.
+    @torch.inference_mode(mode=False)
+    def from_pretrained(
+        cls, folder: str | Path, tokenizer: Any, *, embeddings: Tensor | None = None
+    ) -> CatalogueSelector:
+        """What :meth:`save_pretrained` wrote, bound as by :meth:`TokenSelector.for_tokenizer`.
 
         Raises
         ------
@@ -146,7 +151,8 @@ class CatalogueSelector(nn.Module):
         path = Path(folder) / OFFSETS
         if not path.is_file():
             raise ValueError(f"{folder} has no {OFFSETS}; load it with TokenSelector.from_pretrained.")
-        loaded = cls(TokenSelector.from_pretrained(folder).for_tokenizer(tokenizer), RaggedTokens.from_lists([]))
+        selector = TokenSelector.from_pretrained(folder).for_tokenizer(tokenizer, embeddings=embeddings)
+        loaded = cls(selector, RaggedTokens.from_lists([]))
         with safe_open(path, "pt") as file:
             known = file.metadata() or {}
             assert loaded.vocabulary is not None
@@ -166,12 +172,18 @@ class CatalogueSelector(nn.Module):
         return loaded
 
 
-def load_selector(name_or_path: str | Path, tokenizer: Any) -> TokenSelector | CatalogueSelector:
-    """What :meth:`TokenSelector.from_pretrained` finds, bound to ``tokenizer``, with its offsets where it has some."""
-    folder = find_local(name_or_path)
+def load_selector(
+    name_or_path: str | Path, tokenizer: Any, embeddings: Callable[[], Tensor] | None = None
+) -> TokenSelector | CatalogueSelector:
+    """What :meth:`TokenSelector.from_pretrained` finds, bound to ``tokenizer``, with its offsets where it has some.
+
+    ``embeddings`` gives a language model's input embeddings ``[V, W]``; it is asked only where the selector reads them.
+    """
+    selector, folder = TokenSelector.from_pretrained(name_or_path), find_local(name_or_path)
+    read = embeddings() if embeddings is not None and selector.config.table == "embeddings" else None
     if folder is not None and (folder / OFFSETS).is_file():
-        return CatalogueSelector.from_pretrained(folder, tokenizer)
-    return TokenSelector.from_pretrained(name_or_path).for_tokenizer(tokenizer)
+        return CatalogueSelector.from_pretrained(folder, tokenizer, embeddings=read)
+    return selector.for_tokenizer(tokenizer, embeddings=read)
 
 
 def same_texts(tokens: RaggedTokens) -> NDArray[np.int64]:

@@ -56,16 +56,14 @@ class ScoringNetwork(nn.Module):
     dim, hidden : int
         Widths of the token features and of the hidden states. The cost is ``5 * hidden`` additions and
         ``3 * hidden**2 + hidden * (len(TEXT_SIGNALS) + 1)`` multiply-adds a token.
-    dropout : float
     """
 
-    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+    def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.first = nn.Linear(WINDOW * dim + len(SIGNALS), hidden)
         self.context = nn.Linear(hidden, hidden, bias=False)
         self.second = nn.Linear(3 * hidden, hidden)
         self.out = nn.Linear(hidden, 1, bias=False)
-        self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.out.weight)
 
     def slots(self, rows: Tensor, own: Tensor) -> Tensor:
@@ -78,8 +76,8 @@ class ScoringNetwork(nn.Module):
         slots = torch.cat([slots[:, :2], slots[:, 2:3] + here[:, None], slots[:, 3:]], dim=1)
         return F.pad(slots.view(-1, hidden), (0, 0, 0, WINDOW))
 
-    def forward(self, slots: Tensor, texts: Texts, block: int | None = None) -> Tensor:
-        """float32 ``[R]``; see :func:`logits` for ``block``."""
+    def forward(self, slots: Tensor, texts: Texts, block: int | None = None, dropout: float = 0.0) -> Tensor:
+        """float32 ``[R]``; see :func:`logits` for ``block`` and ``dropout``."""
         near = (texts.ids * WINDOW).unfold(0, WINDOW, 1) + torch.arange(WINDOW, device=slots.device)
         of_text = self.first.weight[:, -len(SIGNALS) :][:, _OF_TEXT]
         hidden = _add_product(F.embedding_bag(near, slots, mode="sum"), texts.signals.t(), of_text, block)
@@ -90,14 +88,14 @@ class ScoringNetwork(nn.Module):
         mean = total / texts.lengths.clamp(min=1)[:, None]
         bias = self.second.bias.expand(mean.shape[0], -1).clone(memory_format=torch.contiguous_format)
         mean = _add_product(bias, mean, self.context.weight, block and SEGMENT_BLOCK)
-        if self.training:
-            hidden = self.dropout(hidden)
+        if dropout:
+            hidden = F.dropout(hidden, dropout)
         window = F.pad(hidden, (0, 0, 1, 1)).as_strided((size, 3 * width), (width, 1))
         deeper = _add_product(mean.index_select(0, texts.segment), window, self.second.weight, block)
         # Not a matrix-vector product: its order of additions depends on the number of rows.
         deeper = deeper.relu_()
-        if self.training:
-            deeper = self.dropout(deeper)
+        if dropout:
+            deeper = F.dropout(deeper, dropout)
         return (deeper * self.out.weight[0]).sum(dim=1)
 
 
@@ -110,7 +108,14 @@ def make_entries(
     return Entries(None if only_rule else network.slots(rows, own), rule)
 
 
-def logits(network: ScoringNetwork, blend: Tensor, entries: Entries, texts: Texts, block: int | None = None) -> Tensor:
+def logits(
+    network: ScoringNetwork,
+    blend: Tensor,
+    entries: Entries,
+    texts: Texts,
+    block: int | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
     """float32 ``[T]``: the logits of texts of entries.
 
     Parameters
@@ -122,7 +127,7 @@ def logits(network: ScoringNetwork, blend: Tensor, entries: Entries, texts: Text
     """
     found = entries.rule.index_select(0, texts.own) + (texts.signals * blend[_OF_TEXT, None]).sum(dim=0)
     if entries.slots is not None:
-        found = found + network(entries.slots, texts, block)
+        found = found + network(entries.slots, texts, block, dropout)
     return found.index_select(0, texts.rows)
 
 

@@ -6,34 +6,15 @@ a text simply follow each other: their offsets are exact, and a character that i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.fingerprint import tokenizer_fingerprint
-
-
-def entry_bytes(entries: Sequence[str]) -> list[bytes]:
-    """The bytes each entry stands for, a leading space where it starts a word.
-
-    Byte-level BPE (``Ġ``), metaspace (``▁``, with ``<0x41>`` for bytes) and WordPiece (``##`` inside words) are told
-    apart by the marks that the entries carry.
-
-    >>> entry_bytes(["Ġpen", "s", "ĠcafÃ©"])[2].decode()
-    ' café'
-    >>> entry_bytes(["pen", "##s"]), entry_bytes(["▁pen", "s", "<0x41>"])
-    ([b' pen', b's'], [b' pen', b's', b'A'])
-    """
-    begin = Counter(map(itemgetter(slice(2)), entries))
-    marks = {mark: sum(n for start, n in begin.items() if start.startswith(mark)) for mark in ("Ġ", "▁", "##")}
-    mark = max(marks, key=lambda m: marks[m])
-    read = {"Ġ": _byte_level, "▁": _metaspace, "##": _wordpiece}[mark]
-    return [read(entry) for entry in entries]
+from tsporec.spelling import spelling_by_marks, spelling_of
 
 
 class Pieces:
@@ -47,14 +28,15 @@ class Pieces:
     def __init__(self, tokenizer: Any) -> None:
         vocabulary = tokenizer.get_vocab()
         size = max(vocabulary.values(), default=-1) + 1
-        entries = [""] * size
         self.special: NDArray[np.bool_] = np.ones(size, dtype=bool)
+        self.special[list(vocabulary.values())] = False
+        self.special[[i for i in special_token_ids(tokenizer) if i < size]] = True
+        core, added = getattr(tokenizer, "backend_tokenizer", None), _added_ids(tokenizer)
+        self.spelling = spelling_by_marks(vocabulary) if core is None else spelling_of(core)
+        self.bytes = [b""] * size
         for entry, index in vocabulary.items():
-            entries[index], self.special[index] = entry, False
-        self.special[[i for i in tokenizer.all_special_ids if i < size]] = True
-        self.bytes = [
-            b"" if special else piece for piece, special in zip(entry_bytes(entries), self.special, strict=True)
-        ]
+            if not self.special[index]:
+                self.bytes[index] = self.spelling.read(entry, index in added)
         self.fingerprint = tokenizer_fingerprint(tokenizer)
 
     def __len__(self) -> int:
@@ -64,6 +46,13 @@ class Pieces:
     def texts(self) -> list[str]:
         """What each entry spells, parts of characters as U+FFFD."""
         return [piece.decode("utf-8", errors="replace") for piece in self.bytes]
+
+    @property
+    def surfaces(self) -> list[str]:
+        """As :attr:`texts`, a space before what starts a word. Where only ends are marked, what ends one starts it."""
+        if not self.spelling.ends_words:
+            return self.texts
+        return [" " + text[:-1] if text.endswith(" ") else text for text in self.texts]
 
     def text(self, ids: Sequence[int] | NDArray[np.integer]) -> tuple[str, NDArray[np.int64]]:
         """The text of ``ids [L]`` and where each token starts and ends in it, in characters: int64 ``[L, 2]``.
@@ -101,58 +90,42 @@ def special_token_ids(tokenizer: Any) -> list[int]:
     return sorted(marked | {int(i) for i in getattr(tokenizer, "all_special_ids", [])})
 
 
+def read_pieces(tokenizer: Any) -> Pieces:
+    """The :class:`Pieces` of ``tokenizer``, remembered by all that they are made of."""
+    return _cached(_Key(tokenizer))
+
+
 @lru_cache(maxsize=4)
 def _cached(key: _Key) -> Pieces:
     return Pieces(key.tokenizer)
 
 
 class _Key:
-    """A tokenizer that is hashed by what it is, not by its identity."""
+    """A tokenizer that is hashed by what its pieces are made of, not by its identity."""
 
     def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer, self.fingerprint = tokenizer, tokenizer_fingerprint(tokenizer)
+        core = getattr(tokenizer, "backend_tokenizer", None)
+        self.tokenizer = tokenizer
+        self.parts = (
+            tokenizer_fingerprint(tokenizer),
+            None if core is None else spelling_of(core),  # a slow one's is read from its entries
+            tuple(special_token_ids(tokenizer)),
+            _added_ids(tokenizer),
+        )
 
     def __hash__(self) -> int:
-        return hash(self.fingerprint)
+        return hash(self.parts)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and other.fingerprint == self.fingerprint
+        return isinstance(other, _Key) and other.parts == self.parts
 
 
-def read_pieces(tokenizer: Any) -> Pieces:
-    """The :class:`Pieces` of ``tokenizer``, remembered by its fingerprint."""
-    return _cached(_Key(tokenizer))
-
-
-def _byte_level(entry: str) -> bytes:
-    try:
-        return entry.translate(_SPELLED).encode("latin-1")
-    except UnicodeEncodeError:  # an added token is not spelled in bytes
-        return entry.encode()
-
-
-def _metaspace(entry: str) -> bytes:
-    if len(entry) == 6 and entry.startswith("<0x") and entry.endswith(">"):
-        return bytes([int(entry[3:5], 16)])
-    return entry.replace("▁", " ").encode()
-
-
-def _wordpiece(entry: str) -> bytes:
-    return entry[2:].encode() if entry.startswith("##") and len(entry) > 2 else b" " + entry.encode()
+def _added_ids(tokenizer: Any) -> frozenset[int]:
+    """The ids of tokens that the model lacks: they are looked for in a text as they are written."""
+    size = getattr(tokenizer, "vocab_size", 0)
+    return frozenset(int(i) for i in getattr(tokenizer, "added_tokens_decoder", {}) if int(i) >= size)
 
 
 def _width(character: str) -> int:
     code = ord(character)
     return 1 if code < 0x80 else 2 if code < 0x800 else 3 if code < 0x10000 else 4
-
-
-def _byte_table() -> dict[str, int]:
-    """GPT-2's map from printable characters to the bytes they stand for (openai/gpt-2, encoder.py)."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    table = {chr(b): b for b in printable}
-    table.update({chr(256 + i): b for i, b in enumerate(b for b in range(256) if b not in set(printable))})
-    return table
-
-
-# Characters that spell no byte become one that latin-1 lacks.
-_SPELLED = {**dict.fromkeys(range(256), "\uffff"), **{ord(c): chr(byte) for c, byte in _byte_table().items()}}

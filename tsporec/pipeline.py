@@ -185,7 +185,8 @@ def train(
         ),
     )  # fmt: skip
     torch.manual_seed(config.seed)
-    start = TokenSelector(config.selector).for_tokenizer(tokenizer).fit(task.tokens)
+    embeddings = model.get_input_embeddings().weight if config.selector.table == "embeddings" else None
+    start = TokenSelector(config.selector).for_tokenizer(tokenizer, embeddings=embeddings).fit(task.tokens)
     if reward is None:
         reward = make_reward(task, encoder, start, config, output / "warm-up")
 

@@ -55,6 +55,7 @@ class TokenSelector(nn.Module):
     lexicon: Tensor
     name = "selector"
 
+    @torch.inference_mode(mode=False)  # what is made in inference mode could neither be scored with nor trained
     def __init__(self, config: SelectorConfig | None = None) -> None:
         super().__init__()
         self.config = config or SelectorConfig()
@@ -66,7 +67,7 @@ class TokenSelector(nn.Module):
             self.projection = nn.Linear(self.config.embedding_width, self.config.dim, bias=False)
             nn.init.normal_(self.projection.weight, std=0.5 / self.config.embedding_width**0.5)
         self.classes = nn.Linear(len(CLASSES), self.config.dim, bias=False)
-        self.network = ScoringNetwork(self.config.dim, self.config.hidden, self.config.dropout)
+        self.network = ScoringNetwork(self.config.dim, self.config.hidden)
         self.blend = nn.Parameter(torch.zeros(len(SIGNALS)))
         self.register_buffer("idf", torch.zeros(self.config.surface_buckets))
         self._know(torch.zeros(0, dtype=torch.uint8))
@@ -87,14 +88,15 @@ class TokenSelector(nn.Module):
         ----------
         tokenizer : a Hugging Face tokenizer
         embeddings : Tensor ``[V, W]``, optional
-            ``model.get_input_embeddings().weight``: asked for where ``config.table`` is "embeddings", and there only.
+            ``model.get_input_embeddings().weight``: asked for where ``config.table`` is "embeddings", and there only;
+            left out, they are those of the selector that is bound to this tokenizer already.
         """
         self._has_served = True
         bound = copy.copy(self)
         bound.vocabulary = self._read(tokenizer)
         if self.config.table == "embeddings" or embeddings is not None:
             known = self.config.embedding_width, self.config.embedding_fingerprint
-            bound.vocabulary = with_embeddings(bound.vocabulary, embeddings, *known)
+            bound.vocabulary = with_embeddings(bound.vocabulary, embeddings, *known, self.vocabulary)
         bound._lookup = None
         return bound
 
@@ -137,13 +139,20 @@ class TokenSelector(nn.Module):
         Raises
         ------
         ValueError
-            If this is bound to a tokenizer or has been, since the bound ones share its weights but would not follow;
-            or if it reads a language model's embeddings, of which words have none.
+            If this is bound to a tokenizer or has been, since the bound ones share its weights but would not follow; if
+            it was fitted or has learned, which it did without these words; if it reads a language model's embeddings,
+            of which words have none; or if there is no word in ``texts``, or it is one string.
         """
-        if self._has_served or self.config.table != "surface":
-            found = "is bound to a tokenizer" if self._has_served else "reads embeddings"
+        found = (
+            "is bound to a tokenizer" if self._has_served
+            else "reads embeddings" if self.config.table != "surface"
+            else "is fitted or has learned" if bool(self.idf.any()) or bool(self.network.out.weight.any())
+            else ""
+        )  # fmt: skip
+        if found:
             raise ValueError(
-                f'this selector {found}; call fit_words before for_tokenizer, and with a table of "surface".'
+                f'this selector {found}; call fit_words on a new one with a table of "surface", '
+                "TokenSelector().fit_words(texts), before for_tokenizer and fit."
             )
         self._know(torch.frombuffer(bytearray(frequent_words(texts, count)), dtype=torch.uint8))
         return self
@@ -167,7 +176,7 @@ class TokenSelector(nn.Module):
     # -- scoring
 
     def forward(self, ids: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Differentiable logits.
+        """Differentiable logits; in training mode, its own, with dropout.
 
         Parameters
         ----------
@@ -187,24 +196,20 @@ class TokenSelector(nn.Module):
             ids, cu_seqlens, of_token = (torch.from_numpy(part).to(ids.device) for part in units)
         unique, inverse = torch.unique(ids, return_inverse=True)
         entries = self._entries(unique)
-        found = logits(self.network, self.blend, entries, lay_out(inverse, cu_seqlens, entries.absent))
+        dropout = self.config.dropout if self.training else 0.0
+        texts = lay_out(inverse, cu_seqlens, entries.absent)
+        found = logits(self.network, self.blend, entries, texts, dropout=dropout)
         return found if of_token is None else found.index_select(0, of_token)
 
     @torch.inference_mode()
     def score(self, tokens: RaggedTokens) -> Scores:
-        """float32 ``[T]``: the logits of :meth:`forward` in eval mode.
+        """float32 ``[T]``: the logits of :meth:`forward` without dropout, whatever mode this is in.
 
         The bits of a segment's scores are the same whatever else is in the batch.
         """
         vocabulary = self._bound()
         vocabulary.check(tokens.ids)
         scores = np.empty(tokens.num_tokens, dtype=np.float32)
-        if self.training:
-            self.eval()
-            try:
-                return self.score(tokens)
-            finally:
-                self.train()
         table, device, words = self._table(), self.blend.device, vocabulary.words
         for first, last in groups(tokens.cu_seqlens):
             start, end = tokens.cu_seqlens[first], tokens.cu_seqlens[last]
@@ -243,6 +248,11 @@ class TokenSelector(nn.Module):
     def _entries(self, entries: Tensor, only_rule: bool = False) -> Entries:
         """What scoring looks up of vocabulary entries ``[M]``."""
         vocabulary, device = self._bound(), self.blend.device
+        if self.blend.dtype != torch.float32:
+            raise ValueError(
+                f"this selector's weights are {self.blend.dtype}, and it scores in torch.float32; call "
+                "selector.float(), and leave it out where a model around it is converted."
+            )
         chosen = entries.cpu().numpy()
         classes = torch.from_numpy(vocabulary.classes[chosen]).to(device)
         if self.config.table == "surface":
@@ -270,6 +280,7 @@ class TokenSelector(nn.Module):
             self._lookup = state, self._entries(torch.arange(len(self._bound().surface)), only_rule=untrained)
         return self._lookup[1]
 
+    @torch.inference_mode(mode=False)
     def frozen(self) -> FrozenSelector:
         """A copy of its scoring as a module of tensors alone, ``forward(ids, cu_seqlens) -> logits``.
 
@@ -300,6 +311,7 @@ class TokenSelector(nn.Module):
             return hub.push(self.save_pretrained(folder, card=card), repo_id, **options)
 
     @classmethod
+    @torch.inference_mode(mode=False)
     def from_pretrained(cls, name_or_path: str | Path = hub.DEFAULT, **options: Any) -> TokenSelector:
         """A saved selector: one in the box, a folder, or a Hub id; options as in :func:`tsporec.hub.load`.
 

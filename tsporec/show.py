@@ -34,7 +34,7 @@ def highlighted(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segm
     text, spans = read_pieces(tokenizer).text(tokens[segment])
     runs: list[list[int]] = []
     for first, last in spans[kept].tolist():
-        first += len(text[first:last]) - len(text[first:last].lstrip())
+        first, last = first + _blank(text[first:last]), last - _blank(text[first:last][::-1])
         if runs and runs[-1][1] >= first:
             runs[-1][1] = max(last, runs[-1][1])
         elif last > first:
@@ -47,6 +47,11 @@ def highlighted(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segm
     for first, last in runs:
         picture.stylize("not dim bold black on bright_green", first, last)
     return picture
+
+
+def _blank(text: str) -> int:
+    """How many characters of white space it begins with."""
+    return len(text) - len(text.lstrip())
 
 
 def results_table(evaluation: Evaluation, case: str, extra: dict[str, list[str]] | None = None) -> Any:
