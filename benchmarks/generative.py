@@ -142,7 +142,8 @@ def run(
     for budget in BUDGETS:
         for name, scorer in scorers.items():
             collator = SelectorCollator(base, scorer, Budget(tokens=budget))
-            begun, tokens = time.perf_counter(), sum(len(feature["input_ids"]) for feature in collator.cut(train))
+            begun, read = time.perf_counter(), [template.feature(history) for history, _ in test]
+            tokens = sum(len(feature["input_ids"]) for feature in collator.cut(read))
             for seed in options.seeds:
                 model = GenerativeRecommender(copy.deepcopy(start.model), template)
                 model.fit(train, collator, options.epochs, batch_size=16, learning_rate=LEARNING_RATE, seed=seed)
@@ -154,7 +155,7 @@ def run(
                     "k": budget,
                     "NDCG@10": float(ndcg(found, 10).mean()),
                     "Recall@1": float(recall(found, 1).mean()),
-                    "tokens a prompt": tokens / len(train),
+                    "tokens a prompt": tokens / len(test),
                     "seconds": time.perf_counter() - begun,
                 }
             )
@@ -177,6 +178,8 @@ def warm_up(model: GenerativeRecommender, base: Any, rules: list[Scorer], rows: 
 def train_last_layers(model: Any, count: int | None) -> None:
     """Leave the weights below the last ``count`` layers as they are, embeddings included; None: none."""
     if count is not None:
+        if count < 1:
+            raise ValueError(f"at least the last layer must learn; found {count}.")
         model.requires_grad_(False)
         for layer in layer_stack(model)[1][-count:]:
             layer.requires_grad_(True)
@@ -208,7 +211,9 @@ def main() -> None:
     base, start = DataCollatorForSeq2Seq(tokenizer), untrained(tokenizer, task)
     drawn = np.random.default_rng(1).permutation(len(task.test))[: options.test_rows].tolist()
     test_rows, held = last_rows([task.test[i] for i in drawn]), last_rows(task.held_out)[: options.held_rows]
-    train_rows, model = rows_of(task.train, options.train_rows, 0), GenerativeRecommender(lm, template)
+    # The reward is measured on labels that the LM was not fitted to: those of other users.
+    fitted, rated = (task.train[0::2], task.train[1::2]) if options.epochs else ([], task.train)
+    train_rows, model = rows_of(fitted, options.train_rows, 0), GenerativeRecommender(lm, template)
     scorers: dict[str, Scorer] = {
         "head": make_scorer("head"), "random": make_scorer("random"), "tfidf": make_scorer("tfidf").fit(task.tokens),
     }  # fmt: skip
@@ -216,7 +221,7 @@ def main() -> None:
     warm_up(model, base, list(scorers.values()), train_rows, options.epochs)
     # Only items that are read here are worth a forward: those before the targets, which are not looked at.
     read = {item for history, _ in test_rows + held for item in history}
-    rows = covering(rows_of(task.train, None, 0), read, options.reward_rows)
+    rows = covering(rows_of(rated, None, 0), read, options.reward_rows)
     scorers["selector"], report = learn_from_labels(model, base, task, start, rows, held)
     print(report, flush=True)
     users = [task.users[i] for i in drawn]

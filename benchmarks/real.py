@@ -42,7 +42,7 @@ BUDGETS = (2, 4, 8, 16)
 LAYERS = 4
 MARGINS = (0.0, 0.15, 0.3, 0.6, 1.2, math.inf)
 """Of the reward, nats a context, tried on held-out users."""
-CANDIDATES = CandidateConfig((2, 4, 8), 8, uniform=0.3, swapped=0.4)
+CANDIDATES = CandidateConfig(BUDGETS, 8, uniform=0.3, swapped=0.4)
 """Of the ceiling."""
 
 
@@ -114,7 +114,7 @@ def ceiling(task: Task, evaluator: Evaluator, start: Scorer, budgets: Sequence[i
     """
     reward, recommender = frozen_reward(task, evaluator, budgets, seed), evaluator.warmed(budgets, seed)
     first, rows = np.arange(len(task.tokens)) * CANDIDATES.count, []
-    for budget in CANDIDATES.budgets:
+    for budget in budgets:
         config = replace(CANDIDATES, budgets=(budget,))
         drawn = sample_candidates(start.score(task.tokens), task.tokens, config, seed)
         rated = reward(task.tokens, drawn).reshape(-1, CANDIDATES.count)
@@ -155,7 +155,12 @@ def main() -> None:
     parser.add_argument("--fields", type=comma_separated, default=["description"])
     parser.add_argument("--scorers", type=comma_separated, default=["head", "tfidf", "selector", FULL])
     parser.add_argument("--case", choices=["adapted", "frozen"], default="adapted")
-    parser.add_argument("--budgets", type=lambda text: [int(k) for k in text.split(",")], default=list(BUDGETS))
+    parser.add_argument(
+        "--budgets",
+        type=lambda text: [int(k) for k in text.split(",")],
+        default=list(BUDGETS),
+        help="in tokens; frozen: the recommender is warmed up on these too",
+    )
     parser.add_argument("--ceiling", action="store_true", help="frozen: also the best candidates by the reward")
     parser.add_argument("--cache", type=Path, default=Path("evaluate-cache"))
     options = parser.parse_args()
@@ -181,8 +186,8 @@ def main() -> None:
     make_console().print(results_table(evaluation, options.case))
     recipe = repr(REAL) if options.case == "adapted" else f"best of rankings at each budget, margins {MARGINS}"
     results = {
-        "settings": {"category": options.category, "fields": options.fields, "case": options.case, "layers": LAYERS,
-                     "learning": recipe},
+        "settings": {"category": options.category, "fields": options.fields, "case": options.case,
+                     "budgets": options.budgets, "layers": LAYERS, "learning": recipe},
         "learned": reports, **evaluation.to_dict(),
     }  # fmt: skip
     if options.ceiling:

@@ -58,7 +58,7 @@ def short(files: list[dict[str, Any]]) -> str:
             best = max(rivals, key=lambda c: c["metrics"]["ndcg@10"])
             whole = cells.get(("full", None, case))
             values = [_deviating(cells["head", budget, case]), f"{best['scorer']} {_deviating(best)}", _deviating(cell)]
-            values += [_interval(cell["versus"][rival]["ndcg@10"]) for rival in ("head", best["scorer"])]
+            values += [_interval(cell["versus"].get(rival, {}).get("ndcg@10")) for rival in ("head", best["scorer"])]
             values.append(_deviating(whole) if whole else "")
             lines.append(f"| {text} | {case} | {budget} | {len(results['seeds'])} | {' | '.join(values)} |")
     return "\n".join(lines)

@@ -63,10 +63,10 @@ def main(steps: int = 200, rated: int = 80) -> dict[str, float]:
             *(make_scorer("random", seed=s) for s in range(6)),
         ]
         cuts = [SelectorCollator(base, rule, Budget(tokens=k)) for rule in rules for k in (3, 16)]
-        fine_tune(model, features, MixedCollator(cuts), folder / "warm-up", steps)
+        fine_tune(model, features[:-rated], MixedCollator(cuts), folder / "warm-up", steps)
 
-        # Stage 2: its own loss on its own labels is the reward.
-        reward = LabelReward(model, base, features[:rated], rest=3)
+        # Stage 2: its own loss is the reward, on labels that it was not fitted to.
+        reward = LabelReward(model, base, features[-rated:], rest=3)
         config = LearningConfig(
             budgets=(3,), rounds=2, memory_rounds=0, candidates=12, pairs=4,
             preference={"use_cpu": True, "num_train_epochs": 10, "learning_rate": 5e-3},

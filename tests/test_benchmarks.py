@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     from tsporec.scorers import make_scorer
     from tsporec.synthetic import CatalogueConfig, generate
 
-    monkeypatch.setattr(real, "CANDIDATES", replace(real.CANDIDATES, budgets=(2,), count=4))
+    monkeypatch.setattr(real, "CANDIDATES", replace(real.CANDIDATES, count=4))
     made = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
     encoder = ItemEncoder(make_causal_lm(len(made.tokenizer)))
@@ -80,8 +81,9 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     scorers = {"head": make_scorer("head"), "selector": of_budget}
     cells = evaluator.run(scorers, (2, 4), ["frozen"]).cells
     assert [(cell.scorer, cell.budget) for cell in cells] == [(name, k) for name in scorers for k in (2, 4)]
-    (row,) = real.ceiling(task, evaluator, start, (2, 4), 0)
-    assert row["reward above the rule's (nats)"] >= 0
+    rows = real.ceiling(task, evaluator, start, (2, 4), 0)
+    assert [row["k"] for row in rows] == [2, 4]
+    assert all(row["reward above the rule's (nats)"] >= 0 for row in rows)
     with pytest.raises(ValueError, match="a scorer for each of 2 seeds"):
         evaluator.run({"selector": of_budget[2][:1]}, (2,))
     one = {s: Evaluator(task, encoder, EmbeddingConfig(width=8, epochs=1), [s]) for s in (0, 1)}
@@ -90,21 +92,42 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     assert together == pytest.approx(sum(alone) / 2)
 
 
-def test_ways_of_learning_are_compared_on_users_nobody_learned_from():
+def test_ways_of_learning_are_compared_on_users_nobody_learned_from(monkeypatch):
     from benchmarks import ablation
     from tests.conftest import make_causal_lm
     from tsporec.evaluation import prepare
+    from tsporec.recommenders.embedding import EmbeddingRecommender
     from tsporec.recommenders.encoder import ItemEncoder
     from tsporec.synthetic import CatalogueConfig, generate
 
     made = generate(CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
     folds = list(ablation.folds_of(task, 3))
+    judged = [fold.test[i] for fold in folds for i in range(len(fold.test)) if fold.test[i] in task.train]
+    assert sorted(judged) == sorted(task.train)
+    assert sum(len(fold.test) for fold in folds) == sum(len(sequence) - 1 for sequence in task.train)
     for fold in folds:
         assert sorted(fold.train + [row for row in fold.test if row in task.train]) == sorted(task.train)
-    assert sum(len(fold.test) for fold in folds) == sum(len(sequence) - 1 for sequence in task.train)
+        assert (fold.held_out, len(fold.users)) == (task.held_out, len(fold.test))
+    # A user is a sequence: one name for all its places, of which each is longer by one, and nobody else's.
+    users = [user for fold in folds for user in fold.users]
+    rows = [row for fold in folds for row in fold.test]
+    assert len(set(users)) == len(task.train)
+    for (user, row), (next_user, next_row) in pairwise(zip(users, rows, strict=True)):
+        assert (user == next_user) == (len(next_row) > 2)
+        assert user != next_user or next_row[:-1] == row
+
+    learned_from, fitted_on = [], []
+    learn, fit = ablation.learn, EmbeddingRecommender.fit
+    monkeypatch.setattr(ablation, "learn", lambda part, *rest: learned_from.append(part.train) or learn(part, *rest))
+    monkeypatch.setattr(
+        EmbeddingRecommender, "fit", lambda self, f, train, held: fitted_on.append(train) or fit(self, f, train, held)
+    )
     start = TokenSelector().for_tokenizer(made.tokenizer).fit(task.tokens)
     variants = {"the recipe": replace(ablation.REAL, memory_rounds=1, candidates=4, pairs=2)}
     rows = ablation.ablation(task, ItemEncoder(make_causal_lm(len(made.tokenizer))), start, 2, [0], 3, variants)
     assert [row["learning"] for row in rows] == ["head", "tfidf", "untrained", "the recipe"]
     assert all("minus tfidf (95%)" in row for row in rows[2:])
+    trained = [fold.train for fold in folds]
+    assert learned_from == trained
+    assert fitted_on == trained * len(rows)

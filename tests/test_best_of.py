@@ -85,3 +85,7 @@ def test_bad_input_is_refused(selector):
     for rewards, margin in ((np.zeros((1, 2)), 0.0), (np.zeros((2, 0)), 0.0), (np.zeros((2, 2)), float("nan"))):
         with pytest.raises(ValueError, match="a margin of at least 0"):
             choose(tokens, rewards.astype(np.float32), margin)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        choose(tokens, np.array([[0, np.nan], [0, 1]], dtype=np.float32), 5.0)
+    with pytest.raises(ValueError, match="budgets is empty"):
+        ranking_rewards(tokens, RULES, Count([5]), [])

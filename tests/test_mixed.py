@@ -52,7 +52,24 @@ def test_it_stands_in_for_its_base_collator(tokenizer):
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="at least one SelectorCollator"):
-        MixedCollator([])
+    for collators in ([], [list]):
+        with pytest.raises(ValueError, match="one SelectorCollator or more"):
+            MixedCollator(collators)
     with pytest.raises(ValueError, match="different base collators"):
         MixedCollator([SelectorCollator(base, RULES[0]) for base in (list, tuple)])
+    features = [{"input_ids": [1, 2, 3], "item_spans": [(0, 2)]}] * 7 + [{"input_ids": [1], "item_spans": [(0, 2)]}]
+    for seed in range(4):
+        torch.manual_seed(seed)
+        with pytest.raises(ValueError, match="feature 7: "):
+            mixed_of()(features)
+
+
+class Dataset:
+    def collate(self, features):
+        return features
+
+
+def test_a_method_is_one_base_collator_each_time_it_is_named():
+    dataset = Dataset()
+    mixed = MixedCollator([SelectorCollator(dataset.collate, rule, Budget(tokens=1)) for rule in RULES])
+    assert mixed([{"input_ids": [1, 2], "item_spans": [(0, 2)]}])[0]["input_ids"] in ([1], [2])

@@ -124,11 +124,17 @@ class SelectorCollator:
             raise AttributeError(name)
         return getattr(self.base_collator, name)
 
-    def cut(self, features: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The features with their item texts cut and the span columns gone; those given are not changed."""
-        parts = _each(self.layout.parts, features)
+    def cut(
+        self, features: Sequence[Mapping[str, Any]], numbers: Sequence[int] | None = None
+    ) -> list[Mapping[str, Any]]:
+        """The features with their item texts cut and the span columns gone; those given are not changed.
+
+        Errors name a feature by its number: its place or, where they are of a larger batch, that of ``numbers``.
+        """
+        named = range(len(features)) if numbers is None else numbers
+        parts = _each(self.layout.parts, named, features)
         kept = iter(self._kept([part for row in parts for part in row]))
-        return _each(self.layout.rebuild, features, [[next(kept) for _ in row] for row in parts])
+        return _each(self.layout.rebuild, named, features, [[next(kept) for _ in row] for row in parts])
 
     def _kept(self, parts: list[Part]) -> list[NDArray[np.int64] | None]:
         """The kept positions of each part, None where all are: every span of the batch is scored in one call."""
@@ -179,14 +185,14 @@ class SelectorCollator:
         return k
 
 
-def _each(work: Callable[..., T], features: Sequence[Mapping[str, Any]], *more: Sequence[Any]) -> list[T]:
-    """``work`` on every feature; its ValueErrors name the feature."""
+def _each(work: Callable[..., T], numbers: Sequence[int], *columns: Sequence[Any]) -> list[T]:
+    """``work`` on every row of the columns; its ValueErrors name the feature by its number."""
     done: list[T] = []
     try:
-        for arguments in zip(features, *more, strict=True):
-            done.append(work(*arguments))  # noqa: PERF401 - how many are done is the number of the one at fault
+        for arguments in zip(*columns, strict=True):
+            done.append(work(*arguments))  # noqa: PERF401 - how many are done is the place of the one at fault
     except ValueError as error:
-        raise ValueError(f"feature {len(done)}: {error}") from error
+        raise ValueError(f"feature {numbers[len(done)]}: {error}") from error
     return done
 
 

@@ -114,7 +114,7 @@ class Cell:
     ----------
     scorer, budget, case : str, tokens (None: the whole text), "adapted" or "frozen"
     metrics : mean of each metric
-    deviation : standard deviation of each metric's mean over the seeds
+    deviation : standard deviation of each metric's mean over the seeds, around their mean (divided by their number)
     tokens : kept by all items together
     score_seconds, encode_seconds : to score and to encode the catalogue
     versus : rival -> metric -> (mean difference, low, high), a 95% interval over users
@@ -203,7 +203,12 @@ class Evaluator:
                 raise ValueError(f"a case is 'adapted' or 'frozen', found {case!r}.")
         plan: list[tuple[str, OneOrEach, int | None, str]] = []
         for case in cases:
-            plan += [(name, _at(scorer, b), b, case) for name, scorer in scorers.items() if scorer for b in budgets]
+            plan += [
+                (name, _at(scorer, b), b, case)
+                for name, scorer in scorers.items()
+                if scorer is not None
+                for b in budgets
+            ]
             plan += [(name, None, None, case) for name, scorer in scorers.items() if scorer is None]
         found: dict[tuple[str, int | None, str], dict[str, NDArray[Any]]] = {}
         for name, scorer, budget, case in progress(plan, description="evaluate"):

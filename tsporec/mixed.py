@@ -33,10 +33,12 @@ class MixedCollator:
 
     def __init__(self, collators: Sequence[SelectorCollator]) -> None:
         self.collators = list(collators)
-        if not self.collators:
-            raise ValueError("no collators; give at least one SelectorCollator.")
+        if not self.collators or not all(isinstance(one, SelectorCollator) for one in self.collators):
+            raise ValueError(
+                f"give one SelectorCollator or more; found {[type(one).__name__ for one in self.collators]}."
+            )
         self.base_collator = self.collators[0].base_collator
-        if any(one.base_collator is not self.base_collator for one in self.collators):
+        if any(one.base_collator != self.base_collator for one in self.collators):
             raise ValueError("the collators wrap different base collators; a batch can be made by one alone.")
 
     def __call__(self, features: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> Any:
@@ -55,6 +57,6 @@ class MixedCollator:
         cut: list[Mapping[str, Any]] = list(features)
         for number, collator in enumerate(self.collators):
             mine = [i for i, one in enumerate(drawn) if one == number]
-            for i, feature in zip(mine, collator.cut([features[i] for i in mine]), strict=True):
+            for i, feature in zip(mine, collator.cut([features[i] for i in mine], mine), strict=True):
                 cut[i] = feature
         return cut

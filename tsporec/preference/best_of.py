@@ -26,6 +26,8 @@ def ranking_rewards(
     tokens: RaggedTokens, scorers: Sequence[Scorer], reward: ProxyReward, budgets: Sequence[int]
 ) -> Floats:
     """float32 ``[N, S]``: the reward of what each scorer keeps of each segment, the mean over ``budgets``."""
+    if not budgets:
+        raise ValueError("budgets is empty; give one budget in tokens or more.")
     every = np.arange(len(tokens))
     found = np.zeros((len(tokens), len(scorers)), dtype=np.float32)
     for column, scorer in enumerate(scorers):
@@ -52,8 +54,10 @@ def choose(tokens: RaggedTokens, rewards: Floats, margin: float = 0.0) -> NDArra
     Raises
     ------
     ValueError
-        If there is not a row for each segment, or the margin is below 0.
+        If there is not a row for each segment, a reward is not finite, or the margin is below 0.
     """
+    if not np.isfinite(rewards).all():
+        raise ValueError("a reward is NaN or infinite; expected finite ones, of ranking_rewards.")
     if rewards.ndim != 2 or len(rewards) != len(tokens) or not rewards.shape[1] or not margin >= 0:
         raise ValueError(
             f"expected rewards [{len(tokens)}, S] and a margin of at least 0; found {list(rewards.shape)} and {margin}."
@@ -92,7 +96,7 @@ def best_of(
     Raises
     ------
     ValueError
-        If there is not a reward for each segment and scorer, or the margin is below 0.
+        If there is not a finite reward for each segment and scorer, or the margin is below 0.
     """
     if rewards.shape != (len(tokens), len(scorers)):
         raise ValueError(f"expected rewards [{len(tokens)}, {len(scorers)}]; found {list(rewards.shape)}.")
