@@ -37,6 +37,7 @@ RULES = ("head", "tfidf", "untrained")
 VARIANTS = {
     "the recipe": REAL,
     "another seed": replace(REAL, seed=1),
+    "from the rule over idf": replace(REAL, start="selector"),
     "1 round": replace(REAL, memory_rounds=1),
     "3 rounds": replace(REAL, memory_rounds=3),
     "4 candidates, 2 pairs": replace(REAL, candidates=4, pairs=2),

@@ -18,12 +18,16 @@ pytest.importorskip("accelerate")
 pytest.importorskip("datasets")
 
 from tests.conftest import make_causal_lm
+from tsporec.budget import Budget
+from tsporec.evaluation import prepare
 from tsporec.memory import CatalogueSelector
-from tsporec.pipeline import LearningConfig, adapt, learn_selector, train, warm_up
+from tsporec.pipeline import LearningConfig, adapt, as_tfidf, learn_selector, train, warm_up
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
+from tsporec.ragged import RaggedTokens
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import make_scorer
+from tsporec.selection import select
 from tsporec.selector import SelectorConfig, TokenSelector
 from tsporec.synthetic import CatalogueConfig, generate, planted_recall
 
@@ -99,8 +103,6 @@ def test_a_table_of_embeddings_is_the_models(tmp_path):
 
 def test_a_round_that_lowers_quality_is_dropped(tmp_path):
     catalogue = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
-    from tsporec.evaluation import prepare
-
     task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
     start = TokenSelector(CONFIG.selector).for_tokenizer(catalogue.tokenizer).fit(task.tokens)
     before = {key: value.clone() for key, value in start.state_dict().items()}
@@ -119,7 +121,6 @@ def test_a_round_that_lowers_quality_is_dropped(tmp_path):
 def test_planted_words_are_found_on_items_held_out(tmp_path):
     from tsporec.budget import Budget
     from tsporec.demo import LEARNING
-    from tsporec.evaluation import prepare
     from tsporec.selection import select
 
     catalogue = generate()
@@ -140,9 +141,28 @@ def test_planted_words_are_found_on_items_held_out(tmp_path):
     assert max(found(make_scorer("head")), found(make_scorer("random")), found(start)) < 0.3
 
 
-def test_a_stage_refuses_the_folder_of_other_arguments(tmp_path):
-    from tsporec.evaluation import prepare
+def test_offsets_begin_from_tfidf(tmp_path):
+    made = generate(CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5))
+    task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
+    start = TokenSelector(CONFIG.selector).for_tokenizer(made.tokenizer).fit(task.tokens)
+    ranked = as_tfidf(start, task.tokens)
+    tfidf = make_scorer("tfidf").fit(task.tokens)
+    for k in (1, 4, 16):
+        kept = [select(scorer, task.tokens, Budget(tokens=k)).kept for scorer in (ranked, tfidf)]
+        np.testing.assert_array_equal(*kept)
+    other = task.tokens.take([0, 1])
+    other = RaggedTokens(other.ids[::-1].copy(), other.cu_seqlens)  # a text that is not known is the selector's own
+    np.testing.assert_array_equal(ranked.score(other), start.score(other))
 
+    # Without a step, what is learned is the start.
+    still = replace(CONFIG, rounds=0, memory={"learning_rate": 0.0, "num_train_epochs": 1, "use_cpu": True})
+    reward = CoConsumptionReward(task.tokens, task.train)
+    for name, expected in (("tfidf", ranked), ("selector", start)):
+        learned, _ = learn_selector(task.tokens, start, reward, tmp_path / name, replace(still, start=name))
+        np.testing.assert_allclose(learned.score(task.tokens), expected.score(task.tokens), atol=1e-5)
+
+
+def test_a_stage_refuses_the_folder_of_other_arguments(tmp_path):
     catalogue = generate(CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
     encoder = ItemEncoder(make_causal_lm(len(catalogue.tokenizer)))
@@ -175,6 +195,7 @@ def test_a_stage_refuses_the_folder_of_other_arguments(tmp_path):
     [
         ({"rewards": {"mine": 1.0}}, "rewards are weights"),
         ({"rounds": 0, "memory_rounds": 0}, "at least one round"),
+        ({"start": "head"}, "start is 'tfidf' or 'selector'"),
         ({"budgets": ()}, "each at least 1"),
         ({"budgets": (0,)}, "each at least 1"),
     ],

@@ -39,13 +39,15 @@ from tsporec.preference.rewards.weighted import WeightedReward, cross_fitted
 from tsporec.ragged import RaggedTokens
 from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
-from tsporec.scorers import Scorer
+from tsporec.scorers import Scorer, make_scorer
 from tsporec.selection import select
 from tsporec.selector import SelectorConfig, TokenSelector
 
 WEIGHTS = "weights.safetensors"
 MEMORY = {"learning_rate": 5e-3, "weight_decay": 0.0, "held_out": 0.0, "num_train_epochs": 6, "beta": 0.3}
 """How offsets learn. They say nothing of other segments, so none is held out."""
+_SPREAD = 4.0
+_REPEATED = 1e-3  # tf-idf's score of what stands in a text for the second time is below 0
 Vectors = NDArray[np.float32]
 Policy = TokenSelector | CatalogueSelector
 Gate = Callable[[Policy], float]
@@ -69,6 +71,10 @@ class LearningConfig:
     rewards : name -> weight
         Of "coconsumption", "recommendation" and "identity"; 0 leaves one out. The last two read items with a
         recommender, so they need stage 1.
+    start : "tfidf" or "selector"
+        What offsets begin from where no round of the network comes before them: a ranking as tf-idf's, or the
+        selector's own scores. The first is hard to lose to: on repeated words, the rule of an untrained selector is
+        behind it.
     gate : bool
         Drop a round after which a recommender adapted to the selection does worse on held-out users. It costs a fit a
         round and budget, and two fits of one selection may differ by more than two rounds do: on 289 held-out users
@@ -90,6 +96,7 @@ class LearningConfig:
     uniform: float = 0.3
     swapped: float = 0.4
     rewards: dict[str, float] = field(default_factory=lambda: {"coconsumption": 1.0})
+    start: str = "tfidf"
     gate: bool = False
     preference: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
@@ -106,6 +113,8 @@ class LearningConfig:
             raise ValueError(
                 f"rewards are weights, not all 0, of coconsumption, recommendation and identity; found {self.rewards}."
             )
+        if self.start not in ("tfidf", "selector"):
+            raise ValueError(f"start is 'tfidf' or 'selector'; found {self.start!r}.")
         if min(self.rounds, self.memory_rounds) < 0 or self.rounds + self.memory_rounds < 1:
             raise ValueError(
                 f"at least one round is needed and none less than 0; found rounds={self.rounds} and "
@@ -276,14 +285,15 @@ def learn_selector(
 ) -> tuple[Policy, list[dict[str, Any]]]:
     """Collect preferences and train on them, for some rounds, each from the policy of the one before.
 
-    The first rounds train the network; those after them, offsets of the tokens of ``tokens``.
+    The first rounds train the network; those after them, offsets of the tokens of ``tokens``, which without a first
+    round begin from ``config.start``.
 
     Parameters
     ----------
     tokens : RaggedTokens
         The whole corpus.
     selector : TokenSelector
-        Bound to the tokenizer; the reference policy of the first round. It is not changed.
+        Bound to the tokenizer; the reference policy of the first round of the network. It is not changed.
     reward : ProxyReward
         Any: the recommender behind it is the user's.
     folder : folder
@@ -303,7 +313,7 @@ def learn_selector(
     chosen = None if segments is None else np.asarray(segments).tolist()
     given = (tokens.ids, tokens.cu_seqlens, selector.fingerprint, reward_fingerprint(reward), _plain(config), chosen)
     _claim(folder, digest(*given))
-    best: Policy = selector
+    best: Policy = selector if config.rounds or config.start == "selector" else as_tfidf(selector, tokens)
     value = None if quality is None else _measured(folder / "start.json", lambda: {"quality": quality(best)})["quality"]
     rounds = []
     for number in range(config.rounds + config.memory_rounds):
@@ -324,6 +334,16 @@ def learn_selector(
             trained.load_state_dict(load_file(place / WEIGHTS))
             best, value = trained, report["quality"]
     return best, rounds
+
+
+def as_tfidf(selector: TokenSelector, tokens: RaggedTokens) -> CatalogueSelector:
+    """A selector whose offsets rank the tokens of each of ``tokens`` as tf-idf does, with room for learning.
+
+    Logits are logarithms, spread about as wide as the inverse document frequencies of the selector's own rule.
+    """
+    scores = make_scorer("tfidf").fit(tokens).score(tokens)
+    logits = _SPREAD * np.log(np.maximum(scores, _REPEATED))
+    return CatalogueSelector(selector, tokens).with_scores(tokens, logits.astype(np.float32))
 
 
 def _round(
