@@ -302,7 +302,10 @@ class TokenSelector(nn.Module):
         return digest(self.name, shape, self.vocabulary.fingerprint if self.vocabulary else "", *weights)
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
-        """Write config, weights and a model card (by default :func:`tsporec.card.model_card`'s) to ``folder``."""
+        """Write config, weights and a model card (by default :func:`tsporec.card.model_card`'s) to ``folder``.
+
+        Without ``card``, one that is there and was edited is kept.
+        """
         return hub.save(Path(folder), self.config, self.state_dict(), card)
 
     def push_to_hub(self, repo_id: str, *, card: str | None = None, **options: Any) -> str:
