@@ -139,8 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
     def branch(self, name: str, branch: str) -> None:
         if self._writes():
             repo = self.server.repos[name]
-            status = 409 if branch in repo.branches else 201
-            repo.branches.setdefault(branch, repo.branches["main"])
+            status = 400 if branch.startswith("refs/") else 409 if branch in repo.branches else 201
+            if status == 201:
+                repo.branches[branch] = repo.branches["main"]
             self._json({}, status)
 
     def validate(self) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import yaml
 
-from tsporec.card import TRAINING, model_card
+from tsporec.card import TRAINING, find_name, model_card, name_on, put_name
 from tsporec.selector import SelectorConfig, TokenSelector
 
 FULL = {
@@ -70,6 +70,24 @@ def test_free_text_is_taken_as_it_is():
     assert "On pens." not in card({"measured": "On pens."})
     assert "| a |\n| --- |\n|  |\n" in card({"metrics": [{"a": None}]})
     assert "Not measured." in card({"metrics": 5, "environment": {"versions": [1]}})
+
+
+def test_names_and_heads_of_tables_are_one_line():
+    config = SelectorConfig(training={"metrics": [{"a|b": 1, "c\nd": 2}]})
+    text = model_card(config, "x\ny")
+    assert "| a\\|b | c d |\n| --- | --- |\n| 1 | 2 |\n" in text
+    assert "# x y\n" in text
+    assert name_on(text, config) == find_name(text) == "x y"
+
+
+def test_the_name_on_a_card():
+    config = SelectorConfig()
+    edited = model_card(config, "me/mine").replace("A token selector.", "Of USER/NAME.")
+    assert find_name(edited) == "me/mine"
+    assert name_on(edited, config) is None
+    assert find_name("# Notes\n\n# me/mine\n") is None
+    assert put_name(edited, "a/b") == edited
+    assert put_name(model_card(config), r"a/\1") == model_card(config, r"a/\1")
 
 
 def test_a_table_of_embeddings_says_how_it_is_bound():

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import TEXTS, make_causal_lm
+from tsporec import cli_hub, hub
 from tsporec import demo as demo_module
-from tsporec import hub
 from tsporec.cli import app
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.selector import SelectorConfig, TokenSelector
@@ -159,6 +159,13 @@ def test_demo_runs_the_whole_job(tmp_path, monkeypatch):
     assert {cell["scorer"] for cell in written["cells"]} == set(written["planted_recall"])
 
 
+def test_show_has_no_checkpoint_for_llmlingua2(files):
+    common = ["--items", files / "items.jsonl", "--model", files / "model"]
+    result = run("show", *common, "--scorer", "llmlingua2")
+    assert result.exit_code == 2
+    assert "show does not take the scorer llmlingua2" in result.output
+
+
 def test_help_is_quick_and_lists_the_commands():
     code = "import sys; from tsporec.cli import main; sys.argv = ['tsporec', '--help']; main()"
     out = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False)
@@ -185,6 +192,10 @@ def test_card_is_printed_and_written(tmp_path):
     assert 'from_pretrained("me/mine")' in result.output
     assert run("card", tmp_path, "--name", "me/mine", "--write").exit_code == 0
     assert (tmp_path / "README.md").read_text() == result.output
+    assert run("card", tmp_path).output == result.output, "the name stays"
+    (tmp_path / "README.md").write_text(result.output.replace("Mine.", "Mine, as you see."))
+    assert run("card", tmp_path, "--write").exit_code == 0
+    assert (tmp_path / "README.md").read_text() == result.output
     assert run("card", tmp_path / "nothing").exit_code == 2
     (tmp_path / "empty").mkdir()
     assert "has no config.json; expected" in run("card", tmp_path / "empty").output
@@ -200,6 +211,15 @@ def test_the_card_in_the_package_is_not_written(monkeypatch, tmp_path):
         assert "is in the package" in result.output
     assert (hub.BOX / "base" / "README.md").read_bytes() == before
     assert run("card", "tsporec/base").output.encode() == before
+
+
+def test_metrics_that_are_no_numbers_are_not_on_the_card(tmp_path):
+    folder = TokenSelector(SelectorConfig(dim=4, hidden=4)).save_pretrained(tmp_path)
+    report = {"pairs": 3, "kept": True, "memory": False}
+    rounds = [{**report, "accuracy": float("nan"), "quality": None}, {**report, "accuracy": 0.5, "quality": 0.25}]
+    cli_hub.record_training(folder, rounds, {}, None)
+    assert [row["held-out accuracy"] for row in hub.read_config(folder / hub.CONFIG).training["metrics"]] == [None, 0.5]
+    assert "| 1 | 3 |  |  | yes | network |\n| 2 | 3 | 0.5000 | 0.2500 | yes |" in (folder / "README.md").read_text()
 
 
 def test_push_and_train_push(files, tmp_path, monkeypatch):

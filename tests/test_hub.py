@@ -177,7 +177,7 @@ def test_a_save_killed_between_renames_is_refused_not_mixed(folder, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setattr(files.os, "replace", kill)
         with pytest.raises(KeyboardInterrupt):
-            selector.save_pretrained(folder)
+            selector.save_pretrained(folder, card="# Another\n")
     with pytest.raises(ValueError, match="damaged or of another save"):
         TokenSelector.from_pretrained(folder)
     assert TokenSelector.from_pretrained(selector.save_pretrained(folder)).fingerprint == selector.fingerprint
@@ -198,6 +198,22 @@ def test_describing_keeps_the_name_and_an_edited_card(folder):
     (folder / hub.CARD).unlink()
     assert hub.describe(folder, {})
     assert (folder / hub.CARD).read_text() == model_card(hub.read_config(folder / hub.CONFIG))
+
+
+def test_saving_again_keeps_the_name_and_an_edited_card(folder):
+    selector = TokenSelector.from_pretrained(folder)
+    selector.save_pretrained(folder)
+    assert (folder / hub.CARD).read_text() == "# A card\n"
+    selector.save_pretrained(folder, card=model_card(selector.config, "me/pens"))
+    selector.config.training["summary"] = "Pens."
+    selector.save_pretrained(folder)
+    assert (folder / hub.CARD).read_text() == model_card(selector.config, "me/pens")
+    (folder / hub.CONFIG).write_text("{")
+    selector.save_pretrained(folder)
+    assert (folder / hub.CARD).read_text() == model_card(selector.config, "me/pens")
+    (folder / hub.CARD).unlink()
+    selector.save_pretrained(folder)
+    assert (folder / hub.CARD).read_text() == model_card(selector.config)
 
 
 def test_a_folder_without_a_config_is_a_clear_error(tmp_path):
@@ -223,6 +239,8 @@ def test_a_config_knows_the_shapes_of_its_weights(table):
         ({"weights_sha256": 3}, "has no weights_sha256"),
         ({"training": [1]}, "training is a mapping of plain values"),
         ({"dim": -4}, "dim is a whole number of at least 1; found -4"),
+        ({"training": {"a": [{"b": float("nan")}]}}, "training is a mapping of plain values .* finite .*; found nan"),
+        ({"training": {"a": -float("inf")}}, "found -inf"),
         ({"dim": 4.0}, r"dim is a whole number of at least 1; found 4\.0"),
         ({"hidden": "4"}, "hidden is a whole number of at least 1; found '4'"),
         ({"gram_buckets": True}, "gram_buckets is a whole number"),
@@ -257,6 +275,14 @@ def test_damaged_training(folder, training, message):
     (folder / hub.CONFIG).write_text(text.replace('"HERE"', training))
     with pytest.raises(ValueError, match=message):
         TokenSelector.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "options", [{"dim": np.int64(4)}, {"dropout": np.float32(0.5)}, {"training": {"a": [np.int64(4)]}}]
+)
+def test_numbers_of_numpy_are_refused_by_name(options):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} is .* of numpy: give a plain int or float"):
+        SelectorConfig(**options)
 
 
 def broken(value, depth):

@@ -289,6 +289,28 @@ def test_only_the_selector_is_pushed_and_an_edited_card_stays(remote, repo, fold
     assert files[hub.CARD].decode().endswith("Mine.\n")
 
 
+def test_a_kept_card_gets_the_name_of_the_repository(remote, repo, folder):
+    """One that was edited, or made by another version, in the two places where it still has none."""
+    card = (folder / hub.CARD).read_text().replace("A token selector.", "A selector of another version, by USER/NAME.")
+    (folder / hub.CARD).write_text(card)
+    remote(hub.push, folder, NAME, token=TOKEN)
+    expected = card.replace("# USER/NAME\n", f"# {NAME}\n").replace('("USER/NAME")', f'("{NAME}")')
+    assert repo.commits[repo.branches["main"]][hub.CARD].decode() == expected
+    assert expected.count("USER/NAME") == 1
+
+
+def test_a_short_name_is_of_the_user(remote, repo, server, folder):
+    remote(hub.push, folder, "short", token=TOKEN, revision="next")
+    pushed = server.repos["me/short"]
+    assert pushed.commits[pushed.branches["next"]][hub.CARD].decode() == model_card(make(0).config, "me/short")
+
+
+def test_a_pull_request_is_pushed_to(remote, repo, server, folder):
+    remote(hub.push, folder, NAME, token=TOKEN, revision="refs/pr/1")
+    assert hub.WEIGHTS in repo.commits[repo.branches["refs/pr/1"]]
+    assert not any("/branch/" in request for request in server.requests)
+
+
 def test_what_is_damaged_or_not_allowed_is_not_pushed(remote, repo, server, folder):
     with pytest.raises(ValueError, match=f"{NAME} was not pushed"):
         remote(hub.push, folder, NAME, token="hf_read")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import unicodedata
 from functools import cache
@@ -14,10 +15,12 @@ from hypothesis import strategies as st
 
 from tests.conftest import TEXTS, make_tokenizer, random_tokens
 from tests.test_selector import plain
+from tsporec.budget import Budget
 from tsporec.lexicon import bind_words, frequent_words, tokenize_words
 from tsporec.pieces import read_pieces
 from tsporec.ragged import RaggedTokens
 from tsporec.selector import SelectorConfig, TokenSelector
+from tsporec.tokenizer import wrap_tokenizer
 
 OTHER = ["zebra crossing lamp", "printer for large books", "notes on paper: 12 x 34", "green metal point"]
 OTHER += ["xabcdefghijklmnopqrstuvwxyz x0123456789", " ".join("abcdefghijklmnopqrstuvwxyz0123456789")]
@@ -157,6 +160,24 @@ def test_compiles_and_exports_with_dynamic_lengths(selector, tmp_path):
         given_ = torch.from_numpy(part.ids), torch.from_numpy(part.cu_seqlens)
         for module in (compiled, exported):
             np.testing.assert_allclose(module(*given_).numpy(), bound.score(part), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_wrapped_tokenizer_does_not_cut_the_words(selector, kind):
+    """Its budget is for texts; the list of words would be one."""
+    bound, tokens = selector.for_tokenizer(TOKENIZERS[kind]), encode(TOKENIZERS[kind], TEXTS)
+    wrapped = wrap_tokenizer(TOKENIZERS[kind], bound, Budget(tokens=4))
+    for again in (wrapped, pickle.loads(pickle.dumps(wrapped))):
+        np.testing.assert_array_equal(selector.for_tokenizer(again).score(tokens), bound.score(tokens))
+
+
+def test_words_are_tokenised_again_where_the_tokenizer_has_grown(selector):
+    tokenizer = copy.deepcopy(TOKENIZERS["bpe"])
+    before = tokenize_words(tokenizer, lexicon := b"gel stapler")
+    assert tokenize_words(tokenizer, lexicon) is before
+    assert tokenize_words(tokenizer, b"stapler") is not before
+    tokenizer.add_tokens(["stapler"])
+    assert len(tokenizer) - 1 in tokenize_words(tokenizer, lexicon).ids
 
 
 def test_words_are_saved_and_count_as_weights(selector, tmp_path):

@@ -250,6 +250,8 @@ def test_other_precisions_are_refused(tokenizer, dtype):
     for score in (selector.score, lambda tokens: selector(torch.from_numpy(tokens.ids), torch.tensor([0, 3]))):
         with pytest.raises(ValueError, match=f"weights are {dtype}, and it scores in torch.float32"):
             score(tokens)
+    with pytest.raises(ValueError, match=f"weights are {dtype}, and it scores in torch.float32"):
+        selector.fingerprint  # noqa: B018 - a property that raises
     np.testing.assert_allclose(selector.float().score(tokens), before, rtol=0.1, atol=0.3)
 
 

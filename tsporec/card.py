@@ -46,7 +46,11 @@ _LIMIT_OF_TABLE = {
 }
 
 
-def model_card(config: SelectorConfig, name: str = "USER/NAME") -> str:
+PLACEHOLDER = "USER/NAME"
+"""The name on the card of a selector that has not been pushed."""
+
+
+def model_card(config: SelectorConfig, name: str = PLACEHOLDER) -> str:
     """The card as Markdown with YAML metadata.
 
     Parameters
@@ -55,7 +59,7 @@ def model_card(config: SelectorConfig, name: str = "USER/NAME") -> str:
     name : str
         What ``from_pretrained`` is given in the lines of use.
     """
-    training, table = config.training, config.table
+    training, table, name = config.training, config.table, _line(name)
     shape = ", ".join(f"{key} {getattr(config, key)}" for key in ("dim", "hidden", "gram_buckets", "surface_buckets"))
     limits = [*_LIMITS, _LIMIT_OF_TABLE[table], *_listed(training.get("limits"))]
     return "\n".join([
@@ -67,7 +71,7 @@ def model_card(config: SelectorConfig, name: str = "USER/NAME") -> str:
         "## Use", "",
         "```python",
         "from tsporec import Budget, TokenSelector", "",
-        f"selector = TokenSelector.from_pretrained({json.dumps(name)}).for_tokenizer({_BINDING[table]})",
+        f"selector = TokenSelector.{_loads(name)}.for_tokenizer({_BINDING[table]})",
         "selection = selector.select(tokens, Budget(tokens=16))  # tokens: RaggedTokens, a text a segment",
         "```", "",
         "## Training", "",
@@ -83,8 +87,24 @@ def model_card(config: SelectorConfig, name: str = "USER/NAME") -> str:
 
 def name_on(card: str, config: SelectorConfig) -> str | None:
     """The name on a card that :func:`model_card` made of ``config``; None where anything else of it was edited."""
+    name = find_name(card)
+    return name if name is not None and model_card(config, name) == card else None
+
+
+def find_name(card: str) -> str | None:
+    """The name in the first heading of ``card``, made or edited, if its lines of use load that name; else None."""
     found = re.search("^# (.+)$", card, re.MULTILINE)
-    return found[1] if found and model_card(config, found[1]) == card else None
+    return found[1] if found and _loads(found[1]) in card else None
+
+
+def put_name(card: str, name: str) -> str:
+    """``card``, edited or of another version, with ``name`` in place of the placeholder in heading and lines of use."""
+    card = re.sub(f"^# {PLACEHOLDER}$", lambda _: f"# {name}", card, flags=re.MULTILINE)
+    return card.replace(_loads(PLACEHOLDER), _loads(name))
+
+
+def _loads(name: str) -> str:
+    return f"from_pretrained({json.dumps(name)})"
 
 
 def _metadata(training: Mapping[str, Any]) -> list[str]:
@@ -127,7 +147,7 @@ def _rows(rows: Any) -> list[str]:
     found = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list | tuple) else []
     head = list(dict.fromkeys(column for row in found for column in row))
     body = [[_cell(row.get(column, "")) for column in head] for row in found]
-    return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body]] if found else []
+    return ["| " + " | ".join(row) + " |" for row in [map(_cell, head), ["---"] * len(head), *body]] if found else []
 
 
 def _cell(value: Any) -> str:

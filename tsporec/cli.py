@@ -217,6 +217,11 @@ def show(
     from tsporec.show import highlighted, make_console
 
     assert items is not None
+    if scorer == "llmlingua2":
+        raise ValueError(
+            "show does not take the scorer llmlingua2, which needs a checkpoint of its own; compare it with others by "
+            "tsporec evaluate --scorers llmlingua2 --classifier CHECKPOINT."
+        )
     catalogue = read_items(items, format_)
     wanted = [found for found in catalogue if not item or found.id in item]
     if item and len(wanted) < len(set(item)):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tsporec import hub
-from tsporec.card import model_card
+from tsporec.card import PLACEHOLDER, find_name, model_card
 from tsporec.files import write_whole
 from tsporec.memory import OFFSETS
 
@@ -26,14 +27,15 @@ FolderArgument = Annotated[Path, typer.Argument(help="A folder that save_pretrai
 
 def card(
     selector: Annotated[str, typer.Argument(help="A folder, tsporec/base (in the box) or a Hub id.")],
-    name: Annotated[str, typer.Option(help="What the lines of use load.")] = "",
+    name: Annotated[str, typer.Option(help="What the lines of use load; default: the name on its card.")] = "",
     write: Annotated[bool, typer.Option(help="Write it to the folder's README.md instead of printing it.")] = False,
 ) -> None:
     """Print the model card of a selector."""
     folder = hub.find_local(selector)
     config = hub.load(selector)[0] if folder is None else hub.read_config(folder / hub.CONFIG)
     boxed = folder is not None and folder.resolve().is_relative_to(hub.BOX.resolve())
-    text = model_card(config, name or (selector if folder is None or boxed else "USER/NAME"))
+    name = name or (selector if folder is None or boxed else find_name(hub.read_card(folder) or "") or PLACEHOLDER)
+    text = model_card(config, name)
     if not write:
         typer.echo(text, nl=False)
     elif folder is None or boxed:
@@ -66,8 +68,8 @@ def record_training(folder: Path, rounds: list[dict[str, Any]], training: dict[s
     The card is that of what a push shares: the network or, where no round of it was kept, the rule it began from.
     """
     rows = [
-        {"round": number, "pairs": report["pairs"], "held-out accuracy": report["accuracy"],
-         "held-out NDCG@10": report["quality"], "kept": "yes" if report["kept"] else "no",
+        {"round": number, "pairs": report["pairs"], "held-out accuracy": _finite(report["accuracy"]),
+         "held-out NDCG@10": _finite(report["quality"]), "kept": "yes" if report["kept"] else "no",
          "learned": "offsets, not shared" if report["memory"] else "network"}
         for number, report in enumerate(rounds, start=1)
     ]  # fmt: skip
@@ -81,3 +83,8 @@ def record_training(folder: Path, rounds: list[dict[str, Any]], training: dict[s
         address = hub.push(folder, push_to)
         what = "network" if network else "rule alone, since no round of --network-rounds was kept"
         typer.echo(f"pushed the {what}, without the offsets of this catalogue's own texts: {address}")
+
+
+def _finite(value: float | None) -> float | None:
+    """What was not measured is None on a card, which holds what JSON has."""
+    return value if value is not None and math.isfinite(value) else None

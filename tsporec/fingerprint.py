@@ -31,13 +31,31 @@ _KNOWN: WeakKeyDictionary[HasVocabulary, tuple[tuple[int, list[int]], str]] = We
 
 
 def tokenizer_fingerprint(tokenizer: HasVocabulary) -> str:
-    """Digest of a tokenizer's token -> id map and of which tokens are special: what its ids mean."""
+    """Digest of a tokenizer's token -> id map and of which tokens are special: what its ids mean.
+
+    Raises
+    ------
+    ValueError
+        If it is no Hugging Face tokenizer, or has entries that are no strings.
+    """
+    if not (hasattr(tokenizer, "get_vocab") and hasattr(tokenizer, "__len__")):
+        raise ValueError(
+            f"expected a Hugging Face tokenizer; found {type(tokenizer).__module__}.{type(tokenizer).__qualname__}. "
+            "Load one with transformers.AutoTokenizer.from_pretrained(name), or make one of a tokenizers.Tokenizer "
+            "with transformers.PreTrainedTokenizerFast(tokenizer_object=...)."
+        )
     special = sorted(int(i) for i in getattr(tokenizer, "all_special_ids", []))
     # Reading a vocabulary takes a third of a second; one that has grown or has other special tokens is read again.
     state = (len(tokenizer), special)
     known = _KNOWN.get(tokenizer)
     if known is None or known[0] != state:
         entries = tokenizer.get_vocab()
+        for entry in entries:
+            if not isinstance(entry, str):
+                raise ValueError(
+                    f"the vocabulary of this tokenizer has the entry {entry!r}, {type(entry).__name__}; expected "
+                    "strings, as those that come with transformers have."
+                )
         # By id alone where no two share one: less than half the time.
         unique = len(set(entries.values())) == len(entries)
         vocabulary = sorted(entries.items(), key=itemgetter(1) if unique else itemgetter(1, 0))

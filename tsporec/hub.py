@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsporec.card import model_card, name_on
+from tsporec.card import PLACEHOLDER, model_card, name_on, put_name
 from tsporec.files import write_together
 from tsporec.selector_config import SelectorConfig
 
@@ -41,15 +41,24 @@ MIGRATIONS: dict[int, Callable[[Config], Config]] = {
 def save(folder: Path, config: SelectorConfig, weights: dict[str, Tensor], card: str | None = None) -> Path:
     """Write a selector to ``folder``; without ``card`` one is made from ``config``.
 
+    A card that is there and was edited is kept then, and so is the name on one that was not.
+
     What cannot be saved, or a full disk, leaves the folder as it was. The config is renamed last and has the sha256 of
     the weights: where a save over another one is killed between the renames, the folder is refused, never mixed.
     """
     from safetensors.torch import save as to_bytes
 
     data = to_bytes({key: value.detach().cpu().contiguous() for key, value in weights.items()})
-    text = model_card(config) if card is None else card
+    if card is None:
+        try:
+            before = [read_config(folder / CONFIG)]
+        except ValueError:  # none, or damaged: to be replaced
+            before = []
+        name = _name_unless_edited(folder, *before, config)
+        card = None if name is None else model_card(config, name)
+    cards = {} if card is None else {folder / CARD: card.encode()}
     header = _config_bytes(config, hashlib.sha256(data).hexdigest())
-    write_together({folder / WEIGHTS: data, folder / CARD: text.encode(), folder / CONFIG: header})
+    write_together({folder / WEIGHTS: data, **cards, folder / CONFIG: header})
     return folder
 
 
@@ -204,17 +213,25 @@ def describe(folder: str | Path, training: dict[str, Any]) -> bool:
     folder = Path(folder)
     before, weights_sha256 = _read_config(folder / CONFIG)
     config = replace(before, training={**before.training, **training})
-    text = _read_card(folder)
     # A call that was killed may have left the new card beside the old config.
-    name = "USER/NAME" if text is None else name_on(text, before) or name_on(text, config)
+    name = _name_unless_edited(folder, before, config)
     card = {} if name is None else {folder / CARD: model_card(config, name).encode()}
     write_together({**card, folder / CONFIG: _config_bytes(config, weights_sha256)})
     return name is not None
 
 
-def _read_card(folder: Path) -> str | None:
+def read_card(folder: Path) -> str | None:
+    """The card in ``folder``; None without."""
     path = folder / CARD
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+
+def _name_unless_edited(folder: Path, *configs: SelectorConfig) -> str | None:
+    """The name on a card that was made of one of ``configs``, the placeholder without a card; None if it was edited."""
+    text = read_card(folder)
+    if text is None:
+        return PLACEHOLDER
+    return next((name for config in configs if (name := name_on(text, config)) is not None), None)
 
 
 def push(
@@ -231,16 +248,17 @@ def push(
 
     Config, weights and card go up, whatever else ``folder`` holds. The folder is loaded first, so that nothing
     damaged is shared, nor weights that do not fit their config. A card that nobody has edited, but for the
-    name on it, is made anew with ``repo_id``; an edited one goes up as it is; without a card one is made.
+    name on it, is made anew with ``repo_id``; of an edited one, or one that another version made, no more is changed
+    than the placeholder for the name; without a card one is made.
 
     Parameters
     ----------
     folder : folder
         As :func:`save` wrote it.
     repo_id : str
-        "user/name"; made if it does not exist, ``private`` if asked.
+        "user/name", or "name" for the user of the token; made if it does not exist, ``private`` if asked.
     commit_message, revision, token, create_pr : as in ``huggingface_hub.HfApi.create_commit``
-        ``revision`` is a branch; made if it does not exist.
+        ``revision`` is a branch, made if it does not exist, or a reference as "refs/pr/1".
 
     Raises
     ------
@@ -254,13 +272,15 @@ def push(
         raise ValueError(f"{folder} is no folder; give one that TokenSelector.save_pretrained wrote.")
     config, _ = load(folder)
     files: dict[str, bytes | Path] = {name: folder / name for name in (CARD, WEIGHTS, CONFIG)}
-    text = _read_card(folder)
-    if text is None or name_on(text, config) is not None:
-        files[CARD] = model_card(config, repo_id).encode()
+    text = read_card(folder)
+    made = _name_unless_edited(folder, config) is not None
     try:
         api = HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        if revision is not None and not create_pr:
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        card = model_card(config, repo_id) if text is None or made else put_name(text, repo_id)
+        if card != text:
+            files[CARD] = card.encode()
+        if revision is not None and not create_pr and not revision.startswith("refs/"):
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         commit = api.create_commit(
             repo_id,

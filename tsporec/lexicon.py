@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
+from tsporec.fingerprint import tokenizer_fingerprint
 from tsporec.pieces import Pieces
 from tsporec.ragged import RaggedTokens, ranges
 
@@ -182,8 +184,23 @@ class TensorWords(nn.Module):
         return Units(units, torch.cat([offsets, torch.full_like(offsets[:1], size)]), ends - 1)
 
 
+_KNOWN: WeakKeyDictionary[Any, tuple[tuple[str, bytes], RaggedTokens]] = WeakKeyDictionary()
+
+
 def tokenize_words(tokenizer: Any, lexicon: bytes) -> RaggedTokens:
-    """The words of ``lexicon``, one space apart, in ids: each behind a space, then each at the start of a line."""
+    """The words of ``lexicon``, one space apart, in ids: each behind a space, then each at the start of a line.
+
+    They are remembered while the tokenizer is there, and made anew once it has grown. One that keeps the best of a text
+    (:func:`tsporec.wrap_tokenizer`) is asked for the whole.
+    """
+    state = tokenizer_fingerprint(tokenizer), lexicon
+    known = _KNOWN.get(tokenizer)
+    if known is None or known[0] != state:
+        known = _KNOWN[tokenizer] = state, _tokenize(getattr(tokenizer, "unwrapped", tokenizer), lexicon)
+    return known[1]
+
+
+def _tokenize(tokenizer: Any, lexicon: bytes) -> RaggedTokens:
     words = lexicon.decode("utf-8").split(" ")
     parts = [words[at : at + _CHUNK] for at in range(0, len(words), _CHUNK)]
     texts = [" " + " ".join(part) for part in parts] + ["\n".join(part) for part in parts]

@@ -6,15 +6,16 @@ a text simply follow each other: their offsets are exact, and a character that i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.fingerprint import tokenizer_fingerprint
-from tsporec.spelling import spelling_by_marks, spelling_of
+from tsporec.spelling import Spelling, spelling_by_marks, spelling_of, takes_space
 
 
 class Pieces:
@@ -26,18 +27,20 @@ class Pieces:
     """
 
     def __init__(self, tokenizer: Any) -> None:
+        self.fingerprint = tokenizer_fingerprint(tokenizer)
         vocabulary = tokenizer.get_vocab()
         size = max(vocabulary.values(), default=-1) + 1
         self.special: NDArray[np.bool_] = np.ones(size, dtype=bool)
         self.special[list(vocabulary.values())] = False
-        self.special[[i for i in special_token_ids(tokenizer) if i < size]] = True
-        core, added = getattr(tokenizer, "backend_tokenizer", None), _added_ids(tokenizer)
+        core = getattr(tokenizer, "backend_tokenizer", None)
         self.spelling = spelling_by_marks(vocabulary) if core is None else spelling_of(core)
+        special, added = _read_added(tokenizer, self.spelling)
+        self.special[[i for i in special if i < size]] = True
         self.bytes = [b""] * size
         for entry, index in vocabulary.items():
             if not self.special[index]:
-                self.bytes[index] = self.spelling.read(entry, index in added)
-        self.fingerprint = tokenizer_fingerprint(tokenizer)
+                before = b" " if added.get(index) else b""
+                self.bytes[index] = before + self.spelling.read(entry, index in added)
 
     def __len__(self) -> int:
         return len(self.bytes)
@@ -85,14 +88,24 @@ class Pieces:
 
 def special_token_ids(tokenizer: Any) -> list[int]:
     """The ids of special tokens, the added ones that are marked special (chat markers) among them."""
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    marked = {int(i) for i, token in added.items() if getattr(token, "special", False)}
-    return sorted(marked | {int(i) for i in getattr(tokenizer, "all_special_ids", [])})
+    return _special(tokenizer, getattr(tokenizer, "added_tokens_decoder", {}))
+
+
+_KNOWN: WeakKeyDictionary[Any, tuple[tuple[str, Spelling | None], Pieces]] = WeakKeyDictionary()
 
 
 def read_pieces(tokenizer: Any) -> Pieces:
-    """The :class:`Pieces` of ``tokenizer``, remembered by all that they are made of."""
-    return _cached(_Key(tokenizer))
+    """The :class:`Pieces` of ``tokenizer``, remembered by all that they are made of.
+
+    Its added tokens are read again only once it has grown, or has other named special tokens, or another normalizer or
+    pre-tokenizer: with thousands of them that takes far longer than to tokenise a text.
+    """
+    fingerprint, core = tokenizer_fingerprint(tokenizer), getattr(tokenizer, "backend_tokenizer", None)
+    state = fingerprint, None if core is None else spelling_of(core)  # a slow one's is read from its entries
+    known = _KNOWN.get(tokenizer)
+    if known is None or known[0] != state:
+        known = _KNOWN[tokenizer] = state, _cached(_Key(tokenizer, state))
+    return known[1]
 
 
 @lru_cache(maxsize=4)
@@ -103,15 +116,10 @@ def _cached(key: _Key) -> Pieces:
 class _Key:
     """A tokenizer that is hashed by what its pieces are made of, not by its identity."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        core = getattr(tokenizer, "backend_tokenizer", None)
+    def __init__(self, tokenizer: Any, state: tuple[str, Spelling | None]) -> None:
+        special, added = _read_added(tokenizer, state[1])
         self.tokenizer = tokenizer
-        self.parts = (
-            tokenizer_fingerprint(tokenizer),
-            None if core is None else spelling_of(core),  # a slow one's is read from its entries
-            tuple(special_token_ids(tokenizer)),
-            _added_ids(tokenizer),
-        )
+        self.parts = (state, tuple(special), tuple(sorted(added.items())))
 
     def __hash__(self) -> int:
         return hash(self.parts)
@@ -120,10 +128,21 @@ class _Key:
         return isinstance(other, _Key) and other.parts == self.parts
 
 
-def _added_ids(tokenizer: Any) -> frozenset[int]:
-    """The ids of tokens that the model lacks: they are looked for in a text as they are written."""
-    size = getattr(tokenizer, "vocab_size", 0)
-    return frozenset(int(i) for i in getattr(tokenizer, "added_tokens_decoder", {}) if int(i) >= size)
+def _read_added(tokenizer: Any, spelling: Spelling | None) -> tuple[list[int], dict[int, bool]]:
+    """The ids of special tokens; and those of tokens that the model lacks, each with whether it takes a space along.
+
+    The latter are looked for in a text as they are written.
+    """
+    tokens, size = getattr(tokenizer, "added_tokens_decoder", {}), getattr(tokenizer, "vocab_size", 0)
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    space = "" if core is None or spelling is None else spelling.space
+    added = {int(i): takes_space(core, space, token) for i, token in tokens.items() if int(i) >= size}
+    return _special(tokenizer, tokens), added
+
+
+def _special(tokenizer: Any, added: Mapping[int, Any]) -> list[int]:
+    marked = {int(i) for i, token in added.items() if getattr(token, "special", False)}
+    return sorted(marked | {int(i) for i in getattr(tokenizer, "all_special_ids", [])})
 
 
 def _width(character: str) -> int:

@@ -248,11 +248,7 @@ class TokenSelector(nn.Module):
     def _entries(self, entries: Tensor, only_rule: bool = False) -> Entries:
         """What scoring looks up of vocabulary entries ``[M]``."""
         vocabulary, device = self._bound(), self.blend.device
-        if self.blend.dtype != torch.float32:
-            raise ValueError(
-                f"this selector's weights are {self.blend.dtype}, and it scores in torch.float32; call "
-                "selector.float(), and leave it out where a model around it is converted."
-            )
+        self._check_precision()
         chosen = entries.cpu().numpy()
         classes = torch.from_numpy(vocabulary.classes[chosen]).to(device)
         if self.config.table == "surface":
@@ -265,6 +261,13 @@ class TokenSelector(nn.Module):
             spelling = self.projection(F.layer_norm(read, read.shape[1:]))
         idf = self.idf[torch.from_numpy(vocabulary.surface[chosen]).to(device)]
         return make_entries(self.network, self.blend, spelling + self.classes(classes), idf, classes, only_rule)
+
+    def _check_precision(self) -> None:
+        if self.blend.dtype != torch.float32:
+            raise ValueError(
+                f"this selector's weights are {self.blend.dtype}, and it scores in torch.float32; call "
+                "selector.float(), and leave it out where a model around it is converted."
+            )
 
     def _table(self) -> Entries:
         """:meth:`_entries` of the whole vocabulary, remade when the weights have changed."""
@@ -295,6 +298,7 @@ class TokenSelector(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Digest of shape, weights and, where bound, the tokenizer."""
+        self._check_precision()
         weights = [part for key, value in sorted(self.state_dict().items()) for part in (key, value.cpu().numpy())]
         shape = {key: value for key, value in asdict(self.config).items() if key != "training"}
         if self.config.table == "surface":  # as it was when there was no other table
@@ -302,7 +306,10 @@ class TokenSelector(nn.Module):
         return digest(self.name, shape, self.vocabulary.fingerprint if self.vocabulary else "", *weights)
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
-        """Write config, weights and a model card (by default :func:`tsporec.card.model_card`'s) to ``folder``."""
+        """Write config, weights and a model card (by default :func:`tsporec.card.model_card`'s) to ``folder``.
+
+        Without ``card``, one that is there and was edited is kept.
+        """
         return hub.save(Path(folder), self.config, self.state_dict(), card)
 
     def push_to_hub(self, repo_id: str, *, card: str | None = None, **options: Any) -> str:

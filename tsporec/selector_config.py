@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from tsporec.features import CLASSES, TABLES, embeddings_fingerprint
@@ -36,7 +38,7 @@ class SelectorConfig:
     embedding_width, embedding_fingerprint : int, str
         Of those embeddings; :meth:`of_embeddings` fills them in.
     training : dict
-        For the model card; its keys are those of :data:`tsporec.card.TRAINING`. Plain values, as JSON has them.
+        For the model card; its keys are those of :data:`tsporec.card.TRAINING`. Plain finite values, as JSON has them.
 
     Raises
     ------
@@ -69,10 +71,11 @@ class SelectorConfig:
             raise ValueError(f"dropout is a number from 0 to below 1; found {_short(self.dropout)}.")
         if not isinstance(self.embedding_fingerprint, str):
             raise ValueError(f"embedding_fingerprint is a string; found {_short(self.embedding_fingerprint)}.")
-        if not isinstance(self.training, dict) or not _is_plain(self.training, _DEPTH):
+        faults = _faults(self.training, _DEPTH) if isinstance(self.training, dict) else iter([self.training])
+        for fault in faults:
             raise ValueError(
-                "training is a mapping of plain values as JSON has them (text, numbers, lists, mappings with text as "
-                f"keys; at most {_DEPTH} levels deep); found {_short(self.training)}."
+                "training is a mapping of plain values as JSON has them (text, finite numbers, None, lists, mappings "
+                f"with text as keys; at most {_DEPTH} levels deep); found {_short(fault)}."
             )
         if self.table not in TABLES or (self.table == "embeddings") != bool(self.embedding_width):
             raise ValueError(
@@ -116,14 +119,24 @@ class SelectorConfig:
         }
 
 
-def _is_plain(value: Any, depth: int) -> bool:
-    if isinstance(value, dict):
-        return depth > 0 and all(isinstance(key, str) and _is_plain(part, depth - 1) for key, part in value.items())
-    if isinstance(value, list | tuple):
-        return depth > 0 and all(_is_plain(part, depth - 1) for part in value)
-    return value is None or isinstance(value, str | int | float)
+def _faults(value: Any, depth: int) -> Iterator[Any]:
+    """What of ``value`` is not plain."""
+    if isinstance(value, dict | list | tuple):
+        if depth == 0:
+            yield value
+            return
+        parts = value.values() if isinstance(value, dict) else value
+        yield from (key for key in (value if isinstance(value, dict) else ()) if not isinstance(key, str))
+        for part in parts:
+            yield from _faults(part, depth - 1)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield value
+    elif value is not None and not isinstance(value, str | int):
+        yield value
 
 
 def _short(value: Any) -> str:
-    """``value`` for a message: it may be deep, or long."""
-    return reprlib.repr(value)
+    """``value`` for a message: it may be deep, or long; or look like a plain number, and not be one."""
+    found = reprlib.repr(value)
+    return f"{found} of numpy: give a plain int or float" if isinstance(value, np.generic) else found

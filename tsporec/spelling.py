@@ -51,7 +51,7 @@ class Spelling(NamedTuple):
         r"""The bytes that ``entry`` stands for.
 
         Where spaces are dropped, one stands before an entry that starts a word or, if only ends are marked, behind one
-        that ends it. What was ``added`` to the vocabulary is written as it is.
+        that ends it. What was ``added`` to the vocabulary is written as it is; see also :func:`takes_space`.
 
         >>> Spelling("Ġ", byte_level=True).read("ĠcafÃ©").decode()
         ' café'
@@ -113,20 +113,39 @@ def spelling_by_marks(entries: Collection[str]) -> Spelling:
     ValueError
         If too few carry one.
     """
+    in_bytes = all(character in entries for character in _byte_table())
     marks = {
         Spelling("Ġ", byte_level=True): sum(entry.startswith("Ġ") for entry in entries),
         Spelling("▁", byte_fallback=True): sum(entry.startswith("▁") for entry in entries),
+        Spelling(" "): sum(entry.startswith(" ") for entry in entries),
         Spelling("", prefix="##"): sum(entry.startswith("##") for entry in entries),
-        Spelling("", suffix="</w>"): sum(entry.endswith("</w>") for entry in entries),
+        Spelling("", suffix="</w>", byte_level=in_bytes): sum(entry.endswith("</w>") for entry in entries),
     }
     best = max(marks, key=lambda spelling: marks[spelling])
     if marks[best] * _LEAST < max(len(entries), 1):
         raise ValueError(
             f"the {len(entries)} entries of this tokenizer do not tell where words start or end: it has no "
-            f"backend_tokenizer to ask, and too few begin with 'Ġ', '▁' or '##' or end with '</w>' ({marks[best]} at "
-            "most). Use a fast tokenizer: AutoTokenizer.from_pretrained(..., use_fast=True)."
+            f"backend_tokenizer to ask, and too few begin with 'Ġ', '▁', ' ' or '##' or end with '</w>' ({marks[best]} "
+            "at most), which is what is supported of such. Where the model has a fast tokenizer too, give that: "
+            "AutoTokenizer.from_pretrained(..., use_fast=True)."
         )
     return best
+
+
+def takes_space(core: Any, space: str, token: Any) -> bool:
+    """Whether an added ``token`` stands for the space before it too, where spaces are written as ``space``.
+
+    It is looked for in the text as the normalizer leaves it, spelled so itself, and that may put a mark before it;
+    or it asks for what is before it; or a pre-tokenizer drops the space at the end of what stands before it.
+    """
+    if not space or token.content.startswith(space):
+        return False
+    matched = core.normalizer is not None and token.normalized
+    return bool(
+        token.lstrip
+        or (matched and core.normalizer.normalize_str(token.content).startswith(space))
+        or not "".join(_pre_tokens(core, "a ")).endswith(space)
+    )
 
 
 def _pre_tokens(core: Any, text: str) -> list[str]:

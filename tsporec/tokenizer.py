@@ -84,6 +84,11 @@ class SelectiveTruncation:
 
     _selection: tuple[Scorer, Budget | None, int, tuple[int, ...]] | None = None
 
+    @property
+    def unwrapped(self) -> Any:
+        """The tokenizer that is wrapped: its texts are whole."""
+        return _as_class(self, _plain_class(type(self)))
+
     def __call__(self, text: Any = None, text_pair: Any = None, *args: Any, **options: Any) -> Any:
         """As the tokenizer's own call, the best tokens kept where texts are cut."""
         encode = super().__call__  # type: ignore[misc] # the tokenizer's class stands behind this one
@@ -119,7 +124,7 @@ class SelectiveTruncation:
     def __reduce__(self) -> Any:
         if self._selection is None:
             return super().__reduce__()
-        return _wrap_again, (_as_class(self, _plain_class(type(self))), *self._selection)
+        return _wrap_again, (self.unwrapped, *self._selection)
 
     def _strategies(self, options: Mapping[str, Any]) -> tuple[Any, str, int | None]:
         """(padding, truncation, the length it cuts to or None), as the tokenizer reads its arguments."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.budget import Budget
-from tsporec.pieces import read_pieces, special_token_ids
+from tsporec.pieces import read_pieces
 from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import Scorer
 from tsporec.selection import select
@@ -126,9 +126,9 @@ class _Read(NamedTuple):
 
 def _read(tokenizer: Any, text: str) -> _Read:
     tokens = RaggedTokens.from_lists([tokenizer(text, add_special_tokens=False)["input_ids"]])
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    special = np.isin(tokens.ids, [i for i in special_token_ids(tokenizer) if i != unknown])
-    spelled, spans = read_pieces(tokenizer).text(tokens.ids)
+    unknown, pieces = getattr(tokenizer, "unk_token_id", None), read_pieces(tokenizer)
+    special = pieces.special[tokens.ids] & (tokens.ids != (-1 if unknown is None else unknown))
+    spelled, spans = pieces.text(tokens.ids)
     return _Read(tokens, special, word_of_tokens(spelled, spans, special), spelled, spans)
 
 
