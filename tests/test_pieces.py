@@ -328,3 +328,11 @@ def test_large_vocabularies_are_read_once(monkeypatch):
         monkeypatch.setattr(owner, name, refuse)
     again = [selector.for_tokenizer(tokenizer) for selector in selectors]
     assert all(one.vocabulary is two.vocabulary for one, two in zip(bound, again, strict=True))
+
+
+def test_equal_tokenizers_share_their_pieces_however_many_are_read_between():
+    first = make_tokenizer("bpe")
+    pieces = read_pieces(first)
+    others = [make_tokenizer("bpe", vocab_size=size) for size in range(300, 306)]
+    assert len({id(read_pieces(other)) for other in others}) == len(others)
+    assert read_pieces(make_tokenizer("bpe")) is pieces

@@ -7,9 +7,9 @@ a text simply follow each other: their offsets are exact, and a character that i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,8 @@ def special_token_ids(tokenizer: Any) -> list[int]:
 
 
 _KNOWN: WeakKeyDictionary[Any, tuple[tuple[str, Spelling | None], Pieces]] = WeakKeyDictionary()
+_SHARED: WeakValueDictionary[tuple[Any, ...], Pieces] = WeakValueDictionary()
+"""By all that pieces are made of: tokenizers that are equal share them."""
 
 
 def read_pieces(tokenizer: Any) -> Pieces:
@@ -104,28 +106,13 @@ def read_pieces(tokenizer: Any) -> Pieces:
     state = fingerprint, None if core is None else spelling_of(core)  # a slow one's is read from its entries
     known = _KNOWN.get(tokenizer)
     if known is None or known[0] != state:
-        known = _KNOWN[tokenizer] = state, _cached(_Key(tokenizer, state))
-    return known[1]
-
-
-@lru_cache(maxsize=4)
-def _cached(key: _Key) -> Pieces:
-    return Pieces(key.tokenizer)
-
-
-class _Key:
-    """A tokenizer that is hashed by what its pieces are made of, not by its identity."""
-
-    def __init__(self, tokenizer: Any, state: tuple[str, Spelling | None]) -> None:
         special, added = _read_added(tokenizer, state[1])
-        self.tokenizer = tokenizer
-        self.parts = (state, tuple(special), tuple(sorted(added.items())))
-
-    def __hash__(self) -> int:
-        return hash(self.parts)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and other.parts == self.parts
+        parts = state, tuple(special), tuple(sorted(added.items()))
+        pieces = _SHARED.get(parts)
+        if pieces is None:
+            pieces = _SHARED[parts] = Pieces(tokenizer)
+        known = _KNOWN[tokenizer] = state, pieces
+    return known[1]
 
 
 def _read_added(tokenizer: Any, spelling: Spelling | None) -> tuple[list[int], dict[int, bool]]:
