@@ -39,13 +39,10 @@ VARIANTS = {
     "another seed": replace(REAL, seed=1),
     "from the rule over idf": replace(REAL, start="selector"),
     "1 round": replace(REAL, memory_rounds=1),
-    "3 rounds": replace(REAL, memory_rounds=3),
     "4 candidates, 2 pairs": replace(REAL, candidates=4, pairs=2),
     "best against worst alone": replace(REAL, pairs=1),
     "no swaps": replace(REAL, swapped=0.0),
-    "no uniform samples": replace(REAL, uniform=0.0),
     "regression on reward differences": replace(REAL, memory={**REAL.memory, "loss_type": "regression"}),
-    "twice the beta": replace(REAL, memory={**REAL.memory, "beta": 0.6}),
     "the network alone, 1 round": replace(REAL, rounds=1, memory_rounds=0),
 }
 
