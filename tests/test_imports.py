@@ -26,6 +26,7 @@ FLOORS = [
         "pieces",
         "results",
         "spelling",
+        "steps",
     },
     {"language_model", "scorers", "budget", "spans", "positions", "topk"},
     {

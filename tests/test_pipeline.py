@@ -21,8 +21,9 @@ from tests.conftest import make_causal_lm
 from tsporec.budget import Budget
 from tsporec.evaluation import prepare
 from tsporec.memory import CatalogueSelector
-from tsporec.pipeline import LearningConfig, adapt, as_tfidf, learn_selector, train, warm_up
+from tsporec.pipeline import LearningConfig, adapt, learn_selector, train, warm_up
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
+from tsporec.preference.rounds import as_tfidf
 from tsporec.ragged import RaggedTokens
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.recommenders.encoder import ItemEncoder

@@ -7,119 +7,50 @@ weights. Each stage can be called alone.
 
 from __future__ import annotations
 
-import copy
-import json
-import os
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 
 from tsporec.budget import Budget
 from tsporec.evaluation import Task, prepare, warm_up_rules
 from tsporec.extras import require
-from tsporec.files import write_whole
 from tsporec.fingerprint import digest, tokenizer_fingerprint
 from tsporec.items import FIELDS, Interactions, Item
 from tsporec.memory import CatalogueSelector
-from tsporec.preference.candidates import CandidateConfig
-from tsporec.preference.dataset import collect_preferences
+from tsporec.preference.learning import MEMORY, LearningConfig
 from tsporec.preference.rewards.base import CandidateEncoder, ProxyReward, reward_fingerprint
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
 from tsporec.preference.rewards.identity import IdentityReward
 from tsporec.preference.rewards.recommendation import RecommendationReward
 from tsporec.preference.rewards.weighted import WeightedReward, cross_fitted
+from tsporec.preference.rounds import Policy, learn_selector
 from tsporec.ragged import RaggedTokens
-from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
+from tsporec.recommenders.embedding import EmbeddingRecommender, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
-from tsporec.scorers import Scorer, make_scorer
+from tsporec.scorers import Scorer
 from tsporec.selection import select
-from tsporec.selector import SelectorConfig, TokenSelector
+from tsporec.selector import TokenSelector
+from tsporec.steps import claim, step
 
-WEIGHTS = "weights.safetensors"
-MEMORY = {"learning_rate": 5e-3, "weight_decay": 0.0, "held_out": 0.0, "num_train_epochs": 6, "beta": 0.3}
-"""How offsets learn. They say nothing of other segments, so none is held out."""
-_SPREAD = 4.0
-_REPEATED = 1e-3  # tf-idf's score of what stands in a text for the second time is below 0
+__all__ = [
+    "MEMORY",
+    "LearningConfig",
+    "Trained",
+    "adapt",
+    "adapted_quality",
+    "learn_selector",
+    "make_reward",
+    "train",
+    "warm_up",
+    "warm_up_views",
+]
+
 Vectors = NDArray[np.float32]
-Policy = TokenSelector | CatalogueSelector
-Gate = Callable[[Policy], float]
-
-
-@dataclass(frozen=True)
-class LearningConfig:
-    """What the three stages do.
-
-    Parameters
-    ----------
-    budgets : ints
-        Tokens of each item; the selector learns at all of them, the recommender is adapted to the first.
-    rounds, memory_rounds : int
-        On-policy rounds of stage 2: of the selector's network, which serves any text, and then of the offsets of the
-        catalogue's own texts (:class:`~tsporec.memory.CatalogueSelector`; 0: none).
-    candidates, pairs : int
-        Of an item at each budget, in each round.
-    uniform, swapped : float
-        Shares of candidates; see :class:`CandidateConfig`.
-    rewards : name -> weight
-        Of "coconsumption", "recommendation" and "identity"; 0 leaves one out. The last two read items with a
-        recommender, so they need stage 1.
-    start : "tfidf" or "selector"
-        What offsets begin from where no round of the network comes before them: a ranking as tf-idf's, or the
-        selector's own scores. The first is hard to lose to: on repeated words, the rule of an untrained selector is
-        behind it.
-    gate : bool
-        Drop a round after which a recommender adapted to the selection does worse on held-out users. It costs a fit a
-        round and budget, and two fits of one selection may differ by more than two rounds do: on 289 held-out users
-        by up to .03 NDCG@10. For catalogues with thousands of them.
-    preference, memory : dict
-        Arguments of :class:`~tsporec.preference.trainer.PreferenceConfig` for the rounds of either kind, instead of its
-        defaults or, for offsets, of :data:`MEMORY`.
-    selector : SelectorConfig
-    recommender : EmbeddingConfig
-        Its seed is replaced by ``seed``.
-    seed : int
-    """
-
-    budgets: tuple[int, ...] = (8,)
-    rounds: int = 0
-    memory_rounds: int = 2
-    candidates: int = 16
-    pairs: int = 8
-    uniform: float = 0.3
-    swapped: float = 0.4
-    rewards: dict[str, float] = field(default_factory=lambda: {"coconsumption": 1.0})
-    start: str = "tfidf"
-    gate: bool = False
-    preference: dict[str, Any] = field(default_factory=dict)
-    memory: dict[str, Any] = field(default_factory=dict)
-    selector: SelectorConfig = field(default_factory=SelectorConfig)
-    recommender: EmbeddingConfig = field(default_factory=EmbeddingConfig)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "recommender", replace(self.recommender, seed=self.seed))
-        if not self.budgets or min(self.budgets) < 1:
-            raise ValueError(f"budgets are one or more numbers of tokens, each at least 1; found {self.budgets}.")
-        unknown = sorted(set(self.rewards) - {"coconsumption", "recommendation", "identity"})
-        if unknown or not any(self.rewards.values()):
-            raise ValueError(
-                f"rewards are weights, not all 0, of coconsumption, recommendation and identity; found {self.rewards}."
-            )
-        if self.start not in ("tfidf", "selector"):
-            raise ValueError(f"start is 'tfidf' or 'selector'; found {self.start!r}.")
-        if min(self.rounds, self.memory_rounds) < 0 or self.rounds + self.memory_rounds < 1:
-            raise ValueError(
-                f"at least one round is needed and none less than 0; found rounds={self.rounds} and "
-                f"memory_rounds={self.memory_rounds}."
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,10 +117,10 @@ def train(
     # The last item of a row is a target to prepare; here it is only learned from.
     task = prepare(items, sequences, list(sequences), tokenizer, fields, max_tokens, unknown, config.seed)
     encoder = ItemEncoder(model)
-    _claim(
+    claim(
         output,
         digest(
-            task.tokens.ids, task.tokens.cu_seqlens, task.train, task.held_out, encoder.fingerprint, _plain(config),
+            task.tokens.ids, task.tokens.cu_seqlens, task.train, task.held_out, encoder.fingerprint, config.plain(),
             given, tokenizer_fingerprint(tokenizer),
         ),
     )  # fmt: skip
@@ -206,7 +137,7 @@ def train(
     selector, rounds = learn_selector(task.tokens, start, reward, output / "rounds", config, gate)
     if isinstance(selector, CatalogueSelector):
         selector.max_tokens = max_tokens
-    _step(output / "selector", lambda folder: selector.save_pretrained(folder))
+    step(output / "selector", lambda folder: selector.save_pretrained(folder))
     recommender = adapt(task, encoder, selector, config, output / "recommender")
     return Trained(selector, recommender, rounds)
 
@@ -236,7 +167,7 @@ def warm_up(
             recommender.fit(views, task.train[fold::2], task.held_out, f"warm-up {fold + 1}/2")
             recommender.save(part / f"fold-{fold}")
 
-    _step(folder, make, _made_from(task, encoder, policy.score(task.tokens), config))
+    step(folder, make, _made_from(task, encoder, policy.score(task.tokens), config))
     reference: Vectors = np.load(folder / "reference.npy", allow_pickle=False)
     return reference, [
         (EmbeddingRecommender.load(folder / f"fold-{fold}"), task.train[1 - fold :: 2]) for fold in range(2)
@@ -271,128 +202,6 @@ def make_reward(
     return WeightedReward(made, weights)
 
 
-# -- stage 2
-
-
-def learn_selector(
-    tokens: RaggedTokens,
-    selector: TokenSelector,
-    reward: ProxyReward,
-    folder: str | Path,
-    config: LearningConfig,
-    quality: Gate | None = None,
-    segments: Sequence[int] | NDArray[np.int64] | None = None,
-) -> tuple[Policy, list[dict[str, Any]]]:
-    """Collect preferences and train on them, for some rounds, each from the policy of the one before.
-
-    The first rounds train the network; those after them, offsets of the tokens of ``tokens``, which without a first
-    round begin from ``config.start``.
-
-    Parameters
-    ----------
-    tokens : RaggedTokens
-        The whole corpus.
-    selector : TokenSelector
-        Bound to the tokenizer; the reference policy of the first round of the network. It is not changed.
-    reward : ProxyReward
-        Any: the recommender behind it is the user's.
-    folder : folder
-        Gone on with if it was begun with the same arguments (``quality`` is not looked at), refused if with others.
-    config : LearningConfig
-    quality : callable, optional
-        Held-out quality of a selector: a round that lowers it is dropped. Without one every round is kept.
-    segments : ints, optional
-        Segments to learn from; by default all.
-
-    Returns
-    -------
-    selector, rounds
-        As in :class:`Trained`.
-    """
-    folder = Path(folder)
-    chosen = None if segments is None else np.asarray(segments).tolist()
-    given = (tokens.ids, tokens.cu_seqlens, selector.fingerprint, reward_fingerprint(reward), _plain(config), chosen)
-    _claim(folder, digest(*given))
-    best: Policy = selector if config.rounds or config.start == "selector" else as_tfidf(selector, tokens)
-    value = None if quality is None else _measured(folder / "start.json", lambda: {"quality": quality(best)})["quality"]
-    rounds = []
-    for number in range(config.rounds + config.memory_rounds):
-        place, of_memory = folder / f"round-{number}", number >= config.rounds
-        trained = copy.deepcopy(best)
-        if of_memory and isinstance(trained, TokenSelector):
-            trained = CatalogueSelector(trained, tokens)
-        arguments = {**MEMORY, **config.memory} if of_memory else config.preference
-        report = _measured(
-            place / "round.json",
-            lambda trained=trained, place=place, number=number, arguments=arguments: _round(  # type: ignore[misc]
-                tokens, trained, reward, place, config, number, arguments, quality, segments
-            ),
-        )
-        kept = value is None or report["quality"] >= value
-        rounds.append({**report, "memory": of_memory, "kept": kept})
-        if kept:
-            trained.load_state_dict(load_file(place / WEIGHTS))
-            best, value = trained, report["quality"]
-    return best, rounds
-
-
-def as_tfidf(selector: TokenSelector, tokens: RaggedTokens) -> CatalogueSelector:
-    """A selector whose offsets rank the tokens of each of ``tokens`` as tf-idf does, with room for learning.
-
-    Logits are logarithms, spread about as wide as the inverse document frequencies of the selector's own rule.
-    """
-    scores = make_scorer("tfidf").fit(tokens).score(tokens)
-    logits = _SPREAD * np.log(np.maximum(scores, _REPEATED))
-    return CatalogueSelector(selector, tokens).with_scores(tokens, logits.astype(np.float32))
-
-
-def _round(
-    tokens: RaggedTokens,
-    policy: Policy,
-    reward: ProxyReward,
-    place: Path,
-    config: LearningConfig,
-    number: int,
-    arguments: dict[str, Any],
-    quality: Gate | None,
-    segments: Sequence[int] | NDArray[np.int64] | None,
-) -> dict[str, Any]:
-    from transformers import PrinterCallback
-
-    from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer, last_checkpoint
-
-    assert policy.vocabulary is not None
-    seed = config.seed * 1000 + number
-    pairs = collect_preferences(
-        tokens,
-        policy.score(tokens),
-        reward,
-        place / "preferences",
-        candidates=CandidateConfig(config.budgets, config.candidates, config.uniform, config.swapped),
-        pairs=config.pairs,
-        tokenizer_fingerprint=policy.vocabulary.fingerprint,
-        segments=segments,
-        seed=seed,
-    )
-
-    def optimise() -> dict[str, Any]:
-        checkpoints = place / "checkpoints"
-        args = PreferenceConfig(
-            output_dir=str(checkpoints), **{"disable_tqdm": True, "logging_strategy": "no", "seed": seed, **arguments}
-        )
-        trainer = PreferenceTrainer(policy, args, pairs)
-        trainer.remove_callback(PrinterCallback)  # rounds report; a dictionary a log line is not for users
-        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
-        write_whole(place / WEIGHTS, to_bytes(policy.state_dict()))
-        return {"pairs": len(pairs), "accuracy": trainer.state.best_metric}
-
-    report = _measured(place / "optimised.json", optimise)
-    policy.load_state_dict(load_file(place / WEIGHTS))
-    policy.eval()
-    shutil.rmtree(place / "checkpoints", ignore_errors=True)
-    return {**report, "quality": None if quality is None else quality(policy)}
-
-
 # -- stage 3
 
 
@@ -407,7 +216,7 @@ def adapt(
     def make(part: Path) -> None:
         _fit(task, encoder, selector, config.budgets[0], config)[0].save(part)
 
-    _step(folder, make, _made_from(task, encoder, selector.score(task.tokens), config))
+    step(folder, make, _made_from(task, encoder, selector.score(task.tokens), config))
     return EmbeddingRecommender.load(folder)
 
 
@@ -431,44 +240,7 @@ def _fit(
     return recommender.fit(vectors, task.train, task.held_out, f"adapt to {budget} tokens"), vectors
 
 
-# -- going on
-
-
 def _made_from(task: Task, encoder: ItemEncoder, scores: NDArray[np.float32], config: LearningConfig) -> str:
     return digest(
-        task.tokens.ids, task.tokens.cu_seqlens, task.train, task.held_out, encoder.fingerprint, scores, _plain(config)
+        task.tokens.ids, task.tokens.cu_seqlens, task.train, task.held_out, encoder.fingerprint, scores, config.plain()
     )
-
-
-def _step(folder: Path, make: Callable[[Path], Any], key: str | None = None) -> None:
-    """Make ``folder`` by ``make(part)``, unless it is there; made from another ``key``, it is refused."""
-    if not folder.exists():
-        part = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        make(part)
-        if key is not None:
-            _claim(part, key)
-        os.replace(part, folder)
-    if key is not None:
-        _claim(folder, key)
-
-
-def _measured(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What ``measure`` gives, kept as JSON at ``path``."""
-    if not path.exists():
-        found = measure()
-        write_whole(path, (json.dumps(found) + "\n").encode())
-    known: dict[str, Any] = json.loads(path.read_text())
-    return known
-
-
-def _claim(output: Path, key: str) -> None:
-    found = _measured(output / "run.json", lambda: {"made_from": key})
-    if found["made_from"] != key:
-        raise ValueError(f"{output} holds a run with other arguments; give another folder, or delete it to start anew.")
-
-
-def _plain(config: LearningConfig) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return plain
