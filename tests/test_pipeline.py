@@ -142,7 +142,7 @@ def test_planted_words_are_found_on_items_held_out(tmp_path):
     assert max(found(make_scorer("head")), found(make_scorer("random")), found(start)) < 0.3
 
 
-def test_offsets_begin_from_tfidf(tmp_path):
+def test_offsets_begin_from_what_is_asked(tmp_path):
     made = generate(CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
     start = TokenSelector(CONFIG.selector).for_tokenizer(made.tokenizer).fit(task.tokens)
@@ -196,7 +196,7 @@ def test_a_stage_refuses_the_folder_of_other_arguments(tmp_path):
     [
         ({"rewards": {"mine": 1.0}}, "rewards are weights"),
         ({"rounds": 0, "memory_rounds": 0}, "at least one round"),
-        ({"start": "head"}, "start is 'tfidf' or 'selector'"),
+        ({"start": "head"}, "start is 'selector' or 'tfidf'"),
         ({"budgets": ()}, "each at least 1"),
         ({"budgets": (0,)}, "each at least 1"),
     ],

@@ -31,10 +31,9 @@ class LearningConfig:
     rewards : name -> weight
         Of "coconsumption", "recommendation" and "identity"; 0 leaves one out. The last two read items with a
         recommender, so they need stage 1.
-    start : "tfidf" or "selector"
-        What offsets begin from where no round of the network comes before them: a ranking as tf-idf's, or the
-        selector's own scores. The first is hard to lose to: on repeated words, the rule of an untrained selector is
-        behind it.
+    start : "selector" or "tfidf"
+        What offsets begin from where no round of the network comes before them: the selector's own scores, or a
+        ranking as tf-idf's. Which is better is not clear: see the page on learning.
     gate : bool
         Drop a round after which a recommender adapted to the selection does worse on held-out users. It costs a fit a
         round and budget, and two fits of one selection may differ by more than two rounds do: on 289 held-out users
@@ -56,7 +55,7 @@ class LearningConfig:
     uniform: float = 0.3
     swapped: float = 0.4
     rewards: dict[str, float] = field(default_factory=lambda: {"coconsumption": 1.0})
-    start: str = "tfidf"
+    start: str = "selector"
     gate: bool = False
     preference: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
@@ -73,8 +72,8 @@ class LearningConfig:
             raise ValueError(
                 f"rewards are weights, not all 0, of coconsumption, recommendation and identity; found {self.rewards}."
             )
-        if self.start not in ("tfidf", "selector"):
-            raise ValueError(f"start is 'tfidf' or 'selector'; found {self.start!r}.")
+        if self.start not in ("selector", "tfidf"):
+            raise ValueError(f"start is 'selector' or 'tfidf'; found {self.start!r}.")
         if min(self.rounds, self.memory_rounds) < 0 or self.rounds + self.memory_rounds < 1:
             raise ValueError(
                 f"at least one round is needed and none less than 0; found rounds={self.rounds} and "
