@@ -218,7 +218,7 @@ def main() -> None:
         "head": make_scorer("head"), "random": make_scorer("random"), "tfidf": make_scorer("tfidf").fit(task.tokens),
     }  # fmt: skip
     train_last_layers(lm, options.train_layers)
-    warm_up(model, base, list(scorers.values()), train_rows, options.epochs)
+    warm_up(model, base, [*scorers.values(), start], train_rows, options.epochs)
     # Only items that are read here are worth a forward: those before the targets, which are not looked at.
     read = {item for history, _ in test_rows + held for item in history}
     rows = covering(rows_of(rated, None, 0), read, options.reward_rows)
