@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from benchmarks.amazon import CATEGORIES, read_task
 from benchmarks.learning import REAL, learn, untrained
 from benchmarks.options import comma_separated, make_parser
+from benchmarks.real import LAYERS
+from benchmarks.tables import interval
 from tsporec.budget import Budget
 from tsporec.evaluation import Task
 from tsporec.language_model import load_causal_lm
@@ -32,7 +34,6 @@ from tsporec.scorers import Scorer, make_scorer
 from tsporec.selection import select
 from tsporec.selector import TokenSelector
 
-LAYERS = 4
 RULES = ("head", "tfidf", "untrained")
 RECIPE = replace(REAL, start="tfidf")
 """Of this comparison: what all others differ from in one point."""
@@ -93,7 +94,7 @@ def ablation(
         for rival in ("tfidf", "the recipe"):
             if rival in found and rival != name:
                 difference = paired_bootstrap(found[name], found[rival], users)
-                rows[-1][f"minus {rival} (95%)"] = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*difference)
+                rows[-1][f"minus {rival} (95%)"] = interval(difference)
         rows[-1]["seconds a fold"] = float(np.mean([seconds for _, seconds in made]))
         print(rows[-1], flush=True)
     return rows

@@ -26,7 +26,8 @@ import torch
 from benchmarks import real
 from benchmarks.amazon import CATEGORIES, read_task, read_texts
 from benchmarks.learning import untrained
-from benchmarks.options import comma_separated
+from benchmarks.options import comma_separated, whole_numbers
+from benchmarks.tables import interval
 from benchmarks.vocabularies import KINDS, saved_tokenizer
 from tsporec import hub
 from tsporec.card import model_card
@@ -160,11 +161,6 @@ def figures(results: Path) -> dict[str, Any]:
     return {"metrics": rows, "measured": MEASURED.format(seeds=", ".join(map(str, found["seeds"])))}
 
 
-def interval(found: Sequence[float]) -> str:
-    """Mean and bounds of a difference, as in "+0.0400 [+0.0330, +0.0472]"."""
-    return "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found)
-
-
 def zero_shot(
     data: Path, model: str, work: Path, seeds: list[int], cases: list[str], cache: Path
 ) -> list[dict[str, Any]]:
@@ -212,7 +208,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--work", type=Path)
-    parser.add_argument("--seeds", default="0", help="of the recommender")
+    parser.add_argument("--seeds", type=whole_numbers, default=[0], help="of the recommender")
     parser.add_argument("--network", action="store_true", help="also learn from preferences: not in the box, see docs")
     parser.add_argument("--words", type=int, default=0, help="the most frequent words that it knows; none in the box")
     parser.add_argument("--cases", type=comma_separated, default=["adapted", "frozen"], help="of the recommender")
@@ -230,7 +226,7 @@ def main() -> None:
         return describe_box(figures(options.results))
     if options.what == "train":
         return train(options.data, options.model, options.work, options.network, options.words)
-    seeds = [int(seed) for seed in options.seeds.split(",")]
+    seeds = options.seeds
     origin = environment(seeds[0])
     rows = zero_shot(
         options.data, options.model, options.work, seeds, options.cases, options.cache or options.work / "evaluate"

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.amazon import CATEGORIES, read_category
 from benchmarks.learning import untrained
 from benchmarks.options import comma_separated, make_parser
+from benchmarks.tables import interval
 from tsporec.budget import Budget
 from tsporec.collator import SelectorCollator
 from tsporec.evaluation import Task, prepare
@@ -163,7 +164,7 @@ def run(
                 if (rival, budget) in ranks and rival != name:
                     other = np.stack(ranks[rival, budget])
                     difference = paired_bootstrap(ndcg(found, 10).mean(0), ndcg(other, 10).mean(0), users)
-                    figures[-1][f"minus {rival} (95%)"] = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*difference)
+                    figures[-1][f"minus {rival} (95%)"] = interval(difference)
             print(figures[-1], flush=True)
     return figures
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.amazon import read_task
+from benchmarks.options import comma_separated, whole_numbers
 from tsporec.budget import Budget
 from tsporec.demo import LEARNING
 from tsporec.evaluation import Task, prepare
@@ -122,26 +123,24 @@ def main() -> None:
     """Run one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["planted", "cost"])
-    parser.add_argument("--seeds", default="0,1,2", help="of planted")
+    parser.add_argument("--seeds", type=whole_numbers, default=[0, 1, 2], help="of planted")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--category", default="Office_Products")
-    parser.add_argument("--fields", default="description")
+    parser.add_argument("--fields", type=comma_separated, default=["description"])
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    seeds = [int(seed) for seed in options.seeds.split(",")]
-    origin = environment(seeds[0])
+    origin = environment(options.seeds[0])
     if options.what == "planted":
-        results: dict[str, Any] = {"command": "planted", "runs": [planted(seed) for seed in seeds]}
+        results: dict[str, Any] = {"command": "planted", "runs": [planted(seed) for seed in options.seeds]}
         for run in results["runs"]:
             print(run["seed"], {name: round(value, 3) for name, value in run["planted_recall"].items()}, run["seconds"])
     else:
         from tsporec.language_model import load_causal_lm
 
         lm, tokenizer = load_causal_lm(options.model, layers=4)
-        fields = options.fields.split(",")
-        task = read_task(options.data, options.category, tokenizer, fields)
-        settings = {"category": options.category, "fields": fields, "layers": 4, "learning": repr(REAL)}
+        task = read_task(options.data, options.category, tokenizer, options.fields)
+        settings = {"category": options.category, "fields": options.fields, "layers": 4, "learning": repr(REAL)}
         results = {"command": options.what, "settings": settings, **cost(task, lm, tokenizer)}
     write_results(options.output, results, origin)
 

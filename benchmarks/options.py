@@ -11,11 +11,16 @@ def comma_separated(text: str) -> list[str]:
     return text.split(",")
 
 
+def whole_numbers(text: str) -> list[int]:
+    """The numbers of ``1,2``."""
+    return [int(part) for part in comma_separated(text)]
+
+
 def make_parser(page: str | None, seeds: list[int]) -> argparse.ArgumentParser:
     """A parser with ``--data``, ``--model``, ``--seeds`` and ``--output``, whose help is ``page``."""
     parser = argparse.ArgumentParser(description=page, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=seeds)
+    parser.add_argument("--seeds", type=whole_numbers, default=seeds)
     parser.add_argument("--output", type=Path, required=True)
     return parser

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks.amazon import CATEGORIES, read_task
 from benchmarks.learning import REAL, learn, untrained
-from benchmarks.options import comma_separated, make_parser
+from benchmarks.options import comma_separated, make_parser, whole_numbers
 from tsporec.evaluation import FULL, Evaluator, Task, warm_up_rules
 from tsporec.fingerprint import digest
 from tsporec.language_model import load_causal_lm
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--case", choices=["adapted", "frozen"], default="adapted")
     parser.add_argument(
         "--budgets",
-        type=lambda text: [int(k) for k in text.split(",")],
+        type=whole_numbers,
         default=list(BUDGETS),
         help="in tokens; frozen: the recommender is warmed up on these too",
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def table(results: dict[str, Any], case: str | None = None) -> str:
         for cell in cells:
             peers = [c["metrics"] for c in cells if c["budget"] == cell["budget"]]
             values = [_value(cell["metrics"], peers, name) for name in ("recall@10", "ndcg@10", "mrr")]
-            values += [_interval(cell["versus"].get(rival, {}).get("ndcg@10")) for rival in rivals]
+            values += [interval(cell["versus"].get(rival, {}).get("ndcg@10")) for rival in rivals]
             times = f"{cell['score_seconds']:.1f} | {cell['encode_seconds']:.1f}"
             budget = cell["budget"] or "all"
             lines.append(f"| {cell['scorer']} | {budget} | {' | '.join(values)} | {cell['tokens']:,} | {times} |")
@@ -58,7 +59,7 @@ def short(files: list[dict[str, Any]]) -> str:
             best = max(rivals, key=lambda c: c["metrics"]["ndcg@10"])
             whole = cells.get(("full", None, case))
             values = [_deviating(cells["head", budget, case]), f"{best['scorer']} {_deviating(best)}", _deviating(cell)]
-            values += [_interval(cell["versus"].get(rival, {}).get("ndcg@10")) for rival in ("head", best["scorer"])]
+            values += [interval(cell["versus"].get(rival, {}).get("ndcg@10")) for rival in ("head", best["scorer"])]
             values.append(_deviating(whole) if whole else "")
             lines.append(f"| {text} | {case} | {budget} | {len(results['seeds'])} | {' | '.join(values)} |")
     return "\n".join(lines)
@@ -79,8 +80,9 @@ def _value(metrics: dict[str, float], peers: list[dict[str, float]], name: str) 
     return f"**{text}**" if len(peers) > 1 and metrics[name] == max(peer[name] for peer in peers) else text
 
 
-def _interval(versus: list[float] | None) -> str:
-    return f"{versus[0]:+.4f} [{versus[1]:+.4f}, {versus[2]:+.4f}]" if versus else ""
+def interval(versus: Sequence[float] | None) -> str:
+    """A mean difference with its bounds, as in "+0.0400 [+0.0330, +0.0472]"; "" for none."""
+    return "{:+.4f} [{:+.4f}, {:+.4f}]".format(*versus) if versus else ""
 
 
 def main() -> None:

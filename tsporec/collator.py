@@ -25,7 +25,34 @@ T = TypeVar("T")
 DEFAULT_BUDGET = Budget(tokens=16)
 
 
-class SelectorCollator:
+class CollatorAround:
+    """A collator that cuts features, as a subclass says in ``cut``, before ``base_collator`` makes a batch of them."""
+
+    base_collator: Callable[..., Any]
+
+    def __call__(self, features: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> Any:
+        """The base collator's batch of the cut features; further arguments go to it.
+
+        Raises
+        ------
+        ValueError
+            Naming the feature's index: spans missing, outside, or overlapping; markers unbalanced; ids that are not
+            one flat list; per-token columns of another length.
+        """
+        return self.base_collator(self.cut(features), *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the base collator's: trainers look for ``tokenizer`` and the like."""
+        if name.startswith("__") or "base_collator" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.base_collator, name)
+
+    def cut(self, features: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The features with their item texts cut."""
+        raise NotImplementedError
+
+
+class SelectorCollator(CollatorAround):
     """Cut the item texts of every feature to the best tokens, then call the collator it wraps.
 
     Parameters
@@ -106,23 +133,6 @@ class SelectorCollator:
         if protected_ids is None:
             protected_ids = special_token_ids(tokenizer)
         self.protected_ids = np.unique(np.asarray(list(protected_ids), dtype=np.int64))
-
-    def __call__(self, features: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> Any:
-        """The base collator's batch of the cut features; further arguments go to it.
-
-        Raises
-        ------
-        ValueError
-            Naming the feature's index: spans missing, outside, or overlapping; markers unbalanced; ids that are not
-            one flat list; per-token columns of another length.
-        """
-        return self.base_collator(self.cut(features), *args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        """Everything else is the base collator's: trainers look for ``tokenizer`` and the like."""
-        if name.startswith("__") or "base_collator" not in self.__dict__:
-            raise AttributeError(name)
-        return getattr(self.base_collator, name)
 
     def cut(
         self, features: Sequence[Mapping[str, Any]], numbers: Sequence[int] | None = None

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from tsporec.features import Vocabulary
 from tsporec.files import write_whole
 from tsporec.fingerprint import digest, short_digests
-from tsporec.hub import find_local
+from tsporec.hub import CONFIG, find_local, read_config
 from tsporec.ragged import RaggedTokens, lengths_to_offsets, ranges
 from tsporec.scorers.base import Scores
-from tsporec.selector import TokenSelector
+from tsporec.selector import SelectorConfig, TokenSelector
 
 OFFSETS = "catalogue.safetensors"
 _GAIN = 20.0  # offsets are stored in units of this: an optimiser's step suits a weight that all texts share
@@ -179,11 +179,15 @@ def load_selector(
 
     ``embeddings`` gives a language model's input embeddings ``[V, W]``; it is asked only where the selector reads them.
     """
-    selector, folder = TokenSelector.from_pretrained(name_or_path), find_local(name_or_path)
-    read = embeddings() if embeddings is not None and selector.config.table == "embeddings" else None
+
+    def read(config: SelectorConfig) -> Tensor | None:
+        return embeddings() if embeddings is not None and config.table == "embeddings" else None
+
+    folder = find_local(name_or_path)
     if folder is not None and (folder / OFFSETS).is_file():
-        return CatalogueSelector.from_pretrained(folder, tokenizer, embeddings=read)
-    return selector.for_tokenizer(tokenizer, embeddings=read)
+        return CatalogueSelector.from_pretrained(folder, tokenizer, embeddings=read(read_config(folder / CONFIG)))
+    selector = TokenSelector.from_pretrained(name_or_path)
+    return selector.for_tokenizer(tokenizer, embeddings=read(selector.config))
 
 
 def same_texts(tokens: RaggedTokens) -> NDArray[np.int64]:

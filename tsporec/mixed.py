@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from tsporec.collator import SelectorCollator
+from tsporec.collator import CollatorAround, SelectorCollator
 
 
-class MixedCollator:
+class MixedCollator(CollatorAround):
     """Cut every feature by one of several collators, drawn anew each time, then call their base collator.
 
     A recommender trained on it reads whatever each of them keeps: warm one up on the first tokens, random ones, tf-idf
@@ -40,16 +40,6 @@ class MixedCollator:
         self.base_collator = self.collators[0].base_collator
         if any(one.base_collator != self.base_collator for one in self.collators):
             raise ValueError("the collators wrap different base collators; a batch can be made by one alone.")
-
-    def __call__(self, features: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> Any:
-        """The base collator's batch of the features, each cut by the collator drawn for it."""
-        return self.base_collator(self.cut(features), *args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        """Everything else is the base collator's: trainers look for ``tokenizer`` and the like."""
-        if name.startswith("__") or "base_collator" not in self.__dict__:
-            raise AttributeError(name)
-        return getattr(self.base_collator, name)
 
     def cut(self, features: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The features in their order, each cut by the collator drawn for it."""
