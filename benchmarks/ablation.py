@@ -32,15 +32,15 @@ from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
 from tsporec.selection import select
-from tsporec.selector import TokenSelector
+from tsporec.selector import SelectorConfig
 
-RULES = ("head", "tfidf", "untrained")
-RECIPE = replace(REAL, start="tfidf")
+RULES = ("head", "tfidf", "untrained", "untrained, idf")
+RECIPE = replace(REAL, selector=SelectorConfig())
 """Of this comparison: what all others differ from in one point."""
 VARIANTS = {
     "the recipe": RECIPE,
     "another seed": replace(RECIPE, seed=1),
-    "from the rule over idf": replace(RECIPE, start="selector"),
+    "from the rule over idf": REAL,
     "1 round": replace(RECIPE, memory_rounds=1),
     "4 candidates, 2 pairs": replace(RECIPE, candidates=4, pairs=2),
     "best against worst alone": replace(RECIPE, pairs=1),
@@ -71,23 +71,24 @@ def quality(task: Task, encoder: ItemEncoder, scorer: Scorer, budget: int, seeds
     return mean
 
 
-def scorer_of(name: str, task: Task, start: TokenSelector, variants: dict[str, LearningConfig]) -> tuple[Scorer, float]:
-    """(the scorer called so, seconds that it learned for)."""
+def scorer_of(name: str, task: Task, tokenizer: Any, variants: dict[str, LearningConfig]) -> tuple[Scorer, float]:
+    """(the scorer called so, seconds that it learned for); "untrained" is what the recipe begins from."""
     if name in variants:
-        learned, _, seconds = learn(task, start, variants[name])
+        learned, _, seconds = learn(task, untrained(tokenizer, task, variants[name].selector), variants[name])
         return learned, seconds
-    return start if name == "untrained" else make_scorer(name).fit(task.tokens), 0.0
+    rules = {"untrained": RECIPE.selector, "untrained, idf": REAL.selector}
+    return untrained(tokenizer, task, rules[name]) if name in rules else make_scorer(name).fit(task.tokens), 0.0
 
 
 def ablation(
-    task: Task, encoder: ItemEncoder, start: TokenSelector, budget: int, seeds: list[int], folds: int,
+    task: Task, encoder: ItemEncoder, tokenizer: Any, budget: int, seeds: list[int], folds: int,
     variants: dict[str, LearningConfig],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row for each rule and variant: NDCG@10, and its difference to tf-idf and the recipe where they stand before."""
     parts, found, rows = list(folds_of(task, folds)), {}, []
     users = [user for part in parts for user in part.users]
     for name in [*RULES, *variants]:
-        made = [scorer_of(name, part, start, variants) for part in parts]
+        made = [scorer_of(name, part, tokenizer, variants) for part in parts]
         each = [quality(part, encoder, scorer, budget, seeds) for part, (scorer, _) in zip(parts, made, strict=True)]
         found[name] = np.concatenate(each)
         rows.append({"learning": name, "NDCG@10": float(found[name].mean()), "places": len(users)})
@@ -111,8 +112,7 @@ def main() -> None:
     origin = environment(options.seeds[0])
     lm, tokenizer = load_causal_lm(options.model, LAYERS)
     task = read_task(options.data, options.category, tokenizer, options.fields)
-    encoder, start = ItemEncoder(lm), untrained(tokenizer, task)
-    rows = ablation(task, encoder, start, options.budget, options.seeds, options.folds, VARIANTS)
+    rows = ablation(task, ItemEncoder(lm), tokenizer, options.budget, options.seeds, options.folds, VARIANTS)
     settings = {"category": options.category, "fields": options.fields, "budget": options.budget, "layers": LAYERS,
                 "folds": options.folds, "fit seeds": options.seeds, "recipe": repr(RECIPE)}  # fmt: skip
     write_results(options.output, {"settings": settings, "rows": rows}, origin)

@@ -90,7 +90,7 @@ def described(network: bool) -> dict[str, Any]:
             "limits": LIMITS,
         }
     return {
-        "summary": "A general rule for product texts, for any tokenizer: rare words first, each counted once.",
+        "summary": "A general rule for product texts, for any tokenizer: tf-idf by what tokens spell.",
         "reward": None,
         "limits": [*LIMITS, "First version: a rule over word frequencies. No network has learned in it."],
     }

@@ -34,7 +34,7 @@ from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
-from tsporec.selector import TokenSelector
+from tsporec.selector import SelectorConfig, TokenSelector
 from tsporec.synthetic import CatalogueConfig, generate, planted_recall
 
 REAL = LearningConfig(
@@ -45,10 +45,10 @@ REAL = LearningConfig(
 """As ``tsporec train`` learns, from candidates of up to 8 tokens; more are kept by the same scores."""
 
 
-def untrained(tokenizer: Any, task: Task, seed: int = 0) -> TokenSelector:
+def untrained(tokenizer: Any, task: Task, config: SelectorConfig = REAL.selector, seed: int = 0) -> TokenSelector:
     """What learning starts from: the rule over frequencies."""
     torch.manual_seed(seed)
-    return TokenSelector().for_tokenizer(tokenizer).fit(task.tokens)
+    return TokenSelector(config).for_tokenizer(tokenizer).fit(task.tokens)
 
 
 def learn(
@@ -67,7 +67,7 @@ def planted(seed: int, budget: int = 4) -> dict[str, Any]:
     catalogue = generate(CatalogueConfig(seed=seed))
     task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",), seed=seed)
     held = np.sort(np.random.default_rng(seed).permutation(len(task.tokens))[: len(task.tokens) // 10])
-    start, others = untrained(catalogue.tokenizer, task, seed), np.setdiff1d(np.arange(len(task.tokens)), held)
+    start, others = untrained(catalogue.tokenizer, task, seed=seed), np.setdiff1d(np.arange(len(task.tokens)), held)
     learned, rounds, seconds = learn(task, start, replace(LEARNING, budgets=(budget,), seed=seed), others)
     part = task.tokens.take(held)
     truth = catalogue.planted[np.isin(task.tokens.segment_ids(), held)]

@@ -35,7 +35,8 @@ from tsporec.ragged import RaggedTokens
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
-from tsporec.selector import TokenSelector
+from tsporec.selector import SelectorConfig, TokenSelector
+from tsporec.selector_config import WEIGHTINGS
 from tsporec.show import make_console, results_table
 
 BUDGETS = (2, 4, 8, 16)
@@ -161,19 +162,24 @@ def main() -> None:
         default=list(BUDGETS),
         help="in tokens; frozen: the recommender is warmed up on these too",
     )
+    parser.add_argument(
+        "--weighting", choices=WEIGHTINGS, default=REAL.selector.weighting, help="adapted: to begin from"
+    )
     parser.add_argument("--ceiling", action="store_true", help="frozen: also the best candidates by the reward")
     parser.add_argument("--cache", type=Path, default=Path("evaluate-cache"))
     options = parser.parse_args()
     origin = environment(options.seeds[0])
     lm, tokenizer = load_causal_lm(options.model, LAYERS)
     task = read_task(options.data, options.category, tokenizer, options.fields)
-    start, reports, learned = untrained(tokenizer, task), [], []
-    evaluator = Evaluator(task, ItemEncoder(lm), None, options.seeds, options.cache, warm_up(task, start))
+    recipe = REAL if options.weighting == REAL.selector.weighting else replace(REAL, selector=SelectorConfig())
+    policy, start = untrained(tokenizer, task), untrained(tokenizer, task, recipe.selector)
+    learned, reports = [], []
+    evaluator = Evaluator(task, ItemEncoder(lm), None, options.seeds, options.cache, warm_up(task, policy))
     for seed in options.seeds if "selector" in options.scorers else []:
         if options.case == "frozen":
-            selectors, report = learn_frozen(task, evaluator, start, options.budgets, seed)
+            selectors, report = learn_frozen(task, evaluator, policy, options.budgets, seed)
         else:
-            selector, rounds, seconds = learn(task, start, replace(REAL, seed=seed))
+            selector, rounds, seconds = learn(task, start, replace(recipe, seed=seed))
             selectors = dict.fromkeys(options.budgets, selector)
             report = {"seed": seed, "seconds": seconds, "rounds": rounds}
         learned.append(selectors)
@@ -184,14 +190,14 @@ def main() -> None:
     scorers = {name: by_budget if name == "selector" else others[name] for name in options.scorers}
     evaluation = evaluator.run(scorers, options.budgets, [options.case], list(scorers))
     make_console().print(results_table(evaluation, options.case))
-    recipe = repr(REAL) if options.case == "adapted" else f"best of rankings at each budget, margins {MARGINS}"
+    described = repr(recipe) if options.case == "adapted" else f"best of rankings at each budget, margins {MARGINS}"
     results = {
         "settings": {"category": options.category, "fields": options.fields, "case": options.case,
-                     "budgets": options.budgets, "layers": LAYERS, "learning": recipe},
+                     "budgets": options.budgets, "layers": LAYERS, "learning": described},
         "learned": reports, **evaluation.to_dict(),
     }  # fmt: skip
     if options.ceiling:
-        results["ceiling"] = ceiling(task, evaluator, start, options.budgets, options.seeds[0])
+        results["ceiling"] = ceiling(task, evaluator, policy, options.budgets, options.seeds[0])
     write_results(options.output, results, origin)
 
 

@@ -35,9 +35,12 @@ def measure(data: Path, model: str, epochs: int, seeds: list[int]) -> list[dict[
             for table in ("surface", "embeddings"):
                 torch.manual_seed(seed)
                 if table == "surface":
-                    start = TokenSelector().for_tokenizer(tokenizer)
+                    start = TokenSelector(LEARNING.selector).for_tokenizer(tokenizer)
                 else:
-                    start = TokenSelector(SelectorConfig.of_embeddings(embeddings))
+                    made = SelectorConfig.of_embeddings(
+                        embeddings, weighting="idf", surface_buckets=LEARNING.selector.surface_buckets
+                    )
+                    start = TokenSelector(made)
                     start = start.for_tokenizer(tokenizer, embeddings=embeddings)
                 _, (report,), _ = learn(task, start.fit(task.tokens), config)
                 rows.append({"category": category, "seed": seed, "table": table, "pairs": report["pairs"],

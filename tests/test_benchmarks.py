@@ -123,10 +123,11 @@ def test_ways_of_learning_are_compared_on_users_nobody_learned_from(monkeypatch)
     monkeypatch.setattr(
         EmbeddingRecommender, "fit", lambda self, f, train, held: fitted_on.append(train) or fit(self, f, train, held)
     )
-    start = TokenSelector().for_tokenizer(made.tokenizer).fit(task.tokens)
     variants = {"the recipe": replace(ablation.REAL, memory_rounds=1, candidates=4, pairs=2)}
-    rows = ablation.ablation(task, ItemEncoder(make_causal_lm(len(made.tokenizer))), start, 2, [0], 3, variants)
-    assert [row["learning"] for row in rows] == ["head", "tfidf", "untrained", "the recipe"]
+    rows = ablation.ablation(
+        task, ItemEncoder(make_causal_lm(len(made.tokenizer))), made.tokenizer, 2, [0], 3, variants
+    )
+    assert [row["learning"] for row in rows] == [*ablation.RULES, "the recipe"]
     assert all("minus tfidf (95%)" in row for row in rows[2:])
     trained = [fold.train for fold in folds]
     assert learned_from == trained

@@ -23,8 +23,6 @@ from tsporec.evaluation import prepare
 from tsporec.memory import CatalogueSelector
 from tsporec.pipeline import LearningConfig, adapt, learn_selector, train, warm_up
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
-from tsporec.preference.rounds import as_tfidf
-from tsporec.ragged import RaggedTokens
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import make_scorer
@@ -120,9 +118,7 @@ def test_a_round_that_lowers_quality_is_dropped(tmp_path):
 
 
 def test_planted_words_are_found_on_items_held_out(tmp_path):
-    from tsporec.budget import Budget
     from tsporec.demo import LEARNING
-    from tsporec.selection import select
 
     catalogue = generate()
     task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
@@ -142,25 +138,17 @@ def test_planted_words_are_found_on_items_held_out(tmp_path):
     assert max(found(make_scorer("head")), found(make_scorer("random")), found(start)) < 0.3
 
 
-def test_offsets_begin_from_what_is_asked(tmp_path):
+@pytest.mark.parametrize("weighting", ["tfidf", "idf"])
+def test_offsets_begin_from_the_selector(tmp_path, weighting):
     made = generate(CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
-    start = TokenSelector(CONFIG.selector).for_tokenizer(made.tokenizer).fit(task.tokens)
-    ranked = as_tfidf(start, task.tokens)
-    tfidf = make_scorer("tfidf").fit(task.tokens)
-    for k in (1, 4, 16):
-        kept = [select(scorer, task.tokens, Budget(tokens=k)).kept for scorer in (ranked, tfidf)]
-        np.testing.assert_array_equal(*kept)
-    other = task.tokens.take([0, 1])
-    other = RaggedTokens(other.ids[::-1].copy(), other.cu_seqlens)  # a text that is not known is the selector's own
-    np.testing.assert_array_equal(ranked.score(other), start.score(other))
-
+    config = replace(CONFIG.selector, weighting=weighting)
+    start = TokenSelector(config).for_tokenizer(made.tokenizer).fit(task.tokens)
     # Without a step, what is learned is the start.
     still = replace(CONFIG, rounds=0, memory={"learning_rate": 0.0, "num_train_epochs": 1, "use_cpu": True})
     reward = CoConsumptionReward(task.tokens, task.train)
-    for name, expected in (("tfidf", ranked), ("selector", start)):
-        learned, _ = learn_selector(task.tokens, start, reward, tmp_path / name, replace(still, start=name))
-        np.testing.assert_allclose(learned.score(task.tokens), expected.score(task.tokens), atol=1e-5)
+    learned, _ = learn_selector(task.tokens, start, reward, tmp_path, still)
+    np.testing.assert_allclose(learned.score(task.tokens), start.score(task.tokens), atol=1e-5)
 
 
 def test_a_stage_refuses_the_folder_of_other_arguments(tmp_path):

@@ -14,8 +14,12 @@ from tests.conftest import TEXTS, make_tokenizer, random_tokens
 from tsporec.budget import Budget
 from tsporec.memory import CatalogueSelector
 from tsporec.ragged import RaggedTokens
+from tsporec.scorers import make_scorer
 from tsporec.scorers.base import Scorer
+from tsporec.selection import select
 from tsporec.selector import SelectorConfig, TokenSelector
+from tsporec.selector_config import WEIGHTINGS
+from tsporec.synthetic import word_tokenizer
 from tsporec.texts import TEXT_SIGNALS, lay_out, lay_out_numpy
 
 
@@ -94,7 +98,7 @@ def plain(selector, ids):
     place = torch.arange(n).float()
     signals = torch.stack(
         [
-            selector.idf[torch.from_numpy(vocabulary.surface[ids])],
+            4 * selector.idf[torch.from_numpy(vocabulary.surface[ids])].log(),
             torch.tensor([float(ids.index(token) == at) for at, token in enumerate(ids)]),
             torch.tensor([float(ids.count(token)) for token in ids]).log(),
             place / n,
@@ -163,17 +167,50 @@ def test_threads_do_not_change_scores(selector):
         torch.set_num_threads(before)
 
 
-def test_untrained_it_is_idf_with_repeats_last(tokenizer):
-    selector = TokenSelector().for_tokenizer(tokenizer)
+def test_untrained_it_is_the_rule_asked_for(tokenizer):
     tokens = corpus(tokenizer)
-    idf = selector.fit(tokens).idf[selector.vocabulary.surface[tokens.ids]].numpy()
     first = np.array([t not in s[:j] for s in tokens.to_lists() for j, t in enumerate(s)])
-    np.testing.assert_allclose(selector.score(tokens), idf + 10 * first, rtol=1e-5)
-    document_frequency = sum(" ink" in text for text in TEXTS)
-    ink = tokenizer(" ink", add_special_tokens=False)["input_ids"]
-    if len(ink) == 1:
-        place = tokens.ids.tolist().index(ink[0])
-        assert idf[place] == pytest.approx(np.log((1 + len(TEXTS)) / (1 + document_frequency)) + 1)
+    counts = np.array([s.count(t) for s in tokens.to_lists() for t in s])
+    for weighting in WEIGHTINGS:
+        selector = TokenSelector(SelectorConfig(weighting=weighting)).for_tokenizer(tokenizer).fit(tokens)
+        idf = selector.idf[selector.vocabulary.surface[tokens.ids]].numpy()
+        expected = idf + 10 * first if weighting == "idf" else 4 * np.log(idf * counts) + 50 * first
+        np.testing.assert_allclose(selector.score(tokens), expected, rtol=1e-5)
+        document_frequency = sum(" ink" in text for text in TEXTS)
+        ink = tokenizer(" ink", add_special_tokens=False)["input_ids"]
+        if len(ink) == 1:
+            place = tokens.ids.tolist().index(ink[0])
+            assert idf[place] == pytest.approx(np.log((1 + len(TEXTS)) / (1 + document_frequency)) + 1)
+
+
+@given(
+    words=st.lists(st.lists(st.integers(0, 39), max_size=30), min_size=1, max_size=12),
+    k=st.integers(1, 12),
+)
+def test_untrained_it_keeps_what_tfidf_keeps(words, k):
+    """Where every entry spells another word: frequencies are by spelling here, there by id."""
+    tokenizer = word_tokenizer([f"w{i}" for i in range(40)])
+    first = tokenizer.convert_tokens_to_ids("Ġw0")
+    tokens = RaggedTokens.from_lists([[first + word for word in text] for text in words])
+    selector = TokenSelector().for_tokenizer(tokenizer).fit(tokens)
+    rule = make_scorer("tfidf").fit(tokens)
+    scores = rule.score(tokens)
+    kept = [np.sort(select(scorer, tokens, Budget(tokens=k)).kept) for scorer in (selector, rule)]
+    # Which of equals is kept may differ by rounding, not what is kept in all.
+    totals = [np.bincount(tokens.segment_ids()[at], scores[at], len(tokens)) for at in kept]
+    np.testing.assert_allclose(*totals, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_repeats_come_behind_all_and_special_tokens_last(tokenizer, weighting):
+    special = tokenizer.all_special_ids[0]
+    ids = [t for t in range(len(tokenizer)) if t not in tokenizer.all_special_ids][:40]
+    text = [special, *ids, *[ids[0]] * 400, special]  # ids[0] is frequent here, and everywhere else there is no text
+    tokens = RaggedTokens.from_lists([text] + [[]] * 50)
+    selector = TokenSelector(SelectorConfig(weighting=weighting)).for_tokenizer(tokenizer)
+    order = np.argsort(-selector.fit(tokens).score(tokens), kind="stable")
+    assert sorted(order[:40].tolist()) == list(range(1, 41))
+    assert sorted(order[-2:].tolist()) == [0, len(text) - 1]
 
 
 def test_gradients_reach_every_weight(selector):

@@ -22,7 +22,7 @@ from tsporec.files import write_together
 from tsporec.selector_config import SelectorConfig
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 DEFAULT = "tsporec/base"
 BOX = Path(__file__).parent / "box"
 """Selectors that come with the package; ``tsporec/NAME`` is looked up here before the Hub."""
@@ -34,6 +34,7 @@ Config = dict[str, Any]
 MIGRATIONS: dict[int, Callable[[Config], Config]] = {
     1: lambda config: {**config, "table": "surface"},  # there was no other table
     2: lambda config: config,  # weights had no lexicon; without one they are the same
+    3: lambda config: {**config, "weighting": "idf"},  # there was no other
 }
 """Format version -> what makes its config one of the next version."""
 

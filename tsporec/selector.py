@@ -31,14 +31,20 @@ from tsporec.words import compress_ids, compress_text
 __all__ = ["SelectorConfig", "TokenSelector"]
 
 _ROWS = 192  # rows of every matrix product in scoring, so that no result depends on the batch
+_SPREAD = 4.0  # of logarithms, so that these are as wide as what they are of: some 1 to 10
+_RULES = {
+    # The logarithm of tf-idf, which ranks as it does. First occurrences are above any, special tokens below all.
+    "tfidf": {"idf": 1.0, "log_count": _SPREAD, "first_occurrence": 50.0, "special": -150.0},
+    "idf": {"idf": 1.0, "first_occurrence": 10.0, "special": -20.0},
+}
 _TABLE_KEYS = ("table", "embedding_width", "embedding_fingerprint")
 
 
 class TokenSelector(nn.Module):
     """A scorer with learned weights, for any tokenizer.
 
-    Untrained it is a rule: inverse document frequency (once :meth:`fit` has seen a corpus), each token of a
-    text counted once, the earlier first among equals. :class:`tsporec.PreferenceTrainer` trains it.
+    Untrained it is a rule: tf-idf (once :meth:`fit` has seen a corpus), a repeated token at its first occurrence, the
+    others behind all first ones, the earlier first among equals. :class:`tsporec.PreferenceTrainer` trains it.
 
     Parameters
     ----------
@@ -72,9 +78,8 @@ class TokenSelector(nn.Module):
         self.register_buffer("idf", torch.zeros(self.config.surface_buckets))
         self._know(torch.zeros(0, dtype=torch.uint8))
         with torch.no_grad():
-            self.blend[SIGNALS.index("idf")] = 1.0
-            self.blend[SIGNALS.index("first_occurrence")] = 10.0  # above any idf: repeats come last
-            self.blend[SIGNALS.index("special")] = -20.0
+            for signal, weight in _RULES[self.config.weighting].items():
+                self.blend[SIGNALS.index(signal)] = weight
         self._lookup: tuple[tuple[tuple[int, int], ...], Entries] | None = None
         self._has_served = False  # a tokenizer
         self.eval()
@@ -260,6 +265,8 @@ class TokenSelector(nn.Module):
             read = vocabulary.embedded(entries).to(device)
             spelling = self.projection(F.layer_norm(read, read.shape[1:]))
         idf = self.idf[torch.from_numpy(vocabulary.surface[chosen]).to(device)]
+        if self.config.weighting == "tfidf":
+            idf = _SPREAD * idf.clamp(min=1).log()
         return make_entries(self.network, self.blend, spelling + self.classes(classes), idf, classes, only_rule)
 
     def _check_precision(self) -> None:
@@ -301,8 +308,10 @@ class TokenSelector(nn.Module):
         self._check_precision()
         weights = [part for key, value in sorted(self.state_dict().items()) for part in (key, value.cpu().numpy())]
         shape = {key: value for key, value in asdict(self.config).items() if key != "training"}
-        if self.config.table == "surface":  # as it was when there was no other table
-            shape = {key: value for key, value in shape.items() if key not in _TABLE_KEYS}
+        # As they were when there was no other table, and no other weighting.
+        plain = _TABLE_KEYS if self.config.table == "surface" else ()
+        plain = (*plain, "weighting") if self.config.weighting == "idf" else plain
+        shape = {key: value for key, value in shape.items() if key not in plain}
         return digest(self.name, shape, self.vocabulary.fingerprint if self.vocabulary else "", *weights)
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:

@@ -15,6 +15,8 @@ from tsporec.features import CLASSES, TABLES, embeddings_fingerprint
 from tsporec.network import SIGNALS
 from tsporec.texts import WINDOW
 
+WEIGHTINGS = ("tfidf", "idf")
+
 _DEPTH = 16  # levels of `training`: what is deeper is no record but an attack on recursion
 
 
@@ -30,6 +32,10 @@ class SelectorConfig:
         Width of the hidden states.
     gram_buckets, surface_buckets : int
         Hash buckets of character n-grams (each a row of ``dim`` weights) and of document frequencies.
+    weighting : "tfidf" or "idf"
+        The term weighting that scores begin from: a token's frequency in its text times its inverse document frequency,
+        or the latter alone. Either way a repeated token counts at its first occurrence. What frequencies are to the
+        network goes with it: their logarithm, or as they are.
     dropout : float
         While training.
     table : "surface" or "embeddings"
@@ -49,7 +55,8 @@ class SelectorConfig:
     dim: int = 32
     hidden: int = 32
     gram_buckets: int = 16384
-    surface_buckets: int = 32768
+    surface_buckets: int = 262144
+    weighting: str = "tfidf"
     dropout: float = 0.1
     table: str = "surface"
     embedding_width: int = 0
@@ -67,6 +74,8 @@ class SelectorConfig:
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise ValueError(f"{name} is a whole number of at least {least}; found {_short(value)}.")
+        if self.weighting not in WEIGHTINGS:
+            raise ValueError(f"weighting is one of {', '.join(WEIGHTINGS)}; found {_short(self.weighting)}.")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a number from 0 to below 1; found {_short(self.dropout)}.")
         if not isinstance(self.embedding_fingerprint, str):

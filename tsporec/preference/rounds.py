@@ -21,13 +21,10 @@ from tsporec.preference.dataset import collect_preferences
 from tsporec.preference.learning import MEMORY, LearningConfig
 from tsporec.preference.rewards.base import ProxyReward, reward_fingerprint
 from tsporec.ragged import RaggedTokens
-from tsporec.scorers import make_scorer
 from tsporec.selector import TokenSelector
 from tsporec.steps import claim, measured
 
 WEIGHTS = "weights.safetensors"
-_SPREAD = 4.0
-_REPEATED = 1e-3  # tf-idf's score of what stands in a text for the second time is below 0
 Policy = TokenSelector | CatalogueSelector
 Gate = Callable[[Policy], float]
 
@@ -43,8 +40,7 @@ def learn_selector(
 ) -> tuple[Policy, list[dict[str, Any]]]:
     """Collect preferences and train on them, for some rounds, each from the policy of the one before.
 
-    The first rounds train the network; those after them, offsets of the tokens of ``tokens``, which without a first
-    round begin from ``config.start``.
+    The first rounds train the network; those after them, offsets of the tokens of ``tokens``.
 
     Parameters
     ----------
@@ -71,7 +67,7 @@ def learn_selector(
     chosen = None if segments is None else np.asarray(segments).tolist()
     given = (tokens.ids, tokens.cu_seqlens, selector.fingerprint, reward_fingerprint(reward), config.plain(), chosen)
     claim(folder, digest(*given))
-    best: Policy = selector if config.rounds or config.start == "selector" else as_tfidf(selector, tokens)
+    best: Policy = selector
     value = None if quality is None else measured(folder / "start.json", lambda: {"quality": quality(best)})["quality"]
     rounds = []
     for number in range(config.rounds + config.memory_rounds):
@@ -92,16 +88,6 @@ def learn_selector(
             trained.load_state_dict(load_file(place / WEIGHTS))
             best, value = trained, report["quality"]
     return best, rounds
-
-
-def as_tfidf(selector: TokenSelector, tokens: RaggedTokens) -> CatalogueSelector:
-    """A selector whose offsets rank the tokens of each of ``tokens`` as tf-idf does, with room for learning.
-
-    Logits are logarithms, spread about as wide as the inverse document frequencies of the selector's own rule.
-    """
-    scores = make_scorer("tfidf").fit(tokens).score(tokens)
-    logits = _SPREAD * np.log(np.maximum(scores, _REPEATED))
-    return CatalogueSelector(selector, tokens).with_scores(tokens, logits.astype(np.float32))
 
 
 def _round(
