@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.amazon import CATEGORIES, read_task
-from benchmarks.learning import REAL, learn, untrained
+from benchmarks.learning import REAL, RULE, learn, untrained
 from benchmarks.options import comma_separated, make_parser
 from benchmarks.real import LAYERS
 from benchmarks.tables import interval
@@ -32,15 +32,14 @@ from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
 from tsporec.selection import select
-from tsporec.selector import SelectorConfig
 
-RULES = ("head", "tfidf", "untrained", "untrained, idf")
-RECIPE = replace(REAL, selector=SelectorConfig())
+RULES = ("head", "tfidf", "untrained", "untrained, tf-idf")
+RECIPE = replace(REAL, selector=RULE)
 """Of this comparison: what all others differ from in one point."""
 VARIANTS = {
     "the recipe": RECIPE,
     "another seed": replace(RECIPE, seed=1),
-    "from the rule over idf": REAL,
+    "from idf": REAL,
     "1 round": replace(RECIPE, memory_rounds=1),
     "4 candidates, 2 pairs": replace(RECIPE, candidates=4, pairs=2),
     "best against worst alone": replace(RECIPE, pairs=1),
@@ -72,11 +71,11 @@ def quality(task: Task, encoder: ItemEncoder, scorer: Scorer, budget: int, seeds
 
 
 def scorer_of(name: str, task: Task, tokenizer: Any, variants: dict[str, LearningConfig]) -> tuple[Scorer, float]:
-    """(the scorer called so, seconds that it learned for); "untrained" is what the recipe begins from."""
+    """(the scorer called so, seconds that it learned for); "untrained": the rules that learning begins from."""
     if name in variants:
         learned, _, seconds = learn(task, untrained(tokenizer, task, variants[name].selector), variants[name])
         return learned, seconds
-    rules = {"untrained": RECIPE.selector, "untrained, idf": REAL.selector}
+    rules = {"untrained": REAL.selector, "untrained, tf-idf": RULE}
     return untrained(tokenizer, task, rules[name]) if name in rules else make_scorer(name).fit(task.tokens), 0.0
 
 

@@ -25,7 +25,7 @@ import torch
 
 from benchmarks import real
 from benchmarks.amazon import CATEGORIES, read_task, read_texts
-from benchmarks.learning import untrained
+from benchmarks.learning import RULE, untrained
 from benchmarks.options import comma_separated, whole_numbers
 from benchmarks.tables import interval
 from benchmarks.vocabularies import KINDS, saved_tokenizer
@@ -66,7 +66,7 @@ def learn(
 ) -> tuple[TokenSelector, list[dict[str, Any]]]:
     """Words and frequencies of the texts and, with ``network``, a round of preferences on each corpus in turn."""
     torch.manual_seed(0)
-    selector = TokenSelector(SelectorConfig())
+    selector = TokenSelector(SelectorConfig() if network else RULE)
     if words:
         selector.fit_words(texts, words)
     selector.fit([(tokenizer, task.tokens) for tokenizer, task in corpora])

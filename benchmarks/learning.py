@@ -35,6 +35,7 @@ from tsporec.results import environment, write_results
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
 from tsporec.selector import SelectorConfig, TokenSelector
+from tsporec.selector_config import WEIGHTINGS
 from tsporec.synthetic import CatalogueConfig, generate, planted_recall
 
 REAL = LearningConfig(
@@ -43,9 +44,11 @@ REAL = LearningConfig(
     memory={"use_cpu": True},
 )
 """As ``tsporec train`` learns, from candidates of up to 8 tokens; more are kept by the same scores."""
+RULE = SelectorConfig(weighting="tfidf", surface_buckets=2**18)
+"""Where nothing is learned: tf-idf, with few entries to a bucket of frequencies."""
 
 
-def untrained(tokenizer: Any, task: Task, config: SelectorConfig = REAL.selector, seed: int = 0) -> TokenSelector:
+def untrained(tokenizer: Any, task: Task, config: SelectorConfig | None = None, seed: int = 0) -> TokenSelector:
     """What learning starts from: the rule over frequencies."""
     torch.manual_seed(seed)
     return TokenSelector(config).for_tokenizer(tokenizer).fit(task.tokens)
@@ -62,12 +65,12 @@ def learn(
     return learned, rounds, time.perf_counter() - begun
 
 
-def planted(seed: int, budget: int = 4) -> dict[str, Any]:
+def planted(seed: int, config: SelectorConfig, budget: int = 4) -> dict[str, Any]:
     """Share of planted words kept on a tenth of the items, of which no pair was seen."""
     catalogue = generate(CatalogueConfig(seed=seed))
     task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",), seed=seed)
     held = np.sort(np.random.default_rng(seed).permutation(len(task.tokens))[: len(task.tokens) // 10])
-    start, others = untrained(catalogue.tokenizer, task, seed=seed), np.setdiff1d(np.arange(len(task.tokens)), held)
+    start, others = untrained(catalogue.tokenizer, task, config, seed), np.setdiff1d(np.arange(len(task.tokens)), held)
     learned, rounds, seconds = learn(task, start, replace(LEARNING, budgets=(budget,), seed=seed), others)
     part = task.tokens.take(held)
     truth = catalogue.planted[np.isin(task.tokens.segment_ids(), held)]
@@ -124,6 +127,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["planted", "cost"])
     parser.add_argument("--seeds", type=whole_numbers, default=[0, 1, 2], help="of planted")
+    parser.add_argument(
+        "--weighting", choices=WEIGHTINGS, default=REAL.selector.weighting, help="planted: to begin from"
+    )
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--category", default="Office_Products")
@@ -132,7 +138,9 @@ def main() -> None:
     options = parser.parse_args()
     origin = environment(options.seeds[0])
     if options.what == "planted":
-        results: dict[str, Any] = {"command": "planted", "runs": [planted(seed) for seed in options.seeds]}
+        results: dict[str, Any] = {"command": "planted", "weighting": options.weighting}
+        config = replace(REAL.selector, weighting=options.weighting)
+        results["runs"] = [planted(seed, config) for seed in options.seeds]
         for run in results["runs"]:
             print(run["seed"], {name: round(value, 3) for name, value in run["planted_recall"].items()}, run["seconds"])
     else:

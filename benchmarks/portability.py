@@ -94,7 +94,7 @@ def planted(seed: int, model: str, others: dict[str, Any]) -> list[dict[str, Any
     rows = []
     for words in (0, WORDS):
         torch.manual_seed(seed)
-        start = TokenSelector(LEARNING.selector)
+        start = TokenSelector()
         if words:
             start.fit_words(texts, words)
         start = start.for_tokenizer(own).fit(task.tokens)
@@ -105,7 +105,7 @@ def planted(seed: int, model: str, others: dict[str, Any]) -> list[dict[str, Any
             rows.append({
                 "seed": seed, "words known": words, "tokenizer": name, "entries": len(tokenizer),
                 "tokens a word": tokens.num_tokens / (600 * 48),
-                "idf": recall(TokenSelector(LEARNING.selector).for_tokenizer(tokenizer).fit(tokens), tokens, truth),
+                "idf": recall(TokenSelector().for_tokenizer(tokenizer).fit(tokens), tokens, truth),
                 "selector": recall(learned.for_tokenizer(tokenizer), tokens, truth),
             })  # fmt: skip
             gains = [row["selector"] - row["idf"] for row in (rows[-1], rows[first])]

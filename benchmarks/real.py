@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.amazon import CATEGORIES, read_task
-from benchmarks.learning import REAL, learn, untrained
+from benchmarks.learning import REAL, RULE, learn, untrained
 from benchmarks.options import comma_separated, make_parser, whole_numbers
 from tsporec.evaluation import FULL, Evaluator, Task, warm_up_rules
 from tsporec.fingerprint import digest
@@ -35,7 +35,7 @@ from tsporec.ragged import RaggedTokens
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
-from tsporec.selector import SelectorConfig, TokenSelector
+from tsporec.selector import TokenSelector
 from tsporec.selector_config import WEIGHTINGS
 from tsporec.show import make_console, results_table
 
@@ -171,7 +171,7 @@ def main() -> None:
     origin = environment(options.seeds[0])
     lm, tokenizer = load_causal_lm(options.model, LAYERS)
     task = read_task(options.data, options.category, tokenizer, options.fields)
-    recipe = REAL if options.weighting == REAL.selector.weighting else replace(REAL, selector=SelectorConfig())
+    recipe = REAL if options.weighting == REAL.selector.weighting else replace(REAL, selector=RULE)
     policy, start = untrained(tokenizer, task), untrained(tokenizer, task, recipe.selector)
     learned, reports = [], []
     evaluator = Evaluator(task, ItemEncoder(lm), None, options.seeds, options.cache, warm_up(task, policy))

@@ -35,12 +35,9 @@ def measure(data: Path, model: str, epochs: int, seeds: list[int]) -> list[dict[
             for table in ("surface", "embeddings"):
                 torch.manual_seed(seed)
                 if table == "surface":
-                    start = TokenSelector(LEARNING.selector).for_tokenizer(tokenizer)
+                    start = TokenSelector().for_tokenizer(tokenizer)
                 else:
-                    made = SelectorConfig.of_embeddings(
-                        embeddings, weighting="idf", surface_buckets=LEARNING.selector.surface_buckets
-                    )
-                    start = TokenSelector(made)
+                    start = TokenSelector(SelectorConfig.of_embeddings(embeddings))
                     start = start.for_tokenizer(tokenizer, embeddings=embeddings)
                 _, (report,), _ = learn(task, start.fit(task.tokens), config)
                 rows.append({"category": category, "seed": seed, "table": table, "pairs": report["pairs"],

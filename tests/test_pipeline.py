@@ -184,7 +184,6 @@ def test_a_stage_refuses_the_folder_of_other_arguments(tmp_path):
     [
         ({"rewards": {"mine": 1.0}}, "rewards are weights"),
         ({"rounds": 0, "memory_rounds": 0}, "at least one round"),
-        ({"start": "head"}, "start is 'selector' or 'tfidf'"),
         ({"budgets": ()}, "each at least 1"),
         ({"budgets": (0,)}, "each at least 1"),
     ],

@@ -98,7 +98,7 @@ def plain(selector, ids):
     place = torch.arange(n).float()
     signals = torch.stack(
         [
-            4 * selector.idf[torch.from_numpy(vocabulary.surface[ids])].log(),
+            selector.idf[torch.from_numpy(vocabulary.surface[ids])],
             torch.tensor([float(ids.index(token) == at) for at, token in enumerate(ids)]),
             torch.tensor([float(ids.count(token)) for token in ids]).log(),
             place / n,
@@ -192,7 +192,7 @@ def test_untrained_it_keeps_what_tfidf_keeps(words, k):
     tokenizer = word_tokenizer([f"w{i}" for i in range(40)])
     first = tokenizer.convert_tokens_to_ids("Ġw0")
     tokens = RaggedTokens.from_lists([[first + word for word in text] for text in words])
-    selector = TokenSelector().for_tokenizer(tokenizer).fit(tokens)
+    selector = TokenSelector(SelectorConfig(weighting="tfidf")).for_tokenizer(tokenizer).fit(tokens)
     rule = make_scorer("tfidf").fit(tokens)
     scores = rule.score(tokens)
     kept = [np.sort(select(scorer, tokens, Budget(tokens=k)).kept) for scorer in (selector, rule)]

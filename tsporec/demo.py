@@ -124,7 +124,7 @@ def demo_scorers(task: Task, catalogue: PlantedCatalogue, lm: Any, learned: Scor
 def learn_demo_selector(task: Task, catalogue: PlantedCatalogue, budget: int, seed: int, folder: Path) -> Scorer:
     """A selector learned from the training users' sequences in some 20 seconds."""
     torch.manual_seed(seed)
-    start = TokenSelector(LEARNING.selector).for_tokenizer(catalogue.tokenizer).fit(task.tokens)
+    start = TokenSelector().for_tokenizer(catalogue.tokenizer).fit(task.tokens)
     config = replace(LEARNING, budgets=(budget,), seed=seed)
     return learn_selector(task.tokens, start, CoConsumptionReward(task.tokens, task.train), folder, config)[0]
 

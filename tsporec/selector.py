@@ -33,9 +33,10 @@ __all__ = ["SelectorConfig", "TokenSelector"]
 _ROWS = 192  # rows of every matrix product in scoring, so that no result depends on the batch
 _SPREAD = 4.0  # of logarithms, so that these are as wide as what they are of: some 1 to 10
 _RULES = {
-    # The logarithm of tf-idf, which ranks as it does. First occurrences are above any, special tokens below all.
-    "tfidf": {"idf": 1.0, "log_count": _SPREAD, "first_occurrence": 50.0, "special": -150.0},
+    # First occurrences are above any other, special tokens below all.
     "idf": {"idf": 1.0, "first_occurrence": 10.0, "special": -20.0},
+    # The logarithm of tf-idf, which ranks as it does.
+    "tfidf": {"idf": 1.0, "log_count": _SPREAD, "first_occurrence": 50.0, "special": -150.0},
 }
 _TABLE_KEYS = ("table", "embedding_width", "embedding_fingerprint")
 
@@ -43,8 +44,9 @@ _TABLE_KEYS = ("table", "embedding_width", "embedding_fingerprint")
 class TokenSelector(nn.Module):
     """A scorer with learned weights, for any tokenizer.
 
-    Untrained it is a rule: tf-idf (once :meth:`fit` has seen a corpus), a repeated token at its first occurrence, the
-    others behind all first ones, the earlier first among equals. :class:`tsporec.PreferenceTrainer` trains it.
+    Untrained it is the rule ``config.weighting``, idf or tf-idf (once :meth:`fit` has seen a corpus): a repeated token
+    counts at its first occurrence, the others come behind all first ones, the earlier first among equals.
+    :class:`tsporec.PreferenceTrainer` trains it.
 
     Parameters
     ----------

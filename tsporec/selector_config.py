@@ -15,7 +15,7 @@ from tsporec.features import CLASSES, TABLES, embeddings_fingerprint
 from tsporec.network import SIGNALS
 from tsporec.texts import WINDOW
 
-WEIGHTINGS = ("tfidf", "idf")
+WEIGHTINGS = ("idf", "tfidf")
 
 _DEPTH = 16  # levels of `training`: what is deeper is no record but an attack on recursion
 
@@ -32,10 +32,10 @@ class SelectorConfig:
         Width of the hidden states.
     gram_buckets, surface_buckets : int
         Hash buckets of character n-grams (each a row of ``dim`` weights) and of document frequencies.
-    weighting : "tfidf" or "idf"
-        The term weighting that scores begin from: a token's frequency in its text times its inverse document frequency,
-        or the latter alone. Either way a repeated token counts at its first occurrence. What frequencies are to the
-        network goes with it: their logarithm, or as they are.
+    weighting : "idf" or "tfidf"
+        The term weighting that scores begin from: the inverse document frequency, or times how often the token is in
+        the text; either way a repeated token counts at its first occurrence. Learn from the first, use the second
+        where nothing is learned: it is the better rule, and what it says of repeated tokens is hard to unlearn.
     dropout : float
         While training.
     table : "surface" or "embeddings"
@@ -55,8 +55,8 @@ class SelectorConfig:
     dim: int = 32
     hidden: int = 32
     gram_buckets: int = 16384
-    surface_buckets: int = 262144
-    weighting: str = "tfidf"
+    surface_buckets: int = 32768
+    weighting: str = "idf"
     dropout: float = 0.1
     table: str = "surface"
     embedding_width: int = 0

@@ -39,8 +39,6 @@ class LearningConfig:
         Arguments of :class:`~tsporec.preference.trainer.PreferenceConfig` for the rounds of either kind, instead of its
         defaults or, for offsets, of :data:`MEMORY`.
     selector : SelectorConfig
-        Of the selector that learning begins from. Its ``weighting`` is "idf" here: which is better to begin from is not
-        clear, see the page on learning, and this one was measured on everything there.
     recommender : EmbeddingConfig
         Its seed is replaced by ``seed``.
     seed : int
@@ -57,7 +55,7 @@ class LearningConfig:
     gate: bool = False
     preference: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
-    selector: SelectorConfig = field(default_factory=lambda: SelectorConfig(weighting="idf", surface_buckets=32768))
+    selector: SelectorConfig = field(default_factory=SelectorConfig)
     recommender: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     seed: int = 0
 
