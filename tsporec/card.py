@@ -40,6 +40,7 @@ _SCORES = {
     False: "It scores the tokens of a text: the higher, the more worth keeping.",
 }
 _BINDING = {"surface": "tokenizer", "embeddings": "tokenizer, embeddings=model.get_input_embeddings().weight"}
+_SHAPE = ("dim", "hidden", "gram_buckets", "surface_buckets", "weighting")
 _LIMIT_OF_TABLE = {
     "surface": "Word frequencies are those of the texts it saw; `selector.fit(tokens)` takes them from yours.",
     "embeddings": "It reads the input embeddings of one language model and works with that model alone.",
@@ -60,7 +61,7 @@ def model_card(config: SelectorConfig, name: str = PLACEHOLDER) -> str:
         What ``from_pretrained`` is given in the lines of use.
     """
     training, table, name = config.training, config.table, _line(name)
-    shape = ", ".join(f"{key} {getattr(config, key)}" for key in ("dim", "hidden", "gram_buckets", "surface_buckets"))
+    shape = ", ".join(f"{key} {getattr(config, key)}" for key in _SHAPE)
     limits = [*_LIMITS, _LIMIT_OF_TABLE[table], *_listed(training.get("limits"))]
     return "\n".join([
         "---", *_metadata(training), "---", "",
