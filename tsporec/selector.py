@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -107,18 +108,23 @@ class TokenSelector(nn.Module):
         bound._lookup = None
         return bound
 
-    def fit(self, corpus: RaggedTokens | Sequence[tuple[Any, RaggedTokens]]) -> TokenSelector:
+    def fit(self, corpus: RaggedTokens | Sequence[tuple[Any, RaggedTokens]], *, prior: float = 1.0) -> TokenSelector:
         """Set the inverse document frequencies from the texts of ``corpus`` (a segment a document).
 
-        ``idf = log((1 + N) / (1 + df)) + 1``, the smoothed form of scikit-learn; df is counted by surface:
-        entries that spell the same share it, and it serves every tokenizer.
+        ``idf = log((prior + N) / (prior + df)) + 1``, for a prior of 1 the smoothed form of scikit-learn; df is counted
+        by surface: entries that spell the same share it, and it serves every tokenizer.
 
         Parameters
         ----------
         corpus : RaggedTokens, or pairs (tokenizer, RaggedTokens)
             Of the tokenizer this is bound to; or of several, and then N counts, for each surface, the texts of those
             tokenizers that have it.
+        prior : float
+            Texts that every surface is taken to be in beforehand; above 0. A larger one holds what is rare or unknown
+            here to be less rare: for texts of another kind than those that are scored.
         """
+        if not 0 < prior < math.inf:
+            raise ValueError(f"prior is a number of texts above 0; found {prior}.")
         parts = [(self._bound(), corpus)] if isinstance(corpus, RaggedTokens) else [
             (self._read(tokenizer), tokens) for tokenizer, tokens in corpus
         ]  # fmt: skip
@@ -132,7 +138,7 @@ class TokenSelector(nn.Module):
             df += np.bincount(np.unique(pairs) % buckets, minlength=buckets)
             texts[np.unique(vocabulary.surface)] += len(tokens)
         texts[texts == 0] = sum(len(tokens) for _, tokens in parts)
-        idf = np.log((1 + texts) / (1 + df)) + 1
+        idf = np.log((prior + texts) / (prior + df)) + 1
         with torch.no_grad():
             self.idf.copy_(torch.from_numpy(idf))
         return self
