@@ -32,14 +32,16 @@ from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
 from tsporec.selection import select
+from tsporec.selector_config import WEIGHTINGS
 
-RULES = ("head", "tfidf", "untrained", "untrained, tf-idf")
+RULES = {f"untrained, {weighting}": replace(RULE, weighting=weighting) for weighting in WEIGHTINGS}
 RECIPE = replace(REAL, selector=RULE)
 """Of this comparison: what all others differ from in one point."""
 VARIANTS = {
     "the recipe": RECIPE,
     "another seed": replace(RECIPE, seed=1),
-    "from idf": REAL,
+    "from idf": replace(REAL, selector=RULES["untrained, idf"]),
+    "from tf-idf": replace(REAL, selector=RULES["untrained, tfidf"]),
     "1 round": replace(RECIPE, memory_rounds=1),
     "4 candidates, 2 pairs": replace(RECIPE, candidates=4, pairs=2),
     "best against worst alone": replace(RECIPE, pairs=1),
@@ -75,8 +77,7 @@ def scorer_of(name: str, task: Task, tokenizer: Any, variants: dict[str, Learnin
     if name in variants:
         learned, _, seconds = learn(task, untrained(tokenizer, task, variants[name].selector), variants[name])
         return learned, seconds
-    rules = {"untrained": REAL.selector, "untrained, tf-idf": RULE}
-    return untrained(tokenizer, task, rules[name]) if name in rules else make_scorer(name).fit(task.tokens), 0.0
+    return untrained(tokenizer, task, RULES[name]) if name in RULES else make_scorer(name).fit(task.tokens), 0.0
 
 
 def ablation(
@@ -86,7 +87,7 @@ def ablation(
     """A row for each rule and variant: NDCG@10, and its difference to tf-idf and the recipe where they stand before."""
     parts, found, rows = list(folds_of(task, folds)), {}, []
     users = [user for part in parts for user in part.users]
-    for name in [*RULES, *variants]:
+    for name in ["head", "tfidf", *RULES, *variants]:
         made = [scorer_of(name, part, tokenizer, variants) for part in parts]
         each = [quality(part, encoder, scorer, budget, seeds) for part, (scorer, _) in zip(parts, made, strict=True)]
         found[name] = np.concatenate(each)

@@ -44,8 +44,8 @@ REAL = LearningConfig(
     memory={"use_cpu": True},
 )
 """As ``tsporec train`` learns, from candidates of up to 8 tokens; more are kept by the same scores."""
-RULE = SelectorConfig(weighting="tfidf", surface_buckets=2**18)
-"""Where nothing is learned: tf-idf, with few entries to a bucket of frequencies."""
+RULE = SelectorConfig(weighting="placed", surface_buckets=2**18)
+"""Where nothing is learned; few entries share a bucket of frequencies."""
 
 
 def untrained(tokenizer: Any, task: Task, config: SelectorConfig | None = None, seed: int = 0) -> TokenSelector:

@@ -171,7 +171,9 @@ def main() -> None:
     origin = environment(options.seeds[0])
     lm, tokenizer = load_causal_lm(options.model, LAYERS)
     task = read_task(options.data, options.category, tokenizer, options.fields)
-    recipe = REAL if options.weighting == REAL.selector.weighting else replace(REAL, selector=RULE)
+    recipe = REAL
+    if options.weighting != REAL.selector.weighting:
+        recipe = replace(REAL, selector=replace(RULE, weighting=options.weighting))
     policy, start = untrained(tokenizer, task), untrained(tokenizer, task, recipe.selector)
     learned, reports = [], []
     evaluator = Evaluator(task, ItemEncoder(lm), None, options.seeds, options.cache, warm_up(task, policy))

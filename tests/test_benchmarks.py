@@ -127,7 +127,7 @@ def test_ways_of_learning_are_compared_on_users_nobody_learned_from(monkeypatch)
     rows = ablation.ablation(
         task, ItemEncoder(make_causal_lm(len(made.tokenizer))), made.tokenizer, 2, [0], 3, variants
     )
-    assert [row["learning"] for row in rows] == [*ablation.RULES, "the recipe"]
+    assert [row["learning"] for row in rows] == ["head", "tfidf", *ablation.RULES, "the recipe"]
     assert all("minus tfidf (95%)" in row for row in rows[2:])
     trained = [fold.train for fold in folds]
     assert learned_from == trained

@@ -171,16 +171,21 @@ def test_untrained_it_is_the_rule_asked_for(tokenizer):
     tokens = corpus(tokenizer)
     first = np.array([t not in s[:j] for s in tokens.to_lists() for j, t in enumerate(s)])
     counts = np.array([s.count(t) for s in tokens.to_lists() for t in s])
+    place = np.array([at for s in tokens.to_lists() for at in range(len(s))])
     for weighting in WEIGHTINGS:
         selector = TokenSelector(SelectorConfig(weighting=weighting)).for_tokenizer(tokenizer).fit(tokens)
         idf = selector.idf[selector.vocabulary.surface[tokens.ids]].numpy()
-        expected = idf + 10 * first if weighting == "idf" else 4 * np.log(idf * counts) + 50 * first
+        expected = {
+            "idf": idf + 10 * first,
+            "tfidf": 4 * np.log(counts * idf) + 50 * first,
+            "placed": 4 * np.log(np.sqrt(counts) * idf / (1 + place) ** 0.4) + 50 * first,
+        }[weighting]
         np.testing.assert_allclose(selector.score(tokens), expected, rtol=1e-5)
         document_frequency = sum(" ink" in text for text in TEXTS)
         ink = tokenizer(" ink", add_special_tokens=False)["input_ids"]
         if len(ink) == 1:
-            place = tokens.ids.tolist().index(ink[0])
-            assert idf[place] == pytest.approx(np.log((1 + len(TEXTS)) / (1 + document_frequency)) + 1)
+            at = tokens.ids.tolist().index(ink[0])
+            assert idf[at] == pytest.approx(np.log((1 + len(TEXTS)) / (1 + document_frequency)) + 1)
 
 
 @given(

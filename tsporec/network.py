@@ -24,7 +24,7 @@ from tsporec.texts import SEGMENT_BLOCK, TEXT_SIGNALS, WINDOW, Texts, lay_out
 SIGNALS = ("idf", *TEXT_SIGNALS, *CLASSES)
 """The cheap signals of a token in its text, in column order: the entry's own, but for ``TEXT_SIGNALS``.
 
-"idf" is as ``SelectorConfig.weighting`` says: the inverse document frequency, or four times its logarithm.
+"idf" is as ``SelectorConfig.weighting`` has it: the inverse document frequency, or four times its logarithm.
 """
 
 _OF_TEXT = slice(1, 1 + len(TEXT_SIGNALS))

@@ -36,8 +36,15 @@ _SPREAD = 4.0  # of logarithms, so that these are as wide as what they are of: s
 _RULES = {
     # First occurrences are above any other, special tokens below all.
     "idf": {"idf": 1.0, "first_occurrence": 10.0, "special": -20.0},
-    # The logarithm of tf-idf, which ranks as it does.
+    # Logarithms, which rank as what they are of.
     "tfidf": {"idf": 1.0, "log_count": _SPREAD, "first_occurrence": 50.0, "special": -150.0},
+    "placed": {
+        "idf": 1.0,
+        "log_count": _SPREAD / 2,
+        "log_place": -0.4 * _SPREAD,
+        "first_occurrence": 50.0,
+        "special": -150.0,
+    },
 }
 _TABLE_KEYS = ("table", "embedding_width", "embedding_fingerprint")
 
@@ -45,8 +52,8 @@ _TABLE_KEYS = ("table", "embedding_width", "embedding_fingerprint")
 class TokenSelector(nn.Module):
     """A scorer with learned weights, for any tokenizer.
 
-    Untrained it is the rule ``config.weighting``, idf or tf-idf (once :meth:`fit` has seen a corpus): a repeated token
-    counts at its first occurrence, the others come behind all first ones, the earlier first among equals.
+    Untrained it is the rule ``config.weighting`` (once :meth:`fit` has seen a corpus): a repeated token counts at its
+    first place, the others come behind all first ones, the earlier first among equals.
     :class:`tsporec.PreferenceTrainer` trains it.
 
     Parameters
@@ -273,7 +280,7 @@ class TokenSelector(nn.Module):
             read = vocabulary.embedded(entries).to(device)
             spelling = self.projection(F.layer_norm(read, read.shape[1:]))
         idf = self.idf[torch.from_numpy(vocabulary.surface[chosen]).to(device)]
-        if self.config.weighting == "tfidf":
+        if self.config.weighting != "idf":
             idf = _SPREAD * idf.clamp(min=1).log()
         return make_entries(self.network, self.blend, spelling + self.classes(classes), idf, classes, only_rule)
 

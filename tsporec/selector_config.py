@@ -15,7 +15,7 @@ from tsporec.features import CLASSES, TABLES, embeddings_fingerprint
 from tsporec.network import SIGNALS
 from tsporec.texts import WINDOW
 
-WEIGHTINGS = ("idf", "tfidf")
+WEIGHTINGS = ("idf", "tfidf", "placed")
 
 _DEPTH = 16  # levels of `training`: what is deeper is no record but an attack on recursion
 
@@ -32,10 +32,11 @@ class SelectorConfig:
         Width of the hidden states.
     gram_buckets, surface_buckets : int
         Hash buckets of character n-grams (each a row of ``dim`` weights) and of document frequencies.
-    weighting : "idf" or "tfidf"
-        The term weighting that scores begin from: the inverse document frequency, or times how often the token is in
-        the text; either way a repeated token counts at its first occurrence. Learn from the first, use the second
-        where nothing is learned: it is the better rule, and what it says of repeated tokens is hard to unlearn.
+    weighting : "idf", "tfidf" or "placed"
+        The term weighting that scores begin from: ``idf``, ``tf * idf`` or ``sqrt(tf) * idf / (1 + place) ** 0.4``,
+        whose exponents were chosen on product texts with the title first. A repeated token counts at its first place.
+        The last is the best rule where nothing is learned; a network learns from the first, for what the others say of
+        repeated tokens is hard to unlearn.
     dropout : float
         While training.
     table : "surface" or "embeddings"
