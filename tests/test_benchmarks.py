@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import DataCollatorWithPadding
 
 from benchmarks import box, collator
@@ -31,6 +32,17 @@ def test_pages_hold_the_tables_of_the_results(name):
 def test_the_page_on_learning_holds_the_short_table():
     files = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("real-*.json"))]
     assert short(files) in (RESULTS.parent.parent / "docs" / "learning.md").read_text()
+
+
+def test_the_rule_in_the_box_is_the_one_that_was_chosen():
+    from benchmarks.learning import RULE
+    from benchmarks.rule import CHOSEN, TRIED
+
+    base = TokenSelector.from_pretrained()
+    assert (base.config.weighting, base.config.surface_buckets) == (RULE.weighting, RULE.surface_buckets)
+    assert CHOSEN in TRIED
+    for blend in (CHOSEN.fit([]).blend, TokenSelector(RULE).blend):
+        torch.testing.assert_close(blend, base.blend)
 
 
 def test_the_card_in_the_box_holds_the_figures_of_the_results():
