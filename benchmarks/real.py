@@ -4,8 +4,8 @@ python -m benchmarks.real --data DIR --model DIR --category Office_Products --fi
 
 *Adapted*: the selector learns from what training users touched together, and a recommender is fitted on each selection.
 *Frozen*: one recommender, warmed up on what cheap rules and samples of the untrained policy keep, reads every selection
-without being fitted again; a selector for each budget gives each item tf-idf's ranking or the first tokens, by that
-recommender's own reward. Every seed has its own recommender and its own selectors.
+without being fitted again; a selector for each budget gives each item the ranking of the rule in the box, of tf-idf or
+of its first tokens, by that recommender's own reward. Every seed has its own recommender and its own selectors.
 Work that is done is found again in ``--cache``.
 """
 
@@ -83,26 +83,30 @@ def frozen_reward(task: Task, evaluator: Evaluator, budgets: Sequence[int], seed
 
 
 def learn_frozen(
-    task: Task, evaluator: Evaluator, start: TokenSelector, budgets: Sequence[int], seed: int
+    task: Task, evaluator: Evaluator, rule: TokenSelector, budgets: Sequence[int], seed: int
 ) -> tuple[dict[int, Scorer], dict[str, Any]]:
-    """(budget -> selector, report): tf-idf's ranking, or the first tokens where the reward is surely higher.
+    """(budget -> selector, report): the best of three rankings, or another one where the reward is surely higher.
 
-    Held-out users choose the margin of each budget, by the recommender as it is.
+    Held-out users choose the first ranking and the margin of each budget, by the recommender as it is.
     """
     begun, tokens = time.perf_counter(), task.tokens
-    rules = [make_scorer("tfidf").fit(tokens), make_scorer("head")]
+    rules = {"rule": rule, "tfidf": make_scorer("tfidf").fit(tokens), "head": make_scorer("head")}
     reward, recommender = frozen_reward(task, evaluator, budgets, seed), evaluator.warmed(budgets, seed)
     made: dict[int, Scorer] = {}
-    report: dict[str, Any] = {"seed": seed, "margin": {}, "held-out NDCG@10 by margin": {}}
+    report: dict[str, Any] = {"seed": seed, "first": {}, "margin": {}, "held-out NDCG@10 by margin": {}}
     for budget in budgets:
-        rewards = ranking_rewards(tokens, rules, reward, (budget,))
-        read = np.stack([evaluator.features(rule, budget)["vectors"] for rule in rules])
+        features = {name: evaluator.features(scorer, budget)["vectors"] for name, scorer in rules.items()}
+        alone = {name: recommender.held_out_ndcg(vectors, task.held_out) for name, vectors in features.items()}
+        names = sorted(rules, key=lambda name: -alone[name])
+        ordered, read = [rules[name] for name in names], np.stack([features[name] for name in names])
+        rewards = ranking_rewards(tokens, ordered, reward, (budget,))
         quality = {}
         for margin in MARGINS:
             vectors = read[choose(tokens, rewards, margin), np.arange(len(tokens))]
             quality[margin] = recommender.held_out_ndcg(vectors, task.held_out)
         best = max(MARGINS, key=lambda margin: quality[margin])
-        made[budget] = best_of(tokens, start, rules, rewards, best)
+        made[budget] = best_of(tokens, rule, ordered, rewards, best)
+        report["first"][budget] = names[0]
         report["margin"][budget] = str(best)
         report["held-out NDCG@10 by margin"][budget] = {str(margin): value for margin, value in quality.items()}
     return made, {**report, "seconds": time.perf_counter() - begun}
@@ -175,11 +179,11 @@ def main() -> None:
     if options.weighting != REAL.selector.weighting:
         recipe = replace(REAL, selector=replace(RULE, weighting=options.weighting))
     policy, start = untrained(tokenizer, task), untrained(tokenizer, task, recipe.selector)
-    learned, reports = [], []
+    rule, learned, reports = untrained(tokenizer, task, RULE), [], []
     evaluator = Evaluator(task, ItemEncoder(lm), None, options.seeds, options.cache, warm_up(task, policy))
     for seed in options.seeds if "selector" in options.scorers else []:
         if options.case == "frozen":
-            selectors, report = learn_frozen(task, evaluator, policy, options.budgets, seed)
+            selectors, report = learn_frozen(task, evaluator, rule, options.budgets, seed)
         else:
             selector, rounds, seconds = learn(task, start, replace(recipe, seed=seed))
             selectors = dict.fromkeys(options.budgets, selector)
@@ -192,7 +196,11 @@ def main() -> None:
     scorers = {name: by_budget if name == "selector" else others[name] for name in options.scorers}
     evaluation = evaluator.run(scorers, options.budgets, [options.case], list(scorers))
     make_console().print(results_table(evaluation, options.case))
-    described = repr(recipe) if options.case == "adapted" else f"best of rankings at each budget, margins {MARGINS}"
+    described = (
+        repr(recipe)
+        if options.case == "adapted"
+        else f"best of {RULE.weighting}, tfidf and head at each budget, margins {MARGINS}"
+    )
     results = {
         "settings": {"category": options.category, "fields": options.fields, "case": options.case,
                      "budgets": options.budgets, "layers": LAYERS, "learning": described},
