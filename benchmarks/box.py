@@ -55,7 +55,7 @@ MEASURED = (
     "NDCG@10 over all test rows of a category (title and description, k tokens of each item, seed {seeds}) of a "
     f"recommender that reads with SmolLM2's first {real.LAYERS} layers: adapted, it is fitted on each selection; "
     "frozen, it was warmed up on other selections. A twin is made as this selector is, from the other category alone: "
-    "its rows are of texts it had not seen, though the rule's three numbers were chosen on training rows of both. "
+    "its rows are of texts it had not seen, though the rule's weights were chosen on training rows of both. "
     "This selector was made from both categories, so its own rows are of texts "
     "it was made from; where it has none, it was not measured. head: the first k tokens; tfidf: fitted on the category "
     "itself. Differences are with 95% intervals over test rows."

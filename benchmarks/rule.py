@@ -4,7 +4,8 @@ python -m benchmarks.rule --data DIR --model DIR --work DIR --output benchmarks/
 
 A rule has the frequencies of one category, in four tokenizers, and is judged on the other: a frozen recommender, which
 learned from what came before each user's first row of ``X.valid.csv``, ranks the targets of all of these rows by what
-the rule keeps of the items. Its three numbers are those that are best on both categories and budgets together.
+the rule keeps of the items. Its weights are those that are best on both categories and
+budgets together; the prior hardly matters beside them.
 """
 
 from __future__ import annotations
