@@ -172,7 +172,7 @@ def main() -> None:
     parser = make_parser(__doc__, seeds=[0])
     parser.add_argument("what", choices=["planted", "real"])
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--selector", default="tsporec/base", help="real: learned with the category")
+    parser.add_argument("--selector", default="tsporec/base", help="real: the selector that is measured")
     parser.add_argument("--category", default=CATEGORIES[0], choices=CATEGORIES)
     parser.add_argument("--budgets", type=comma_separated, default=["2", "4", "8", "16"], help="of real")
     options = parser.parse_args()

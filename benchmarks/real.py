@@ -138,7 +138,7 @@ def ceiling(task: Task, evaluator: Evaluator, start: Scorer, budgets: Sequence[i
     return rows
 
 
-def baselines(names: Sequence[str], task: Task, lm: Any, model: str) -> dict[str, Scorer | None]:
+def others(names: Sequence[str], task: Task, lm: Any, model: str, rule: Scorer) -> dict[str, Scorer | None]:
     """The scorers called so, the selector left out; self-information reads with all layers of ``model``."""
     made: dict[str, Scorer | None] = {}
     for name in names:
@@ -148,6 +148,8 @@ def baselines(names: Sequence[str], task: Task, lm: Any, model: str) -> dict[str
             made[name] = make_scorer(name, model=load_causal_lm(model)[0])
         elif name in ("attention", "centroid"):
             made[name] = make_scorer(name, model=lm)
+        elif name == "rule":
+            made[name] = rule
         elif name != "selector":
             made[name] = make_scorer(name).fit(task.tokens)
     return made
@@ -172,12 +174,12 @@ def main() -> None:
     parser.add_argument("--ceiling", action="store_true", help="frozen: also the best candidates by the reward")
     parser.add_argument("--cache", type=Path, default=Path("evaluate-cache"))
     options = parser.parse_args()
+    if options.case == "frozen" and options.weighting != REAL.selector.weighting:
+        parser.error("--weighting is of the adapted case: a frozen recommender's selector does not learn from it.")
     origin = environment(options.seeds[0])
     lm, tokenizer = load_causal_lm(options.model, LAYERS)
     task = read_task(options.data, options.category, tokenizer, options.fields)
-    recipe = REAL
-    if options.weighting != REAL.selector.weighting:
-        recipe = replace(REAL, selector=replace(RULE, weighting=options.weighting))
+    recipe = replace(REAL, selector=replace(REAL.selector, weighting=options.weighting))
     policy, start = untrained(tokenizer, task), untrained(tokenizer, task, recipe.selector)
     rule, learned, reports = untrained(tokenizer, task, RULE), [], []
     evaluator = Evaluator(task, ItemEncoder(lm), None, options.seeds, options.cache, warm_up(task, policy))
@@ -191,9 +193,9 @@ def main() -> None:
         learned.append(selectors)
         reports.append(report)
         print(report, flush=True)
-    others = baselines(options.scorers, task, lm, options.model)
+    known = others(options.scorers, task, lm, options.model, rule)
     by_budget = {budget: [selectors[budget] for selectors in learned] for budget in options.budgets}
-    scorers = {name: by_budget if name == "selector" else others[name] for name in options.scorers}
+    scorers = {name: by_budget if name == "selector" else known[name] for name in options.scorers}
     evaluation = evaluator.run(scorers, options.budgets, [options.case], list(scorers))
     make_console().print(results_table(evaluation, options.case))
     described = (

@@ -43,6 +43,9 @@ def table(results: dict[str, Any], case: str | None = None) -> str:
     return "\n\n".join(parts)
 
 
+OURS = ("selector", "rule")
+
+
 def short(files: list[dict[str, Any]]) -> str:
     """NDCG@10 by text, case and budget, with its deviation over seeds; intervals of differences are over users."""
     lines = [
@@ -55,7 +58,7 @@ def short(files: list[dict[str, Any]]) -> str:
         for (name, budget, case), cell in cells.items():
             if name != "selector":
                 continue
-            rivals = [c for (n, b, of), c in cells.items() if (b, of) == (budget, case) and n != "selector"]
+            rivals = [c for (n, b, of), c in cells.items() if (b, of) == (budget, case) and n not in OURS]
             best = max(rivals, key=lambda c: c["metrics"]["ndcg@10"])
             whole = cells.get(("full", None, case))
             values = [_deviating(cells["head", budget, case]), f"{best['scorer']} {_deviating(best)}", _deviating(cell)]
