@@ -35,13 +35,13 @@ from tsporec.selection import select
 from tsporec.selector_config import WEIGHTINGS
 
 RULES = {f"untrained, {weighting}": replace(RULE, weighting=weighting) for weighting in WEIGHTINGS}
-RECIPE = replace(REAL, selector=RULE)
+RECIPE = replace(REAL, selector=RULES["untrained, tfidf"])
 """Of this comparison: what all others differ from in one point."""
 VARIANTS = {
     "the recipe": RECIPE,
     "another seed": replace(RECIPE, seed=1),
     "from idf": replace(REAL, selector=RULES["untrained, idf"]),
-    "from tf-idf": replace(REAL, selector=RULES["untrained, tfidf"]),
+    "from the rule in the box": replace(REAL, selector=RULE),
     "1 round": replace(RECIPE, memory_rounds=1),
     "4 candidates, 2 pairs": replace(RECIPE, candidates=4, pairs=2),
     "best against worst alone": replace(RECIPE, pairs=1),

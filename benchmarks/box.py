@@ -1,12 +1,13 @@
 """Train the selector in the box, and its twins that have not seen one of the categories.
 
 python -m benchmarks.box train --data DIR --model DIR --work DIR
-python -m benchmarks.box zero-shot --data DIR --model DIR --work DIR --output benchmarks/results/box.json
+python -m benchmarks.box zero-shot --data DIR --model DIR --work DIR --seeds 0,1,2 --output benchmarks/results/box.json
 python -m benchmarks.box card --results benchmarks/results
 
-The first goes on where it was stopped. It writes ``tsporec/box/base`` and, to the work folder, a twin for each category
-that learned from the other one alone. The second measures each twin on the category it has not seen. The third puts
-these figures on the card, and beside them those of the selector itself, which ``benchmarks.portability real`` measured.
+The first writes ``tsporec/box/base`` and, to the work folder, a twin for each category that is made from the other one
+alone; with ``--network``, which learns, it goes on where it was stopped. The second measures each twin on the category
+it has not seen. The third puts these figures on the card, and beside them those of the selector itself, which
+``benchmarks.portability real`` measured.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import argparse
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -52,10 +53,11 @@ LIMITS = [
     "English, and the words of two kinds of goods (office, industrial and scientific); other catalogues are less sure."
 ]
 MEASURED = (
-    "NDCG@10 over all test rows of a category (title and description, k tokens of each item, seed {seeds}) of a "
+    "NDCG@10 over all test rows of a category (title and description, k tokens of each item, seeds {seeds}; of this "
+    "selector's own rows {own}) of a "
     f"recommender that reads with SmolLM2's first {real.LAYERS} layers: adapted, it is fitted on each selection; "
     "frozen, it was warmed up on other selections. A twin is made as this selector is, from the other category alone: "
-    "its rows are of texts it had not seen, though the rule's weights were chosen on training rows of both. "
+    "its rows are of texts it had not seen, though the rule's weights were chosen on validation rows of both. "
     "This selector was made from both categories, so its own rows are of texts "
     "it was made from; where it has none, it was not measured. head: the first k tokens; tfidf: fitted on the category "
     "itself. Differences are with 95% intervals over test rows."
@@ -145,9 +147,11 @@ def figures(results: Path) -> dict[str, Any]:
     rivals: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
     for row in found["rows"]:
         rivals.setdefault((row["unseen category"], row["case"], row["k"]), {})[row["scorer"]] = row
-    own = {}
+    own, seeds = {}, set()
     for path in sorted(results.glob("portability-real*.json")):
-        for row in json.loads(path.read_text())["rows"]:
+        measured = json.loads(path.read_text())
+        seeds |= set(measured["seeds"])
+        for row in measured["rows"]:
             if row["tokenizer"] == "SmolLM2":  # scored by the recommender's own tokens
                 own[row["category"], "adapted", row["k"]] = row
     rows = []
@@ -160,7 +164,11 @@ def figures(results: Path) -> dict[str, Any]:
         if mine := own.get((category, case, k)):
             row = {**place, "selector": "this one, made from these texts", "NDCG@10": mine["NDCG@10"]}
             rows.append({**row, "minus head (95%)": interval(mine["minus head"])})
-    return {"metrics": rows, "measured": MEASURED.format(seeds=", ".join(map(str, found["seeds"])))}
+    return {"metrics": rows, "measured": MEASURED.format(seeds=_listed(found["seeds"]), own=_listed(seeds))}
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(seeds)))
 
 
 def zero_shot(

@@ -4,8 +4,8 @@ python -m benchmarks.rule --data DIR --model DIR --work DIR --output benchmarks/
 
 A rule has the frequencies of one category, in four tokenizers, and is judged on the other: a frozen recommender, which
 learned from what came before each user's first row of ``X.valid.csv``, ranks the targets of all of these rows by what
-the rule keeps of the items. Its weights are those that are best on both categories and
-budgets together; the prior hardly matters beside them.
+the rule keeps of the items. Its weights were chosen by the mean over both categories and budgets, on which their
+neighbours, and other priors, are level.
 """
 
 from __future__ import annotations

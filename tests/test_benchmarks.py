@@ -12,6 +12,7 @@ import torch
 from transformers import DataCollatorWithPadding
 
 from benchmarks import box, collator
+from benchmarks.learning import RULE
 from benchmarks.tables import short, table
 from tests.conftest import make_tokenizer
 from tsporec import Budget, SelectorCollator, TokenSelector, hub
@@ -35,7 +36,6 @@ def test_the_page_on_learning_holds_the_short_table():
 
 
 def test_the_rule_in_the_box_is_the_one_that_was_chosen():
-    from benchmarks.learning import RULE
     from benchmarks.rule import CHOSEN, TRIED
 
     base = TokenSelector.from_pretrained()
@@ -82,13 +82,20 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
     encoder = ItemEncoder(make_causal_lm(len(made.tokenizer)))
     evaluator = Evaluator(task, encoder, EmbeddingConfig(width=8, epochs=1), [0, 1], tmp_path)
-    start = TokenSelector().for_tokenizer(made.tokenizer).fit(task.tokens)
+    start = TokenSelector(RULE).for_tokenizer(made.tokenizer).fit(task.tokens)
     learned, reports = zip(*(real.learn_frozen(task, evaluator, start, (2, 4), seed) for seed in (0, 1)), strict=True)
     for budget, selector in learned[0].items():
         # Margins are tried on vectors that are known; the selector's own text must give the same.
         vectors = evaluator.features(selector, budget)["vectors"]
         quality = evaluator.warmed((2, 4), 0).held_out_ndcg(vectors, task.held_out)
-        assert quality == pytest.approx(max(reports[0]["held-out NDCG@10 by margin"][budget].values()))
+        tried = reports[0]["held-out NDCG@10 by margin"][budget]
+        assert quality == pytest.approx(max(tried.values()))
+        rules = {"rule": start, "tfidf": make_scorer("tfidf").fit(task.tokens), "head": make_scorer("head")}
+        alone = {
+            name: evaluator.warmed((2, 4), 0).held_out_ndcg(evaluator.features(rule, budget)["vectors"], task.held_out)
+            for name, rule in rules.items()
+        }
+        assert alone[reports[0]["first"][budget]] == max(alone.values()) == tried["inf"]
     of_budget = {budget: [selectors[budget] for selectors in learned] for budget in (2, 4)}
     scorers = {"head": make_scorer("head"), "selector": of_budget}
     cells = evaluator.run(scorers, (2, 4), ["frozen"]).cells

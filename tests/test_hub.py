@@ -246,6 +246,8 @@ def test_a_config_knows_the_shapes_of_its_weights(table):
         ({"gram_buckets": True}, "gram_buckets is a whole number"),
         ({"surface_buckets": 10**15}, r"idf is \[64\] of torch.float32, expected \[1000000000000000\]"),
         ({"dim": 2**70, "hidden": 2**70}, "weights do not fit the config"),
+        ({"weighting": ["idf"]}, "weighting is one of idf, tfidf, placed; found"),
+        ({"weighting": "bm25"}, "weighting is one of idf, tfidf, placed; found 'bm25'"),
         ({"dropout": 1}, "dropout is a number from 0 to below 1; found 1"),
         ({"dropout": float("nan")}, "dropout is a number from 0 to below 1; found nan"),
         ({"table": ["surface"]}, "table is one of surface, embeddings"),

@@ -28,6 +28,7 @@ from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
 from tsporec.selector import SelectorConfig, TokenSelector
+from tsporec.selector_config import WEIGHTINGS
 from tsporec.synthetic import CatalogueConfig, generate, planted_recall
 
 CONFIG = LearningConfig(
@@ -138,7 +139,7 @@ def test_planted_words_are_found_on_items_held_out(tmp_path):
     assert max(found(make_scorer("head")), found(make_scorer("random")), found(start)) < 0.3
 
 
-@pytest.mark.parametrize("weighting", ["tfidf", "idf"])
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_offsets_begin_from_the_selector(tmp_path, weighting):
     made = generate(CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))

@@ -206,6 +206,23 @@ def test_untrained_it_keeps_what_tfidf_keeps(words, k):
     np.testing.assert_allclose(*totals, rtol=1e-5)
 
 
+def test_a_prior_holds_what_is_rare_to_be_less_rare(tokenizer):
+    tokens = corpus(tokenizer)
+    texts = [set(text) for text in tokens.to_lists()]
+    selector = TokenSelector().for_tokenizer(tokenizer)
+    idf = {prior: selector.fit(tokens, prior=prior).idf.clone() for prior in (1.0, 10.0)}
+    torch.testing.assert_close(idf[1.0], selector.fit(tokens).idf)
+    for token in set(tokens.ids.tolist()):
+        same = np.flatnonzero(selector.vocabulary.surface == selector.vocabulary.surface[token])
+        df = sum(bool(text & set(same.tolist())) for text in texts)
+        for prior, found in idf.items():
+            expected = np.log((prior + len(texts)) / (prior + df)) + 1
+            assert float(found[selector.vocabulary.surface[token]]) == pytest.approx(expected, rel=1e-5)
+    for prior in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="prior is a number of texts above 0"):
+            selector.fit(tokens, prior=prior)
+
+
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_repeats_come_behind_all_and_special_tokens_last(tokenizer, weighting):
     special = tokenizer.all_special_ids[0]
