@@ -47,7 +47,7 @@ def test_three_stages_of_a_generative_recommender(monkeypatch):
     pytest.importorskip("datasets", reason="preferences are kept as a dataset")
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     found = runpy.run_path(str(ROOT / "examples" / "generative_stages.py"))["main"]()
-    assert found["learned"] >= 0.7  # of 40 items; all or nearly all where it was written
+    assert found["learned"] >= 0.9
     assert max(found["head"], found["tfidf"], found["untrained"]) < 0.3
 
 
