@@ -25,27 +25,13 @@ from tsporec.network import SIGNALS, Entries, FrozenSelector, ScoringNetwork, lo
 from tsporec.ragged import RaggedTokens, ranges
 from tsporec.scorers.base import Scores
 from tsporec.selection import Selection, select
-from tsporec.selector_config import SelectorConfig
+from tsporec.selector_config import RULES, SPREAD, SelectorConfig
 from tsporec.texts import Texts, groups, lay_out, lay_out_numpy
 from tsporec.words import compress_ids, compress_text
 
 __all__ = ["SelectorConfig", "TokenSelector"]
 
 _ROWS = 192  # rows of every matrix product in scoring, so that no result depends on the batch
-_SPREAD = 4.0  # of logarithms, so that these are as wide as what they are of: some 1 to 10
-_RULES = {
-    # First occurrences are above any other, special tokens below all.
-    "idf": {"idf": 1.0, "first_occurrence": 10.0, "special": -20.0},
-    # Logarithms, which rank as what they are of.
-    "tfidf": {"idf": 1.0, "log_count": _SPREAD, "first_occurrence": 50.0, "special": -150.0},
-    "placed": {
-        "idf": 1.0,
-        "log_count": _SPREAD / 2,
-        "log_place": -0.4 * _SPREAD,
-        "first_occurrence": 50.0,
-        "special": -150.0,
-    },
-}
 _TABLE_KEYS = ("table", "embedding_width", "embedding_fingerprint")
 
 
@@ -88,7 +74,7 @@ class TokenSelector(nn.Module):
         self.register_buffer("idf", torch.zeros(self.config.surface_buckets))
         self._know(torch.zeros(0, dtype=torch.uint8))
         with torch.no_grad():
-            for signal, weight in _RULES[self.config.weighting].items():
+            for signal, weight in RULES[self.config.weighting].items():
                 self.blend[SIGNALS.index(signal)] = weight
         self._lookup: tuple[tuple[tuple[int, int], ...], Entries] | None = None
         self._has_served = False  # a tokenizer
@@ -281,7 +267,7 @@ class TokenSelector(nn.Module):
             spelling = self.projection(F.layer_norm(read, read.shape[1:]))
         idf = self.idf[torch.from_numpy(vocabulary.surface[chosen]).to(device)]
         if self.config.weighting != "idf":
-            idf = _SPREAD * idf.clamp(min=1).log()
+            idf = SPREAD * idf.clamp(min=1).log()
         return make_entries(self.network, self.blend, spelling + self.classes(classes), idf, classes, only_rule)
 
     def _check_precision(self) -> None:

@@ -15,7 +15,18 @@ from tsporec.features import CLASSES, TABLES, embeddings_fingerprint
 from tsporec.network import SIGNALS
 from tsporec.texts import WINDOW
 
-WEIGHTINGS = ("idf", "tfidf", "placed")
+SPREAD = 4.0
+"""Of logarithms of frequencies, so that these are as wide as what they are of: some 1 to 10."""
+_LAST = {"first_occurrence": 50.0, "special": -150.0}
+RULES = {
+    # First occurrences are above any other, special tokens below all.
+    "idf": {"idf": 1.0, "first_occurrence": 10.0, "special": -20.0},
+    # Logarithms, which rank as what they are of.
+    "tfidf": {"idf": 1.0, "log_count": SPREAD, **_LAST},
+    "placed": {"idf": 1.0, "log_count": SPREAD / 2, "log_place": -0.4 * SPREAD, **_LAST},
+}
+"""Weighting -> the weights of the signals in an untrained selector; those that are not named have 0."""
+WEIGHTINGS = tuple(RULES)
 
 _DEPTH = 16  # levels of `training`: what is deeper is no record but an attack on recursion
 
