@@ -2,7 +2,9 @@
 
 python -m benchmarks.real --data DIR --model DIR --category Office_Products --fields description --output FILE
 
-*Adapted*: the selector learns from what training users touched together, and a recommender is fitted on each selection.
+*Adapted*: the selector learns from what training users touched together, and a recommender is fitted on each selection:
+the selector's in stages, on samples of it first. ``--scorers tfidf_staged`` does the same for a baseline, and
+``selector_fitted`` is the selector without it.
 *Frozen*: one recommender, warmed up on what cheap rules and samples of the untrained policy keep, reads every selection
 without being fitted again; a selector for each budget gives each item the ranking of the rule in the box, of tf-idf or
 of its first tokens, by that recommender's own reward. Every seed has its own recommender and its own selectors.
@@ -36,13 +38,17 @@ from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
 from tsporec.selector import TokenSelector
-from tsporec.selector_config import WEIGHTINGS
+from tsporec.selector_config import SPREAD, WEIGHTINGS
 from tsporec.show import make_console, results_table
 
 BUDGETS = (2, 4, 8, 16)
 LAYERS = 4
 MARGINS = (0.0, 0.15, 0.3, 0.6, 1.2, math.inf)
 """Of the reward, nats a context, tried on held-out users."""
+LEARNED = ("selector", "selector_fitted")
+"""The second: adapted as baselines are, in one fit."""
+STAGED = "_staged"
+"""Ends the name of a baseline that is adapted as the selector is."""
 CANDIDATES = CandidateConfig(BUDGETS, 8, uniform=0.3, swapped=0.4)
 """Of the ceiling."""
 
@@ -62,6 +68,18 @@ class Sampled:
 def warm_up(task: Task, policy: Any) -> list[Scorer]:
     """What a frozen recommender knows: rules, chance, the policy and what lies near it."""
     return [*warm_up_rules(task.tokens, draws=2), policy, *(Sampled(policy, seed) for seed in range(3))]
+
+
+class LogProbabilities:
+    """The ranking of tf-idf, its scores as log-probabilities: spread as those of an untrained selector are."""
+
+    def __init__(self, scorer: Any) -> None:
+        self.scorer, self.fingerprint = scorer, digest("log-probabilities", scorer.fingerprint)
+
+    def score(self, tokens: RaggedTokens) -> NDArray[np.float32]:
+        """float32 ``[T]``."""
+        scores: NDArray[np.float32] = SPREAD * np.log(np.maximum(self.scorer.score(tokens), 1e-6))
+        return scores
 
 
 class CachedEncoder:
@@ -112,6 +130,46 @@ def learn_frozen(
     return made, {**report, "seconds": time.perf_counter() - begun}
 
 
+def last_items(task: Task) -> Task:
+    """The task of telling the last item of each training user from what came before it."""
+    rows = [sequence for sequence in task.train if len(sequence) > 2]
+    before = [sequence[:-1] if len(sequence) > 2 else sequence for sequence in task.train]
+    return Task(task.tokens, before, task.held_out, rows, [str(i) for i in range(len(rows))])
+
+
+def learn_from_each(task: Task, tokenizer: Any, names: Sequence[str], seed: int) -> dict[str, Scorer]:
+    """Weighting -> what is learned from co-consumption, begun from it."""
+    return {
+        name: learn(task, untrained(tokenizer, task, selector), replace(REAL, selector=selector, seed=seed))[0]
+        for name in names
+        for selector in [replace(RULE, weighting=name)]
+    }
+
+
+def choose_starts(task: Task, encoder: ItemEncoder, tokenizer: Any, options: Any) -> dict[str, Any]:
+    """The weighting that learning begins from at each budget: that of the best selector by training users' last items.
+
+    "found": NDCG@10 of each, fitted once on what came before; "starts": budget -> weighting.
+    """
+    begun, part = time.perf_counter(), last_items(task)
+    evaluator = Evaluator(part, encoder, None, options.seeds[:1], options.cache)
+    learned = learn_from_each(part, tokenizer, WEIGHTINGS, options.seeds[0])
+    cells = evaluator.run(learned, options.budgets).cells
+    found = {b: {c.scorer: c.metrics["ndcg@10"] for c in cells if c.budget == b} for b in options.budgets}
+    starts = {budget: max(values, key=lambda name: values[name]) for budget, values in found.items()}
+    return {"starts": starts, "found": found, "rows": len(part.test), "seconds": time.perf_counter() - begun}
+
+
+def learn_adapted(
+    task: Task, tokenizer: Any, starts: dict[int, str], seed: int
+) -> tuple[dict[int, Scorer], dict[str, Any]]:
+    """(budget -> selector, report): co-consumption, learned from the weighting that is named for each budget."""
+    begun = time.perf_counter()
+    learned = learn_from_each(task, tokenizer, sorted(set(starts.values())), seed)
+    report = {"seed": seed, "seconds": time.perf_counter() - begun}
+    return {budget: learned[name] for budget, name in starts.items()}, report
+
+
 def ceiling(task: Task, evaluator: Evaluator, start: Scorer, budgets: Sequence[int], seed: int) -> list[dict[str, Any]]:
     """Rows: the candidate that the frozen recommender's reward likes best, of those that the rule's selector draws.
 
@@ -142,7 +200,11 @@ def others(names: Sequence[str], task: Task, lm: Any, model: str, rule: Scorer) 
     """The scorers called so, the selector left out; self-information reads with all layers of ``model``."""
     made: dict[str, Scorer | None] = {}
     for name in names:
-        if name == FULL:
+        if name == f"tfidf{STAGED}":
+            made[name] = LogProbabilities(make_scorer("tfidf").fit(task.tokens))
+        elif name == f"head{STAGED}":
+            made[name] = make_scorer("head")
+        elif name == FULL:
             made[name] = None
         elif name == "self_information":
             made[name] = make_scorer(name, model=load_causal_lm(model)[0])
@@ -150,7 +212,7 @@ def others(names: Sequence[str], task: Task, lm: Any, model: str, rule: Scorer) 
             made[name] = make_scorer(name, model=lm)
         elif name == "rule":
             made[name] = rule
-        elif name != "selector":
+        elif name not in LEARNED:
             made[name] = make_scorer(name).fit(task.tokens)
     return made
 
@@ -169,44 +231,48 @@ def main() -> None:
         help="in tokens; frozen: the recommender is warmed up on these too",
     )
     parser.add_argument(
-        "--weighting", choices=WEIGHTINGS, default=REAL.selector.weighting, help="adapted: to begin from"
+        "--weighting",
+        choices=WEIGHTINGS,
+        help="adapted: to begin from; by default training users choose",
     )
     parser.add_argument("--ceiling", action="store_true", help="frozen: also the best candidates by the reward")
     parser.add_argument("--cache", type=Path, default=Path("evaluate-cache"))
     options = parser.parse_args()
-    if options.case == "frozen" and options.weighting != REAL.selector.weighting:
+    if options.case == "frozen" and options.weighting:
         parser.error("--weighting is of the adapted case: a frozen recommender's selector does not learn from it.")
     origin = environment(options.seeds[0])
     lm, tokenizer = load_causal_lm(options.model, LAYERS)
     task = read_task(options.data, options.category, tokenizer, options.fields)
-    recipe = replace(REAL, selector=replace(REAL.selector, weighting=options.weighting))
-    policy, start = untrained(tokenizer, task), untrained(tokenizer, task, recipe.selector)
-    rule, learned, reports = untrained(tokenizer, task, RULE), [], []
-    evaluator = Evaluator(task, ItemEncoder(lm), None, options.seeds, options.cache, warm_up(task, policy))
-    for seed in options.seeds if "selector" in options.scorers else []:
+    policy, rule, learned, reports = untrained(tokenizer, task), untrained(tokenizer, task, RULE), [], []
+    encoder, asked = ItemEncoder(lm), bool(set(LEARNED) & set(options.scorers))
+    chosen: dict[str, Any] = {"starts": dict.fromkeys(options.budgets, options.weighting)}
+    if asked and options.case == "adapted" and not options.weighting:
+        chosen = choose_starts(task, encoder, tokenizer, options)
+        print(chosen, flush=True)
+    evaluator = Evaluator(task, encoder, None, options.seeds, options.cache, warm_up(task, policy))
+    for seed in options.seeds if asked else []:
         if options.case == "frozen":
             selectors, report = learn_frozen(task, evaluator, rule, options.budgets, seed)
         else:
-            selector, rounds, seconds = learn(task, start, replace(recipe, seed=seed))
-            selectors = dict.fromkeys(options.budgets, selector)
-            report = {"seed": seed, "seconds": seconds, "rounds": rounds}
+            selectors, report = learn_adapted(task, tokenizer, chosen["starts"], seed)
         learned.append(selectors)
         reports.append(report)
         print(report, flush=True)
     known = others(options.scorers, task, lm, options.model, rule)
     by_budget = {budget: [selectors[budget] for selectors in learned] for budget in options.budgets}
-    scorers = {name: by_budget if name == "selector" else known[name] for name in options.scorers}
-    evaluation = evaluator.run(scorers, options.budgets, [options.case], list(scorers))
+    scorers = {name: by_budget if name in LEARNED else known[name] for name in options.scorers}
+    staged = [name for name in scorers if name == "selector" or name.endswith(STAGED)]
+    evaluation = evaluator.run(scorers, options.budgets, [options.case], list(scorers), staged)
     make_console().print(results_table(evaluation, options.case))
     described = (
-        repr(recipe)
+        repr(replace(REAL, selector=RULE))
         if options.case == "adapted"
         else f"best of {RULE.weighting}, tfidf and head at each budget, margins {MARGINS}"
     )
     results = {
         "settings": {"category": options.category, "fields": options.fields, "case": options.case,
                      "budgets": options.budgets, "layers": LAYERS, "learning": described},
-        "learned": reports, **evaluation.to_dict(),
+        "chosen": chosen, "learned": reports, **evaluation.to_dict(),
     }  # fmt: skip
     if options.ceiling:
         results["ceiling"] = ceiling(task, evaluator, policy, options.budgets, options.seeds[0])

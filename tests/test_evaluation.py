@@ -4,17 +4,21 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import make_causal_lm
+from tsporec.adaptation import fit_in_stages, policy_views
 from tsporec.evaluation import Evaluator, prepare
 from tsporec.items import Interactions, Item
-from tsporec.recommenders.embedding import EmbeddingConfig
+from tsporec.metrics import ndcg
+from tsporec.recommenders.embedding import EmbeddingConfig, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
 from tsporec.scorers import make_scorer
 from tsporec.show import plot_quality, results_table
 from tsporec.synthetic import CatalogueConfig, generate, planted_recall
 
+BOTH = ["adapted", "frozen"]
 SMALL = EmbeddingConfig(width=16, epochs=2)
 
 
@@ -36,7 +40,7 @@ def encoder(catalogue):
 @pytest.fixture(scope="module")
 def evaluation(task, encoder):
     scorers = {"head": make_scorer("head"), "random": make_scorer("random"), "full": None}
-    return Evaluator(task, encoder, SMALL, seeds=[0, 1]).run(scorers, [2, 4], ["adapted", "frozen"])
+    return Evaluator(task, encoder, SMALL, seeds=[0, 1]).run(scorers, [2, 4], BOTH)
 
 
 def test_a_scorer_may_differ_by_budget(task, encoder):
@@ -59,6 +63,36 @@ def test_every_cell_is_there(evaluation, task):
             mean, low, high = low_mean_high
             assert low <= mean <= high
     json.dumps(evaluation.to_dict())
+
+
+def test_a_staged_scorer_is_adapted_in_stages(task, encoder, tmp_path):
+    scorers = {"head": make_scorer("head"), "full": None}
+
+    def ranks(staged=()):
+        evaluator = Evaluator(task, encoder, SMALL, seeds=[0], cache=tmp_path)
+        return {(c.scorer, c.case): c.metrics for c in evaluator.run(scorers, [2], BOTH, staged=staged).cells}
+
+    plain, staged = ranks(), ranks(["head"])
+    changed = {key for key in plain if plain[key] != staged[key]}
+    assert changed == {("head", "adapted")}
+    assert ranks(["head"]) == staged
+
+    views = policy_views(scorers["head"].score(task.tokens), task.tokens, encoder.encode, 2)
+    recommender = fit_in_stages(make_recommender(encoder.width, SMALL), views, task.train, task.held_out)
+    by_hand = ndcg(task.ranks(recommender, views[0]), 10).mean()
+    assert staged["head", "adapted"]["ndcg@10"] == pytest.approx(by_hand)
+    for unknown in ("full", "absent"):
+        with pytest.raises(ValueError, match="staged is for scorers that are evaluated"):
+            Evaluator(task, encoder, SMALL).run(scorers, [2], staged=[unknown])
+
+
+def test_whoever_trains_a_warmed_recommender_has_their_own(task, encoder):
+    evaluator = Evaluator(task, encoder, SMALL)
+    first = evaluator.warmed([2], 0)
+    before = {name: value.clone() for name, value in first.state_dict().items()}
+    first.fit(evaluator.features(None, None)["vectors"], task.train, task.held_out)
+    for name, value in evaluator.warmed([2], 0).state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 def test_rivals_are_those_asked_for(task, encoder):

@@ -122,6 +122,9 @@ def evaluate(
     budget: Annotated[str, typer.Option(help="Tokens to keep of each text, comma-separated.")] = "8,16,32",
     scorers: Annotated[str, typer.Option(help="Comma-separated; 'full' is the whole text.")] = "head,random,tfidf,full",
     cases: Annotated[str, typer.Option(help="adapted, frozen or both, comma-separated.")] = "adapted",
+    staged: Annotated[
+        str, typer.Option(help="Adapted: scorers, comma-separated, whose recommender learns on samples of them first.")
+    ] = "",
     fields: FieldsOption = "title,description",
     layers: Annotated[int | None, typer.Option(help="Encode with the first layers of the model only.")] = None,
     scorer_layers: Annotated[
@@ -158,7 +161,7 @@ def evaluate(
         for name in wanted
     }
     evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, layers)), seeds=seed_list, cache=cache)
-    evaluation = evaluator.run(built, budgets, names(cases))
+    evaluation = evaluator.run(built, budgets, names(cases), staged=names(staged))
     console = make_console()
     for case in names(cases):
         console.print(results_table(evaluation, case))
@@ -167,6 +170,7 @@ def evaluate(
         settings = {
             "items": items.name, "train": train.name, "test": test.name, "model": Path(model).name, "layers": layers,
             "scorer_layers": scorer_layers, "fields": names(fields), "max_tokens": max_tokens, "budgets": budgets,
+            "staged": names(staged),
         }  # fmt: skip
         write_results(output, {"command": "evaluate", "settings": settings, **evaluation.to_dict()}, origin)
         console.print(f"results written to {output}")

@@ -1,7 +1,8 @@
 """What a selection does to recommendations and to their cost: scorers by budgets, one table.
 
-Two cases. *Adapted*: the recommender is fitted on each selection, as a user would who trains with it. *Frozen*: one
-recommender, warmed up on the subsets that cheap rules keep, meets every selection without being fitted again.
+Two cases. *Adapted*: the recommender is fitted on each selection, as a user would who trains with it; for scorers that
+are ``staged``, on samples of the scorer first (:mod:`tsporec.adaptation`). *Frozen*: one recommender, warmed up on the
+subsets that cheap rules keep, meets every selection without being fitted again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tsporec.adaptation import DRAWS, fit_in_stages, policy_views
 from tsporec.budget import Budget
 from tsporec.fingerprint import digest
 from tsporec.items import FIELDS, Interactions, Item, check_known, tokenize_items
@@ -191,16 +193,22 @@ class Evaluator:
         budgets: Sequence[int],
         cases: Sequence[str] = ("adapted",),
         rivals: Sequence[str] = ("head", FULL),
+        staged: Sequence[str] = (),
     ) -> Evaluation:
         """Every scorer at every budget in every case.
 
         None is the whole text, a list one for each seed; a mapping gives either for each budget.
 
-        Those of ``rivals`` that are among ``scorers`` are what the others are compared with, at the same budget.
+        Those of ``rivals`` that are among ``scorers`` are what the others are compared with, at the same budget. Of
+        those called ``staged`` scores are log-probabilities but for a constant, as a selector's are: adapted, their
+        recommender is fitted on samples of them and tuned on what they keep.
         """
         for case in cases:
             if case not in ("adapted", "frozen"):
                 raise ValueError(f"a case is 'adapted' or 'frozen', found {case!r}.")
+        unknown = [name for name in staged if scorers.get(name) is None]
+        if unknown:
+            raise ValueError(f"staged is for scorers that are evaluated, {FULL!r} left out; found {unknown}.")
         plan: list[tuple[str, OneOrEach, int | None, str]] = []
         for case in cases:
             plan += [
@@ -212,7 +220,7 @@ class Evaluator:
             plan += [(name, None, None, case) for name, scorer in scorers.items() if scorer is None]
         found: dict[tuple[str, int | None, str], dict[str, NDArray[Any]]] = {}
         for name, scorer, budget, case in progress(plan, description="evaluate"):
-            found[name, budget, case] = self._cell(scorer, budget, case, budgets)
+            found[name, budget, case] = self._cell(scorer, budget, case, budgets, name in staged)
         cells = [self._summary(key, result, found, rivals) for key, result in found.items()]
         return Evaluation(cells, len(self.task.test), self.task.repeats, self.seeds)
 
@@ -270,7 +278,7 @@ class Evaluator:
                 "warm", self._task_digest, self.config, seed, self._warm_up_names(budgets), self.encoder.fingerprint
             ),
             lambda: {
-                key: value.numpy()
+                key: value.numpy().copy()  # whoever is given the recommender may go on training it
                 for key, value in recommender.fit(self.warm_up_views(budgets), self.task.train, self.task.held_out)
                 .state_dict()
                 .items()
@@ -283,13 +291,17 @@ class Evaluator:
         return make_recommender(self.encoder.width, EmbeddingConfig(**{**self.config, "seed": seed}))
 
     def _cell(
-        self, scorer: OneOrEach, budget: int | None, case: str, budgets: Sequence[int]
+        self, scorer: OneOrEach, budget: int | None, case: str, budgets: Sequence[int], staged: bool
     ) -> dict[str, NDArray[Any]]:
         each = scorer if isinstance(scorer, list) else [scorer] * len(self.seeds)
         if len(each) != len(self.seeds):
             raise ValueError(f"expected a scorer for each of {len(self.seeds)} seeds in a list; found {len(each)}.")
         features = [self.features(one, budget) for one in each]
-        ranked = [self._ranks(f["vectors"], case, seed, budgets) for f, seed in zip(features, self.seeds, strict=True)]
+        if staged and case == "adapted":
+            ranked = [self._staged(one, budget, seed) for one, seed in zip(each, self.seeds, strict=True)]
+        else:
+            vectors = [found["vectors"] for found in features]
+            ranked = [self._ranks(v, case, seed, budgets) for v, seed in zip(vectors, self.seeds, strict=True)]
         return {**features[0], "ranks": np.stack(ranked)}
 
     def _ranks(self, vectors: NDArray[np.float32], case: str, seed: int, budgets: Sequence[int]) -> NDArray[np.int64]:
@@ -305,6 +317,18 @@ class Evaluator:
             return {"ranks": self.task.ranks(recommender, vectors)[None]}
 
         found: NDArray[np.int64] = self._remember(digest("cell, ties drawn", *parts), rank)["ranks"][0]
+        return found
+
+    def _staged(self, scorer: Any, budget: Any, seed: int) -> NDArray[np.int64]:
+        scores, tokens = self.scores(scorer)["scores"], self.task.tokens
+
+        def rank() -> dict[str, NDArray[Any]]:
+            views = policy_views(scores, tokens, self.encoder.encode, budget, seed=seed)
+            recommender = fit_in_stages(self._recommender(seed), views, self.task.train, self.task.held_out)
+            return {"ranks": self.task.ranks(recommender, views[0])}
+
+        made_from = [self._task_digest, self.config, seed, budget, DRAWS, scores, self.encoder.fingerprint]
+        found: NDArray[np.int64] = self._remember(digest("staged cell", *made_from), rank)["ranks"]
         return found
 
     def warm_up_views(self, budgets: Sequence[int]) -> NDArray[np.float32]:

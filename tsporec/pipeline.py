@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tsporec.adaptation import fit_in_stages, policy_views
 from tsporec.budget import Budget
 from tsporec.evaluation import Task, prepare, warm_up_rules
 from tsporec.extras import require
@@ -208,7 +209,7 @@ def make_reward(
 def adapt(
     task: Task, encoder: ItemEncoder, selector: Scorer, config: LearningConfig, folder: Path
 ) -> EmbeddingRecommender:
-    """Fit a recommender on what the selector keeps at the first budget.
+    """Fit a recommender on samples of the selector at the first budget, and tune it on what the selector keeps.
 
     ``folder`` keeps it, and is refused where it has that of other arguments.
     """
@@ -235,9 +236,10 @@ def adapted_quality(task: Task, encoder: ItemEncoder, selector: Scorer, config: 
 def _fit(
     task: Task, encoder: ItemEncoder, selector: Scorer, budget: int, config: LearningConfig
 ) -> tuple[EmbeddingRecommender, Vectors]:
-    vectors = encoder.encode(select(selector, task.tokens, Budget(tokens=budget)).apply(task.tokens))
-    recommender = make_recommender(vectors.shape[1], config.recommender)
-    return recommender.fit(vectors, task.train, task.held_out, f"adapt to {budget} tokens"), vectors
+    scores = selector.score(task.tokens)
+    views = policy_views(scores, task.tokens, encoder.encode, budget, config.adapt_samples, config.seed)
+    recommender = make_recommender(views.shape[2], config.recommender)
+    return fit_in_stages(recommender, views, task.train, task.held_out, f"adapt to {budget} tokens"), views[0]
 
 
 def _made_from(task: Task, encoder: ItemEncoder, scores: NDArray[np.float32], config: LearningConfig) -> str:

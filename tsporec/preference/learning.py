@@ -31,6 +31,9 @@ class LearningConfig:
     rewards : name -> weight
         Of "coconsumption", "recommendation" and "identity"; 0 leaves one out. The last two read items with a
         recommender, so they need stage 1.
+    adapt_samples : int
+        Stage 3: token subsets of each item, drawn from the selector, that the recommender is fitted on before it is
+        tuned on the best; 0: it is fitted on the best alone, in about a third of the time.
     gate : bool
         Drop a round after which a recommender adapted to the selection does worse on held-out users. It costs a fit a
         round and budget, and two fits of one selection may differ by more than two rounds do: on 289 held-out users
@@ -52,6 +55,7 @@ class LearningConfig:
     uniform: float = 0.3
     swapped: float = 0.4
     rewards: dict[str, float] = field(default_factory=lambda: {"coconsumption": 1.0})
+    adapt_samples: int = 4
     gate: bool = False
     preference: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
