@@ -130,13 +130,6 @@ def learn_frozen(
     return made, {**report, "seconds": time.perf_counter() - begun}
 
 
-def last_items(task: Task) -> Task:
-    """The task of telling the last item of each training user from what came before it."""
-    rows = [sequence for sequence in task.train if len(sequence) > 2]
-    before = [sequence[:-1] if len(sequence) > 2 else sequence for sequence in task.train]
-    return Task(task.tokens, before, task.held_out, rows, [str(i) for i in range(len(rows))])
-
-
 def learn_from_each(task: Task, tokenizer: Any, names: Sequence[str], seed: int) -> dict[str, Scorer]:
     """Weighting -> what is learned from co-consumption, begun from it."""
     return {
@@ -151,7 +144,7 @@ def choose_starts(task: Task, encoder: ItemEncoder, tokenizer: Any, options: Any
 
     "found": NDCG@10 of each, fitted once on what came before; "starts": budget -> weighting.
     """
-    begun, part = time.perf_counter(), last_items(task)
+    begun, part = time.perf_counter(), task.last_items()
     evaluator = Evaluator(part, encoder, None, options.seeds[:1], options.cache)
     learned = learn_from_each(part, tokenizer, WEIGHTINGS, options.seeds[0])
     cells = evaluator.run(learned, options.budgets).cells

@@ -82,6 +82,51 @@ def test_killed_anywhere_it_ends_at_the_same_weights(tmp_path):
         run(tmp_path / "cut", LearningConfig(budgets=(3,)))
 
 
+def test_training_users_choose_the_weighting_that_learning_begins_from(tmp_path, monkeypatch):
+    config = replace(CONFIG, rewards={"coconsumption": 1.0}, gate=False, weightings=("idf", "placed"))
+    done = run(tmp_path / "tried", config)
+    assert set(done.trials) == {"idf", "placed"}
+    assert all(0 <= value <= 1 for value in done.trials.values())
+    best = max(done.trials, key=lambda name: done.trials[name])
+    assert done.selector.selector.config.weighting == best
+    alone = run(tmp_path / "alone", replace(config, weightings=(best,)))
+    assert alone.trials == {}
+    for a, b in zip(weights(done), weights(alone), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+    for other in ("idf", "placed"):  # the trials' figures decide, whichever way they fall
+        monkeypatch.setattr("tsporec.pipeline.try_weightings", lambda *_, other=other: {other: 1.0})
+        assert run(tmp_path / f"told-{other}", config).selector.selector.config.weighting == other
+
+
+def test_trials_do_not_see_the_last_items():
+    catalogue = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
+    task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
+    task.train[0] = task.train[0][:2]
+    part = task.last_items()
+    assert part.test == task.train[1:]
+    assert part.train == [task.train[0], *(sequence[:-1] for sequence in task.train[1:])]
+    assert part.held_out == task.held_out
+    assert len(set(part.users)) == len(part.test)
+
+
+def test_weightings_are_refused_where_a_trial_would_cheat_or_cannot_be(tmp_path):
+    catalogue = generate(CatalogueConfig(items=20, users=20, tastes=2, words_per_taste=2, phrases=4))
+    model = make_causal_lm(len(catalogue.tokenizer))
+    reward = CoConsumptionReward(prepare(*catalogue_parts(catalogue)).tokens, [[0, 1]])
+    with pytest.raises(ValueError, match="which the reward given may know"):
+        train(
+            catalogue.items, catalogue.train, model, catalogue.tokenizer, tmp_path,
+            replace(CONFIG, weightings=("idf", "placed")), reward=reward,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="weightings are of idf, tfidf, placed; found idf, best"):
+        replace(CONFIG, weightings=("idf", "best"))
+
+
+def catalogue_parts(catalogue):
+    return catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",)
+
+
 def test_sequences_without_a_pair_are_refused(tmp_path):
     made = generate(CatalogueConfig(items=20, users=20, tastes=2, words_per_taste=2, phrases=4))
     single = [replace(row, item_ids=row.item_ids[:1]) for row in made.train]

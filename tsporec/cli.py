@@ -62,6 +62,10 @@ def train(
     ] = "coconsumption",
     rounds: Annotated[int, typer.Option(help="On-policy rounds that learn this catalogue's texts.")] = 2,
     network_rounds: Annotated[int, typer.Option(help="Rounds before them that learn what serves any text.")] = 0,
+    weighting: Annotated[
+        str,
+        typer.Option(help="idf, tfidf or placed, to begin from; of several, training users' last items choose."),
+    ] = "idf",
     gate: Annotated[bool, typer.Option(help="Drop rounds that lower held-out NDCG@10; a fit a round.")] = False,
     fields: FieldsOption = "title,description",
     layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model only.")] = None,
@@ -90,7 +94,7 @@ def train(
     origin = environment(seed)
     config = LearningConfig(
         budgets=tuple(numbers(budget, "--budget", least=1)), rounds=network_rounds, memory_rounds=rounds,
-        rewards=dict.fromkeys(names(reward), 1.0), gate=gate, seed=seed,
+        rewards=dict.fromkeys(names(reward), 1.0), gate=gate, weightings=tuple(names(weighting)), seed=seed,
     )  # fmt: skip
     catalogue, sequences = read_items(items, format_), read_sequences(train_, format_)
     lm, tokenizer = load_causal_lm(model)
@@ -98,6 +102,8 @@ def train(
         catalogue, sequences, cut_layers(lm, layers), tokenizer, output, config,
         fields=names(fields), max_tokens=max_tokens, unknown="drop" if drop_unknown else "error",
     )  # fmt: skip
+    for name, value in done.trials.items():
+        typer.echo(f"begun from {name}: NDCG@10 {value:.4f} of training users' last items")
     for number, report in enumerate(done.rounds, start=1):
         kept = "kept" if report["kept"] else "dropped: held-out quality fell"
         quality = "" if report["quality"] is None else f", held-out NDCG@10 {report['quality']:.4f}"

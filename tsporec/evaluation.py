@@ -69,6 +69,15 @@ class Task:
         """Share of test rows whose target stands in the history; it is ranked all the same."""
         return sum(row[-1] in row[:-1] for row in self.test) / max(len(self.test), 1)
 
+    def last_items(self) -> Task:
+        """The task of telling the last item of each training user from what came before: to choose by.
+
+        Sequences of two items are learned from, for without the last one there would be nothing to learn.
+        """
+        rows = [sequence for sequence in self.train if len(sequence) > 2]
+        before = [sequence[:-1] if len(sequence) > 2 else sequence for sequence in self.train]
+        return Task(self.tokens, before, self.held_out, rows, [str(i) for i in range(len(rows))])
+
     def ranks(self, recommender: EmbeddingRecommender, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
         """int64 ``[M]``: the rank of each test row's target by a recommender that reads the items' ``vectors``."""
         histories, targets = [row[:-1] for row in self.test], [row[-1] for row in self.test]

@@ -7,8 +7,8 @@ weights. Each stage can be called alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tsporec.extras import require
 from tsporec.fingerprint import digest, tokenizer_fingerprint
 from tsporec.items import FIELDS, Interactions, Item
 from tsporec.memory import CatalogueSelector
+from tsporec.metrics import ndcg
 from tsporec.preference.learning import MEMORY, LearningConfig
 from tsporec.preference.rewards.base import CandidateEncoder, ProxyReward, reward_fingerprint
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
@@ -36,7 +37,7 @@ from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import Scorer
 from tsporec.selection import select
 from tsporec.selector import TokenSelector
-from tsporec.steps import claim, step
+from tsporec.steps import claim, measured, step
 
 __all__ = [
     "MEMORY",
@@ -47,6 +48,7 @@ __all__ = [
     "learn_selector",
     "make_reward",
     "train",
+    "try_weightings",
     "warm_up",
     "warm_up_views",
 ]
@@ -66,11 +68,14 @@ class Trained:
     rounds : list of dict
         Of each round: held-out ``quality``, whether it was ``kept``, pairs, held-out preference accuracy (None where
         nothing was held out), and whether it was one ``memory`` learned in.
+    trials : dict
+        Weighting -> NDCG@10 of last items, where several were tried; see :func:`try_weightings`.
     """
 
     selector: Policy
     recommender: EmbeddingRecommender
     rounds: list[dict[str, Any]]
+    trials: dict[str, float]
 
 
 def train(
@@ -98,7 +103,8 @@ def train(
         Reads the items; stays as it is. Cut it with :func:`tsporec.language_model.cut_layers` for speed.
     tokenizer : the model's
     output : folder
-        Gets ``rounds/``, ``selector/``, ``recommender/`` and, from stage 1, ``warm-up/``.
+        Gets ``rounds/``, ``selector/``, ``recommender/`` and, from stage 1, ``warm-up/``; ``trials/`` where several
+        weightings are tried.
     config : LearningConfig, optional
     fields, max_tokens, unknown : as in :func:`tsporec.evaluation.prepare`
     reward : ProxyReward, optional
@@ -113,6 +119,11 @@ def train(
     require("accelerate", extra="train")
     require("datasets", extra="train")
     given = "" if reward is None else reward_fingerprint(reward)
+    if config.weightings and reward is not None:
+        raise ValueError(
+            "weightings are tried on what came before the last items, which the reward given may know; leave "
+            "config.weightings empty, or name rewards by config.rewards."
+        )
     if not any(len(row.item_ids) > 1 for row in sequences):
         raise ValueError(f"none of {len(sequences)} training sequences has two items; there is nothing to learn from.")
     # The last item of a row is a target to prepare; here it is only learned from.
@@ -125,9 +136,17 @@ def train(
             given, tokenizer_fingerprint(tokenizer),
         ),
     )  # fmt: skip
-    torch.manual_seed(config.seed)
     embeddings = model.get_input_embeddings().weight if config.selector.table == "embeddings" else None
-    start = TokenSelector(config.selector).for_tokenizer(tokenizer, embeddings=embeddings).fit(task.tokens)
+
+    def untrained(weighting: str) -> TokenSelector:
+        torch.manual_seed(config.seed)
+        selector = TokenSelector(replace(config.selector, weighting=weighting))
+        return selector.for_tokenizer(tokenizer, embeddings=embeddings).fit(task.tokens)
+
+    weightings, trials = config.weightings or (config.selector.weighting,), {}
+    if len(weightings) > 1:
+        trials = try_weightings(task, encoder, untrained, config, output / "trials")
+    start = untrained(max(weightings, key=lambda name: trials.get(name, 0.0)))
     if reward is None:
         reward = make_reward(task, encoder, start, config, output / "warm-up")
 
@@ -140,7 +159,7 @@ def train(
         selector.max_tokens = max_tokens
     step(output / "selector", lambda folder: selector.save_pretrained(folder))
     recommender = adapt(task, encoder, selector, config, output / "recommender")
-    return Trained(selector, recommender, rounds)
+    return Trained(selector, recommender, rounds, trials)
 
 
 # -- stage 1
@@ -201,6 +220,29 @@ def make_reward(
         if "identity" in weights:
             made["identity"] = cross_fitted([IdentityReward(encode, reference, model) for model, _ in folds])
     return WeightedReward(made, weights)
+
+
+def try_weightings(
+    task: Task, encoder: ItemEncoder, untrained: Callable[[str], TokenSelector], config: LearningConfig, folder: Path
+) -> dict[str, float]:
+    """Weighting of ``config.weightings`` -> NDCG@10 of training users' last items at the first budget.
+
+    The selector learns from what came before them, begun from ``untrained(weighting)``, and a recommender is adapted to
+    it, as in the stages; ``folder`` keeps what is done.
+    """
+    part = task.last_items()
+
+    def trial(name: str) -> dict[str, Any]:
+        start, place = untrained(name), folder / name
+        reward = make_reward(part, encoder, start, config, place / "warm-up")
+        selector, _ = learn_selector(part.tokens, start, reward, place / "rounds", config)
+        recommender, vectors = _fit(part, encoder, selector, config.budgets[0], config)
+        return {"ndcg@10": float(ndcg(part.ranks(recommender, vectors), 10).mean())}
+
+    return {
+        name: measured(folder / f"{name}.json", lambda name=name: trial(name))["ndcg@10"]  # type: ignore[misc]
+        for name in config.weightings
+    }
 
 
 # -- stage 3

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tsporec.recommenders.embedding import EmbeddingConfig
-from tsporec.selector_config import SelectorConfig
+from tsporec.selector_config import WEIGHTINGS, SelectorConfig
 
 MEMORY = {"learning_rate": 5e-3, "weight_decay": 0.0, "held_out": 0.0, "num_train_epochs": 6, "beta": 0.3}
 """How offsets learn. They say nothing of other segments, so none is held out."""
@@ -42,6 +42,10 @@ class LearningConfig:
         Arguments of :class:`~tsporec.preference.trainer.PreferenceConfig` for the rounds of either kind, instead of its
         defaults or, for offsets, of :data:`MEMORY`.
     selector : SelectorConfig
+    weightings : names
+        Of :data:`~tsporec.selector_config.WEIGHTINGS`: learning begins from the one whose selector, learned from what
+        came before, is best at the first budget for a recommender that tells the last items of training users; it costs
+        a run of the stages for each. By default from ``selector.weighting``, untried.
     recommender : EmbeddingConfig
         Its seed is replaced by ``seed``.
     seed : int
@@ -60,6 +64,7 @@ class LearningConfig:
     preference: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
     selector: SelectorConfig = field(default_factory=SelectorConfig)
+    weightings: tuple[str, ...] = ()
     recommender: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     seed: int = 0
 
@@ -72,6 +77,8 @@ class LearningConfig:
             raise ValueError(
                 f"rewards are weights, not all 0, of coconsumption, recommendation and identity; found {self.rewards}."
             )
+        if not set(self.weightings) <= set(WEIGHTINGS):
+            raise ValueError(f"weightings are of {', '.join(WEIGHTINGS)}; found {', '.join(self.weightings)}.")
         if min(self.rounds, self.memory_rounds) < 0 or self.rounds + self.memory_rounds < 1:
             raise ValueError(
                 f"at least one round is needed and none less than 0; found rounds={self.rounds} and "
