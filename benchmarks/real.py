@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.amazon import CATEGORIES, read_task
 from benchmarks.learning import REAL, RULE, learn, untrained
 from benchmarks.options import comma_separated, make_parser, whole_numbers
+from benchmarks.tables import STAGED
 from tsporec.evaluation import FULL, Evaluator, Task, warm_up_rules
 from tsporec.fingerprint import digest
 from tsporec.language_model import load_causal_lm
@@ -47,8 +48,6 @@ MARGINS = (0.0, 0.15, 0.3, 0.6, 1.2, math.inf)
 """Of the reward, nats a context, tried on held-out users."""
 LEARNED = ("selector", "selector_fitted")
 """The second: adapted as baselines are, in one fit."""
-STAGED = "_staged"
-"""Ends the name of a baseline that is adapted as the selector is."""
 CANDIDATES = CandidateConfig(BUDGETS, 8, uniform=0.3, swapped=0.4)
 """Of the ceiling."""
 
@@ -215,7 +214,7 @@ def main() -> None:
     parser = make_parser(__doc__, seeds=[0, 1, 2])
     parser.add_argument("--category", default=CATEGORIES[0], choices=CATEGORIES)
     parser.add_argument("--fields", type=comma_separated, default=["description"])
-    parser.add_argument("--scorers", type=comma_separated, default=["head", "tfidf", "selector", FULL])
+    parser.add_argument("--scorers", type=comma_separated, default=["head", "tfidf", f"tfidf{STAGED}", *LEARNED, FULL])
     parser.add_argument("--case", choices=["adapted", "frozen"], default="adapted")
     parser.add_argument(
         "--budgets",
@@ -258,7 +257,7 @@ def main() -> None:
     evaluation = evaluator.run(scorers, options.budgets, [options.case], list(scorers), staged)
     make_console().print(results_table(evaluation, options.case))
     described = (
-        repr(replace(REAL, selector=RULE))
+        f"{REAL!r}, surface_buckets={RULE.surface_buckets}"
         if options.case == "adapted"
         else f"best of {RULE.weighting}, tfidf and head at each budget, margins {MARGINS}"
     )

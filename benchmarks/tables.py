@@ -43,7 +43,9 @@ def table(results: dict[str, Any], case: str | None = None) -> str:
     return "\n\n".join(parts)
 
 
-OURS = ("selector", "rule")
+OURS = ("selector", "selector_fitted", "rule")
+STAGED = "_staged"
+"""Ends the name of a baseline that is adapted as the selector is: not a rival, a control."""
 
 
 def short(files: list[dict[str, Any]]) -> str:
@@ -58,7 +60,10 @@ def short(files: list[dict[str, Any]]) -> str:
         for (name, budget, case), cell in cells.items():
             if name != "selector":
                 continue
-            rivals = [c for (n, b, of), c in cells.items() if (b, of) == (budget, case) and n not in OURS]
+            rivals = [
+                c for (n, *where), c in cells.items()
+                if where == [budget, case] and n not in OURS and not n.endswith(STAGED)
+            ]  # fmt: skip
             best = max(rivals, key=lambda c: c["metrics"]["ndcg@10"])
             whole = cells.get(("full", None, case))
             values = [_deviating(cells["head", budget, case]), f"{best['scorer']} {_deviating(best)}", _deviating(cell)]

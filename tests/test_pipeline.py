@@ -18,12 +18,13 @@ pytest.importorskip("accelerate")
 pytest.importorskip("datasets")
 
 from tests.conftest import make_causal_lm
+from tsporec.adaptation import fit_in_stages, policy_views
 from tsporec.budget import Budget
-from tsporec.evaluation import prepare
+from tsporec.evaluation import Task, prepare
 from tsporec.memory import CatalogueSelector
-from tsporec.pipeline import LearningConfig, adapt, learn_selector, train, warm_up
+from tsporec.pipeline import LearningConfig, adapt, learn_selector, train, try_weightings, warm_up
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
-from tsporec.recommenders.embedding import EmbeddingConfig
+from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
@@ -39,6 +40,7 @@ CONFIG = LearningConfig(
     pairs=2,
     rewards={"coconsumption": 1.0, "recommendation": 1.0, "identity": 0.5},
     gate=True,
+    weightings=("idf", "placed"),
     preference={"num_train_epochs": 2, "use_cpu": True},
     selector=SelectorConfig(dim=8, hidden=8, gram_buckets=512, surface_buckets=1024),
     recommender=EmbeddingConfig(width=16, epochs=2),
@@ -60,12 +62,12 @@ def test_killed_anywhere_it_ends_at_the_same_weights(tmp_path):
     whole = run(tmp_path / "whole")
     assert [round_["memory"] for round_ in whole.rounds] == [False, False, True]
     assert {p.name for p in (tmp_path / "whole").iterdir()} == {
-        "run.json", "warm-up", "rounds", "selector", "recommender",
+        "run.json", "trials", "warm-up", "rounds", "selector", "recommender",
     }  # fmt: skip
     code = f"from tests.test_pipeline import *; run(Path({str(tmp_path / 'cut')!r}))"
     marks = [
-        "warm-up", "rounds/start.json", "rounds/round-0/checkpoints", "rounds/round-1/preferences",
-        "rounds/round-2/checkpoints",
+        "trials/idf/rounds/round-0/checkpoints", "trials/idf.json", "warm-up", "rounds/start.json",
+        "rounds/round-0/checkpoints", "rounds/round-1/preferences", "rounds/round-2/checkpoints",
     ]  # fmt: skip
     for mark in marks:  # each run is killed as soon as the mark appears
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
@@ -75,7 +77,7 @@ def test_killed_anywhere_it_ends_at_the_same_weights(tmp_path):
         process.wait()
         assert not (tmp_path / "cut" / "recommender").exists()
     resumed = run(tmp_path / "cut")
-    assert resumed.rounds == whole.rounds
+    assert (resumed.rounds, resumed.trials) == (whole.rounds, whole.trials)
     for a, b in zip(weights(whole), weights(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match="other arguments"):
@@ -89,7 +91,10 @@ def test_training_users_choose_the_weighting_that_learning_begins_from(tmp_path,
     assert all(0 <= value <= 1 for value in done.trials.values())
     best = max(done.trials, key=lambda name: done.trials[name])
     assert done.selector.selector.config.weighting == best
-    alone = run(tmp_path / "alone", replace(config, weightings=(best,)))
+    alone = run(
+        tmp_path / "alone",
+        replace(config, weightings=(), selector=replace(config.selector, weighting=best)),
+    )
     assert alone.trials == {}
     for a, b in zip(weights(done), weights(alone), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -99,11 +104,52 @@ def test_training_users_choose_the_weighting_that_learning_begins_from(tmp_path,
         assert run(tmp_path / f"told-{other}", config).selector.selector.config.weighting == other
 
 
-def test_trials_do_not_see_the_last_items():
+def test_the_recommender_is_adapted_to_samples_first(tmp_path):
+    catalogue = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
+    task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
+    encoder, head = ItemEncoder(make_causal_lm(len(catalogue.tokenizer))), make_scorer("head")
+    for samples, seed in ((0, 0), (2, 0), (2, 1)):
+        config = replace(CONFIG, adapt_samples=samples, seed=seed)
+        made = adapt(task, encoder, head, config, tmp_path / f"{samples}-{seed}")
+        views = policy_views(head, task.tokens, encoder.encode, CONFIG.budgets[0], samples, seed)
+        fitted = fit_in_stages(make_recommender(encoder.width, config.recommender), views, task.train, task.held_out)
+        np.testing.assert_array_equal(made.scores(views[0], task.held_out), fitted.scores(views[0], task.held_out))
+
+
+def test_trials_do_not_see_the_last_items(tmp_path, monkeypatch):
     catalogue = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
     task.train[0] = task.train[0][:2]
     part = task.last_items()
+    seen, encoder = [], ItemEncoder(make_causal_lm(len(catalogue.tokenizer)))
+    config = replace(CONFIG, weightings=("idf", "tfidf"), rewards={"coconsumption": 1.0})
+
+    def untrained(name):
+        torch.manual_seed(0)
+        shape = replace(config.selector, weighting=name)
+        return TokenSelector(shape).for_tokenizer(catalogue.tokenizer).fit(task.tokens)
+
+    def spied_reward(tokens, sequences):
+        seen.append(sequences)
+        return CoConsumptionReward(tokens, sequences)
+
+    fit = EmbeddingRecommender.fit
+
+    def spied_fit(self, features, sequences, *rest, **options):
+        seen.append(sequences)
+        return fit(self, features, sequences, *rest, **options)
+
+    monkeypatch.setattr("tsporec.pipeline.CoConsumptionReward", spied_reward)
+    monkeypatch.setattr(EmbeddingRecommender, "fit", spied_fit)
+    found = try_weightings(task, encoder, untrained, config, tmp_path)
+    assert len(seen) >= 4
+    assert all(sequences == part.train for sequences in seen)
+    assert try_weightings(task, encoder, untrained, config, tmp_path) == found
+    with pytest.raises(ValueError, match="other arguments"):
+        try_weightings(task, encoder, untrained, replace(config, seed=7), tmp_path)
+    short = Task(task.tokens, [row[:2] for row in task.train], task.held_out, task.test, task.users)
+    with pytest.raises(ValueError, match="no training user has so many"):
+        try_weightings(short, encoder, untrained, config, tmp_path / "short")
     assert part.test == task.train[1:]
     assert part.train == [task.train[0], *(sequence[:-1] for sequence in task.train[1:])]
     assert part.held_out == task.held_out
@@ -119,8 +165,11 @@ def test_weightings_are_refused_where_a_trial_would_cheat_or_cannot_be(tmp_path)
             catalogue.items, catalogue.train, model, catalogue.tokenizer, tmp_path,
             replace(CONFIG, weightings=("idf", "placed")), reward=reward,
         )  # fmt: skip
-    with pytest.raises(ValueError, match="weightings are of idf, tfidf, placed; found idf, best"):
-        replace(CONFIG, weightings=("idf", "best"))
+    for wrong in (("idf", "best"), ("idf",)):
+        with pytest.raises(ValueError, match=f"two or more of idf, tfidf, placed; found {', '.join(wrong)}"):
+            replace(CONFIG, weightings=wrong)
+    with pytest.raises(ValueError, match="adapt_samples is a number of subsets, at least 0; found -1"):
+        replace(CONFIG, adapt_samples=-1)
 
 
 def catalogue_parts(catalogue):

@@ -11,17 +11,21 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tsporec.budget import Budget
 from tsporec.preference.candidates import CandidateConfig, sample_candidates
 from tsporec.ragged import RaggedTokens
 from tsporec.recommenders.embedding import EmbeddingRecommender, History
+from tsporec.scorers import Scorer
+from tsporec.selection import select
 
 Vectors = NDArray[np.float32]
 DRAWS = 4
 """Samples of the policy for each item."""
+_SEGMENTS = 4096  # sampled at once: noise takes some 200 bytes a token
 
 
 def policy_views(
-    scores: NDArray[np.float32],
+    scorer: Scorer,
     tokens: RaggedTokens,
     encode: Callable[[RaggedTokens], Vectors],
     budget: int,
@@ -32,8 +36,9 @@ def policy_views(
 
     Parameters
     ----------
-    scores : float32 ``[T]``
-        Log-probabilities but for a constant: subsets are drawn by Gumbel top-k.
+    scorer : Scorer
+        Where samples are drawn (by Gumbel top-k), its scores are finite and log-probabilities but for a constant, as
+        a selector's are: the scores of other scorers have another scale.
     tokens : RaggedTokens
         N segments.
     encode : texts -> float32 ``[N, W]``
@@ -45,10 +50,16 @@ def policy_views(
     -------
     float32 ``[1 + draws, N, W]``, the best subsets first
     """
-    config = CandidateConfig((budget,), max(2, 1 + draws), uniform=0.0, swapped=0.0)
-    drawn = sample_candidates(scores, tokens, config, seed).apply(tokens)
-    numbers = np.arange(len(drawn)).reshape(len(tokens), config.count)[:, : 1 + draws].T
-    return encode(drawn.take(numbers.ravel())).reshape(1 + draws, len(tokens), -1)
+    if not draws:
+        return encode(select(scorer, tokens, Budget(tokens=budget)).apply(tokens))[None]
+    config = CandidateConfig((budget,), 1 + draws, uniform=0.0, swapped=0.0)
+    scores = scorer.score(tokens)
+    drawn: list[NDArray[np.int32]] = []
+    for begin in range(0, len(tokens), _SEGMENTS):
+        part = np.arange(begin, min(begin + _SEGMENTS, len(tokens)))
+        drawn += sample_candidates(scores, tokens, config, seed, part).apply(tokens)
+    views = [text for view in range(1 + draws) for text in drawn[view :: 1 + draws]]
+    return encode(RaggedTokens.from_lists(views)).reshape(1 + draws, len(tokens), -1)
 
 
 def fit_in_stages(

@@ -66,7 +66,7 @@ def train(
         str,
         typer.Option(help="idf, tfidf or placed, to begin from; of several, training users' last items choose."),
     ] = "idf",
-    gate: Annotated[bool, typer.Option(help="Drop rounds that lower held-out NDCG@10; a fit a round.")] = False,
+    gate: Annotated[bool, typer.Option(help="Drop rounds that lower held-out NDCG@10; an adaptation each.")] = False,
     fields: FieldsOption = "title,description",
     layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model only.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Cut whole texts to their first tokens.")] = 256,
@@ -90,11 +90,14 @@ def train(
     from tsporec.pipeline import train as run_stages
     from tsporec.readers import read_items, read_sequences
     from tsporec.results import environment
+    from tsporec.selector_config import SelectorConfig
 
-    origin = environment(seed)
+    origin, weightings = environment(seed), tuple(names(weighting))
     config = LearningConfig(
         budgets=tuple(numbers(budget, "--budget", least=1)), rounds=network_rounds, memory_rounds=rounds,
-        rewards=dict.fromkeys(names(reward), 1.0), gate=gate, weightings=tuple(names(weighting)), seed=seed,
+        rewards=dict.fromkeys(names(reward), 1.0), gate=gate, seed=seed,
+        selector=SelectorConfig(weighting=weightings[0] if len(weightings) == 1 else "idf"),
+        weightings=weightings if len(weightings) > 1 else (),
     )  # fmt: skip
     catalogue, sequences = read_items(items, format_), read_sequences(train_, format_)
     lm, tokenizer = load_causal_lm(model)
@@ -128,9 +131,6 @@ def evaluate(
     budget: Annotated[str, typer.Option(help="Tokens to keep of each text, comma-separated.")] = "8,16,32",
     scorers: Annotated[str, typer.Option(help="Comma-separated; 'full' is the whole text.")] = "head,random,tfidf,full",
     cases: Annotated[str, typer.Option(help="adapted, frozen or both, comma-separated.")] = "adapted",
-    staged: Annotated[
-        str, typer.Option(help="Adapted: scorers, comma-separated, whose recommender learns on samples of them first.")
-    ] = "",
     fields: FieldsOption = "title,description",
     layers: Annotated[int | None, typer.Option(help="Encode with the first layers of the model only.")] = None,
     scorer_layers: Annotated[
@@ -167,7 +167,7 @@ def evaluate(
         for name in wanted
     }
     evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, layers)), seeds=seed_list, cache=cache)
-    evaluation = evaluator.run(built, budgets, names(cases), staged=names(staged))
+    evaluation = evaluator.run(built, budgets, names(cases))
     console = make_console()
     for case in names(cases):
         console.print(results_table(evaluation, case))
@@ -176,7 +176,6 @@ def evaluate(
         settings = {
             "items": items.name, "train": train.name, "test": test.name, "model": Path(model).name, "layers": layers,
             "scorer_layers": scorer_layers, "fields": names(fields), "max_tokens": max_tokens, "budgets": budgets,
-            "staged": names(staged),
         }  # fmt: skip
         write_results(output, {"command": "evaluate", "settings": settings, **evaluation.to_dict()}, origin)
         console.print(f"results written to {output}")

@@ -33,6 +33,7 @@ from tsporec.splits import hold_out_users, training_sequences
 
 FULL = "full"
 """The name of the whole text in a list of scorers."""
+_ROWS = 8192  # ranked at once: 11 bytes for each of their scores
 OneOrEach = Scorer | list[Scorer] | None
 OfBudget = OneOrEach | Mapping[int, OneOrEach]
 
@@ -80,8 +81,12 @@ class Task:
 
     def ranks(self, recommender: EmbeddingRecommender, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
         """int64 ``[M]``: the rank of each test row's target by a recommender that reads the items' ``vectors``."""
-        histories, targets = [row[:-1] for row in self.test], [row[-1] for row in self.test]
-        return ranks(recommender.scores(vectors, histories), targets, histories)
+        parts = []
+        for begin in range(0, len(self.test), _ROWS):
+            rows = self.test[begin : begin + _ROWS]
+            histories, targets = [row[:-1] for row in rows], [row[-1] for row in rows]
+            parts.append(ranks(recommender.scores(vectors, histories), targets, histories))
+        return np.concatenate(parts)
 
 
 def prepare(
@@ -128,6 +133,7 @@ class Cell:
     deviation : standard deviation of each metric's mean over the seeds, around their mean (divided by their number)
     tokens : kept by all items together
     score_seconds, encode_seconds : to score and to encode the catalogue
+    staged : whether its recommender was adapted in stages
     versus : rival -> metric -> (mean difference, low, high), a 95% interval over users
     """
 
@@ -140,6 +146,7 @@ class Cell:
     score_seconds: float
     encode_seconds: float
     versus: dict[str, dict[str, tuple[float, float, float]]]
+    staged: bool = False
 
 
 @dataclass(frozen=True)
@@ -217,7 +224,7 @@ class Evaluator:
                 raise ValueError(f"a case is 'adapted' or 'frozen', found {case!r}.")
         unknown = [name for name in staged if scorers.get(name) is None]
         if unknown:
-            raise ValueError(f"staged is for scorers that are evaluated, {FULL!r} left out; found {unknown}.")
+            raise ValueError(f"staged is for scorers that are evaluated, the whole text left out; found {unknown}.")
         plan: list[tuple[str, OneOrEach, int | None, str]] = []
         for case in cases:
             plan += [
@@ -230,7 +237,10 @@ class Evaluator:
         found: dict[tuple[str, int | None, str], dict[str, NDArray[Any]]] = {}
         for name, scorer, budget, case in progress(plan, description="evaluate"):
             found[name, budget, case] = self._cell(scorer, budget, case, budgets, name in staged)
-        cells = [self._summary(key, result, found, rivals) for key, result in found.items()]
+        cells = [
+            self._summary(key, result, found, rivals, key[0] in staged and key[2] == "adapted" and key[1] is not None)
+            for key, result in found.items()
+        ]
         return Evaluation(cells, len(self.task.test), self.task.repeats, self.seeds)
 
     def features(self, scorer: Scorer | None, budget: int | None) -> dict[str, NDArray[Any]]:
@@ -306,7 +316,7 @@ class Evaluator:
         if len(each) != len(self.seeds):
             raise ValueError(f"expected a scorer for each of {len(self.seeds)} seeds in a list; found {len(each)}.")
         features = [self.features(one, budget) for one in each]
-        if staged and case == "adapted":
+        if staged and case == "adapted" and scorer is not None:
             ranked = [self._staged(one, budget, seed) for one, seed in zip(each, self.seeds, strict=True)]
         else:
             vectors = [found["vectors"] for found in features]
@@ -329,14 +339,14 @@ class Evaluator:
         return found
 
     def _staged(self, scorer: Any, budget: Any, seed: int) -> NDArray[np.int64]:
-        scores, tokens = self.scores(scorer)["scores"], self.task.tokens
+        known, tokens = _Known(self.scores(scorer)["scores"]), self.task.tokens
 
         def rank() -> dict[str, NDArray[Any]]:
-            views = policy_views(scores, tokens, self.encoder.encode, budget, seed=seed)
+            views = policy_views(known, tokens, self.encoder.encode, budget, seed=seed)
             recommender = fit_in_stages(self._recommender(seed), views, self.task.train, self.task.held_out)
             return {"ranks": self.task.ranks(recommender, views[0])}
 
-        made_from = [self._task_digest, self.config, seed, budget, DRAWS, scores, self.encoder.fingerprint]
+        made_from = [self._task_digest, self.config, seed, budget, DRAWS, known.scores, self.encoder.fingerprint]
         found: NDArray[np.int64] = self._remember(digest("staged cell", *made_from), rank)["ranks"]
         return found
 
@@ -353,6 +363,7 @@ class Evaluator:
         result: dict[str, NDArray[Any]],
         found: Mapping[tuple[str, int | None, str], dict[str, NDArray[Any]]],
         rivals: Sequence[str],
+        staged: bool,
     ) -> Cell:
         name, budget, case = key
         per_seed = {metric: of(result["ranks"]) for metric, of in METRICS.items()}
@@ -376,6 +387,7 @@ class Evaluator:
             float(result["score_seconds"]),
             float(result["seconds"]),
             versus,
+            staged,
         )
 
     def _remember(self, key: str, compute: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
@@ -419,8 +431,8 @@ class _Known:
     """Scores computed before, as a scorer."""
 
     def __init__(self, scores: NDArray[np.float32]) -> None:
-        self._scores = scores
+        self.scores = scores
 
     def score(self, tokens: RaggedTokens) -> NDArray[np.float32]:
         """The scores given."""
-        return self._scores
+        return self.scores

@@ -143,10 +143,8 @@ def train(
         selector = TokenSelector(replace(config.selector, weighting=weighting))
         return selector.for_tokenizer(tokenizer, embeddings=embeddings).fit(task.tokens)
 
-    weightings, trials = config.weightings or (config.selector.weighting,), {}
-    if len(weightings) > 1:
-        trials = try_weightings(task, encoder, untrained, config, output / "trials")
-    start = untrained(max(weightings, key=lambda name: trials.get(name, 0.0)))
+    trials = try_weightings(task, encoder, untrained, config, output / "trials") if config.weightings else {}
+    start = untrained(max(trials, key=lambda name: trials[name]) if trials else config.selector.weighting)
     if reward is None:
         reward = make_reward(task, encoder, start, config, output / "warm-up")
 
@@ -228,12 +226,24 @@ def try_weightings(
     """Weighting of ``config.weightings`` -> NDCG@10 of training users' last items at the first budget.
 
     The selector learns from what came before them, begun from ``untrained(weighting)``, and a recommender is adapted to
-    it, as in the stages; ``folder`` keeps what is done.
+    it, as in the stages; ``folder`` keeps what is done, and is refused where it has that of other arguments.
+
+    Raises
+    ------
+    ValueError
+        If no training user has three items.
     """
-    part = task.last_items()
+    part, starts = task.last_items(), {name: untrained(name) for name in config.weightings}
+    if not part.test:
+        raise ValueError(
+            "weightings are tried on the last of three items or more, and no training user has so many; name one by "
+            "SelectorConfig.weighting."
+        )
+    given = (part.tokens.ids, part.tokens.cu_seqlens, part.train, part.held_out, part.test, encoder.fingerprint)
+    claim(folder, digest(*given, [start.fingerprint for start in starts.values()], config.plain()))
 
     def trial(name: str) -> dict[str, Any]:
-        start, place = untrained(name), folder / name
+        start, place = starts[name], folder / name
         reward = make_reward(part, encoder, start, config, place / "warm-up")
         selector, _ = learn_selector(part.tokens, start, reward, place / "rounds", config)
         recommender, vectors = _fit(part, encoder, selector, config.budgets[0], config)
@@ -278,8 +288,7 @@ def adapted_quality(task: Task, encoder: ItemEncoder, selector: Scorer, config: 
 def _fit(
     task: Task, encoder: ItemEncoder, selector: Scorer, budget: int, config: LearningConfig
 ) -> tuple[EmbeddingRecommender, Vectors]:
-    scores = selector.score(task.tokens)
-    views = policy_views(scores, task.tokens, encoder.encode, budget, config.adapt_samples, config.seed)
+    views = policy_views(selector, task.tokens, encoder.encode, budget, config.adapt_samples, config.seed)
     recommender = make_recommender(views.shape[2], config.recommender)
     return fit_in_stages(recommender, views, task.train, task.held_out, f"adapt to {budget} tokens"), views[0]
 

@@ -33,11 +33,11 @@ class LearningConfig:
         recommender, so they need stage 1.
     adapt_samples : int
         Stage 3: token subsets of each item, drawn from the selector, that the recommender is fitted on before it is
-        tuned on the best; 0: it is fitted on the best alone, in about a third of the time.
+        tuned on the best; 0: it is fitted on the best alone, in a third to a half of the time.
     gate : bool
-        Drop a round after which a recommender adapted to the selection does worse on held-out users. It costs a fit a
-        round and budget, and two fits of one selection may differ by more than two rounds do: on 289 held-out users
-        by up to .03 NDCG@10. For catalogues with thousands of them.
+        Drop a round after which a recommender adapted to the selection does worse on held-out users. It costs an
+        adaptation a round and budget, and two fits of one selection may differ by more than two rounds do: on 289
+        held-out users by up to .03 NDCG@10. For catalogues with thousands of them.
     preference, memory : dict
         Arguments of :class:`~tsporec.preference.trainer.PreferenceConfig` for the rounds of either kind, instead of its
         defaults or, for offsets, of :data:`MEMORY`.
@@ -45,7 +45,7 @@ class LearningConfig:
     weightings : names
         Of :data:`~tsporec.selector_config.WEIGHTINGS`: learning begins from the one whose selector, learned from what
         came before, is best at the first budget for a recommender that tells the last items of training users; it costs
-        a run of the stages for each. By default from ``selector.weighting``, untried.
+        a run of the stages for each. At least two; by default none is tried, and ``selector.weighting`` is taken.
     recommender : EmbeddingConfig
         Its seed is replaced by ``seed``.
     seed : int
@@ -77,8 +77,13 @@ class LearningConfig:
             raise ValueError(
                 f"rewards are weights, not all 0, of coconsumption, recommendation and identity; found {self.rewards}."
             )
-        if not set(self.weightings) <= set(WEIGHTINGS):
-            raise ValueError(f"weightings are of {', '.join(WEIGHTINGS)}; found {', '.join(self.weightings)}.")
+        if not set(self.weightings) <= set(WEIGHTINGS) or len(self.weightings) == 1:
+            raise ValueError(
+                f"weightings to try are two or more of {', '.join(WEIGHTINGS)}; found {', '.join(self.weightings)}. "
+                "One alone is SelectorConfig.weighting."
+            )
+        if self.adapt_samples < 0:
+            raise ValueError(f"adapt_samples is a number of subsets, at least 0; found {self.adapt_samples}.")
         if min(self.rounds, self.memory_rounds) < 0 or self.rounds + self.memory_rounds < 1:
             raise ValueError(
                 f"at least one round is needed and none less than 0; found rounds={self.rounds} and "

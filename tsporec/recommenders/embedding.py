@@ -163,6 +163,8 @@ class EmbeddingRecommender(nn.Module):
         views = self._checked(features, sequences, held_out)
         self.mean.copy_(views.flatten(0, 1).mean(dim=0))
         self.scale.copy_(views.flatten(0, 1).std(dim=0) + 1e-6)
+        if read is not None and read.shape != views.shape[1:]:
+            raise ValueError(f"read must be {list(views.shape[1:])}, as one view is; found {list(read.shape)}.")
         fixed = views.mean(dim=0) if read is None else self._checked(read, sequences, held_out)[0]
         return self._learn(views, fixed, sequences, held_out, self.config.learning_rate, -math.inf, description)
 
@@ -177,6 +179,8 @@ class EmbeddingRecommender(nn.Module):
 
         What it begins with is kept unless ``held_out`` is more likely afterwards.
         """
+        if features.ndim != 2:
+            raise ValueError(f"tune goes on with one view, [N, {len(self.mean)}]; found {list(features.shape)}.")
         views = self._checked(features, sequences, held_out)
         begun = self.log_likelihood(views[0], held_out)
         return self._learn(views, views[0], sequences, held_out, self.config.learning_rate / 2, begun, description)
@@ -186,7 +190,7 @@ class EmbeddingRecommender(nn.Module):
     ) -> Tensor:
         """``[V, N, W]``."""
         if not sequences or not held_out or min(map(len, [*sequences, *held_out])) < 2:
-            raise ValueError("fit needs training and held-out sequences of at least two items each.")
+            raise ValueError("learning needs training and held-out sequences of at least two items each.")
         if features.ndim not in (2, 3) or features.shape[-1] != len(self.mean) or not np.isfinite(features).all():
             raise ValueError(
                 f"features must be finite, [N, {len(self.mean)}] or [V, N, {len(self.mean)}]; found shape "
