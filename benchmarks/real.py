@@ -2,9 +2,8 @@
 
 python -m benchmarks.real --data DIR --model DIR --category Office_Products --fields description --output FILE
 
-*Adapted*: the selector learns from what training users touched together, and a recommender is fitted on each selection:
-the selector's in stages, on samples of it first. ``--scorers tfidf_staged`` does the same for a baseline, and
-``selector_fitted`` is the selector without it.
+*Adapted*: the selector learns from what training users touched together, begun at each budget from the weighting that
+tells their last items best, and a recommender is fitted on each selection.
 *Frozen*: one recommender, warmed up on what cheap rules and samples of the untrained policy keep, reads every selection
 without being fitted again; a selector for each budget gives each item the ranking of the rule in the box, of tf-idf or
 of its first tokens, by that recommender's own reward. Every seed has its own recommender and its own selectors.
@@ -26,7 +25,6 @@ from numpy.typing import NDArray
 from benchmarks.amazon import CATEGORIES, read_task
 from benchmarks.learning import REAL, RULE, learn, untrained
 from benchmarks.options import comma_separated, make_parser, whole_numbers
-from benchmarks.tables import STAGED
 from tsporec.evaluation import FULL, Evaluator, Task, warm_up_rules
 from tsporec.fingerprint import digest
 from tsporec.language_model import load_causal_lm
@@ -39,15 +37,13 @@ from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
 from tsporec.selector import TokenSelector
-from tsporec.selector_config import SPREAD, WEIGHTINGS
+from tsporec.selector_config import WEIGHTINGS
 from tsporec.show import make_console, results_table
 
 BUDGETS = (2, 4, 8, 16)
 LAYERS = 4
 MARGINS = (0.0, 0.15, 0.3, 0.6, 1.2, math.inf)
 """Of the reward, nats a context, tried on held-out users."""
-LEARNED = ("selector", "selector_fitted")
-"""The second: adapted as baselines are, in one fit."""
 CANDIDATES = CandidateConfig(BUDGETS, 8, uniform=0.3, swapped=0.4)
 """Of the ceiling."""
 
@@ -67,18 +63,6 @@ class Sampled:
 def warm_up(task: Task, policy: Any) -> list[Scorer]:
     """What a frozen recommender knows: rules, chance, the policy and what lies near it."""
     return [*warm_up_rules(task.tokens, draws=2), policy, *(Sampled(policy, seed) for seed in range(3))]
-
-
-class LogProbabilities:
-    """The ranking of tf-idf, its scores as log-probabilities: spread as those of an untrained selector are."""
-
-    def __init__(self, scorer: Any) -> None:
-        self.scorer, self.fingerprint = scorer, digest("log-probabilities", scorer.fingerprint)
-
-    def score(self, tokens: RaggedTokens) -> NDArray[np.float32]:
-        """float32 ``[T]``."""
-        scores: NDArray[np.float32] = SPREAD * np.log(np.maximum(self.scorer.score(tokens), 1e-6))
-        return scores
 
 
 class CachedEncoder:
@@ -192,11 +176,7 @@ def others(names: Sequence[str], task: Task, lm: Any, model: str, rule: Scorer) 
     """The scorers called so, the selector left out; self-information reads with all layers of ``model``."""
     made: dict[str, Scorer | None] = {}
     for name in names:
-        if name == f"tfidf{STAGED}":
-            made[name] = LogProbabilities(make_scorer("tfidf").fit(task.tokens))
-        elif name == f"head{STAGED}":
-            made[name] = make_scorer("head")
-        elif name == FULL:
+        if name == FULL:
             made[name] = None
         elif name == "self_information":
             made[name] = make_scorer(name, model=load_causal_lm(model)[0])
@@ -204,7 +184,7 @@ def others(names: Sequence[str], task: Task, lm: Any, model: str, rule: Scorer) 
             made[name] = make_scorer(name, model=lm)
         elif name == "rule":
             made[name] = rule
-        elif name not in LEARNED:
+        elif name != "selector":
             made[name] = make_scorer(name).fit(task.tokens)
     return made
 
@@ -214,7 +194,7 @@ def main() -> None:
     parser = make_parser(__doc__, seeds=[0, 1, 2])
     parser.add_argument("--category", default=CATEGORIES[0], choices=CATEGORIES)
     parser.add_argument("--fields", type=comma_separated, default=["description"])
-    parser.add_argument("--scorers", type=comma_separated, default=["head", "tfidf", f"tfidf{STAGED}", *LEARNED, FULL])
+    parser.add_argument("--scorers", type=comma_separated, default=["head", "tfidf", "selector", FULL])
     parser.add_argument("--case", choices=["adapted", "frozen"], default="adapted")
     parser.add_argument(
         "--budgets",
@@ -236,7 +216,7 @@ def main() -> None:
     lm, tokenizer = load_causal_lm(options.model, LAYERS)
     task = read_task(options.data, options.category, tokenizer, options.fields)
     policy, rule, learned, reports = untrained(tokenizer, task), untrained(tokenizer, task, RULE), [], []
-    encoder, asked = ItemEncoder(lm), bool(set(LEARNED) & set(options.scorers))
+    encoder, asked = ItemEncoder(lm), "selector" in options.scorers
     chosen: dict[str, Any] = {"starts": dict.fromkeys(options.budgets, options.weighting)}
     if asked and options.case == "adapted" and not options.weighting:
         chosen = choose_starts(task, encoder, tokenizer, options)
@@ -252,9 +232,8 @@ def main() -> None:
         print(report, flush=True)
     known = others(options.scorers, task, lm, options.model, rule)
     by_budget = {budget: [selectors[budget] for selectors in learned] for budget in options.budgets}
-    scorers = {name: by_budget if name in LEARNED else known[name] for name in options.scorers}
-    staged = [name for name in scorers if name == "selector" or name.endswith(STAGED)]
-    evaluation = evaluator.run(scorers, options.budgets, [options.case], list(scorers), staged)
+    scorers = {name: by_budget if name == "selector" else known[name] for name in options.scorers}
+    evaluation = evaluator.run(scorers, options.budgets, [options.case], list(scorers))
     make_console().print(results_table(evaluation, options.case))
     described = (
         f"{REAL!r}, surface_buckets={RULE.surface_buckets}"

@@ -43,9 +43,7 @@ def table(results: dict[str, Any], case: str | None = None) -> str:
     return "\n\n".join(parts)
 
 
-OURS = ("selector", "selector_fitted", "rule")
-STAGED = "_staged"
-"""Ends the name of a baseline that is adapted as the selector is: not a rival, a control."""
+OURS = ("selector", "rule")
 
 
 def short(files: list[dict[str, Any]]) -> str:
@@ -60,10 +58,7 @@ def short(files: list[dict[str, Any]]) -> str:
         for (name, budget, case), cell in cells.items():
             if name != "selector":
                 continue
-            rivals = [
-                c for (n, *where), c in cells.items()
-                if where == [budget, case] and n not in OURS and not n.endswith(STAGED)
-            ]  # fmt: skip
+            rivals = [c for (n, b, of), c in cells.items() if (b, of) == (budget, case) and n not in OURS]
             best = max(rivals, key=lambda c: c["metrics"]["ndcg@10"])
             whole = cells.get(("full", None, case))
             values = [_deviating(cells["head", budget, case]), f"{best['scorer']} {_deviating(best)}", _deviating(cell)]

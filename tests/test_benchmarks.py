@@ -111,6 +111,34 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     assert together == pytest.approx(sum(alone) / 2)
 
 
+def test_training_users_choose_the_start_of_each_budget(tmp_path):
+    from argparse import Namespace
+
+    from benchmarks import real
+    from tests.conftest import make_causal_lm
+    from tsporec.evaluation import prepare
+    from tsporec.recommenders.encoder import ItemEncoder
+    from tsporec.selector_config import WEIGHTINGS
+    from tsporec.synthetic import CatalogueConfig, generate
+
+    made = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
+    task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
+    options = Namespace(seeds=[0, 1], budgets=[2, 4], cache=tmp_path)
+    encoder = ItemEncoder(make_causal_lm(len(made.tokenizer)))
+    chosen = real.choose_starts(task, encoder, made.tokenizer, options)
+    assert chosen["rows"] == len([row for row in task.train if len(row) > 2])
+    for budget, found in chosen["found"].items():
+        assert set(found) == set(WEIGHTINGS)
+        assert found[chosen["starts"][budget]] == max(found.values())
+    starts = {2: "idf", 4: "placed", 8: "idf"}
+    selectors, _ = real.learn_adapted(task, made.tokenizer, starts, 1)
+    assert {budget: s.selector.config.weighting for budget, s in selectors.items()} == starts
+    assert selectors[2] is selectors[8]
+    again, _ = real.learn_adapted(task, made.tokenizer, {2: "idf"}, 1)
+    other, _ = real.learn_adapted(task, made.tokenizer, {2: "idf"}, 0)
+    assert again[2].fingerprint == selectors[2].fingerprint != other[2].fingerprint
+
+
 def test_ways_of_learning_are_compared_on_users_nobody_learned_from(monkeypatch):
     from benchmarks import ablation
     from tests.conftest import make_causal_lm

@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from tests.conftest import make_causal_lm
-from tsporec.adaptation import fit_in_stages, policy_views
 from tsporec.evaluation import Evaluator, prepare
 from tsporec.items import Interactions, Item
-from tsporec.metrics import ndcg
 from tsporec.recommenders.embedding import EmbeddingConfig, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.results import environment, write_results
@@ -63,41 +61,6 @@ def test_every_cell_is_there(evaluation, task):
             mean, low, high = low_mean_high
             assert low <= mean <= high
     json.dumps(evaluation.to_dict())
-
-
-def test_a_staged_scorer_is_adapted_in_stages(task, encoder, tmp_path):
-    scorers = {"head": make_scorer("head"), "full": None}
-
-    def ranks(staged=()):
-        evaluator = Evaluator(task, encoder, SMALL, seeds=[0], cache=tmp_path)
-        return {(c.scorer, c.case): c.metrics for c in evaluator.run(scorers, [2], BOTH, staged=staged).cells}
-
-    plain, staged = ranks(), ranks(["head"])
-    changed = {key for key in plain if plain[key] != staged[key]}
-    assert changed == {("head", "adapted")}
-    assert ranks(["head"]) == staged
-
-    views = policy_views(scorers["head"], task.tokens, encoder.encode, 2)
-    recommender = fit_in_stages(make_recommender(encoder.width, SMALL), views, task.train, task.held_out)
-    by_hand = ndcg(task.ranks(recommender, views[0]), 10).mean()
-    assert staged["head", "adapted"]["ndcg@10"] == pytest.approx(by_hand)
-    for unknown in ("full", "absent"):
-        with pytest.raises(ValueError, match="staged is for scorers that are evaluated"):
-            Evaluator(task, encoder, SMALL).run(scorers, [2], staged=[unknown])
-    by_budget = {"head": {2: None, 4: scorers["head"]}}
-    cells = Evaluator(task, encoder, SMALL, cache=tmp_path).run(by_budget, [2, 4], staged=["head"]).cells
-    assert [cell.metrics for cell in cells[:1]] == [plain["full", "adapted"]]
-
-
-def test_staged_cells_are_found_again_by_all_that_they_are_made_of(task, encoder, tmp_path):
-    def ranks(cache, name, budget, seed):
-        evaluator = Evaluator(task, encoder, SMALL, seeds=[seed], cache=cache)
-        cell = evaluator.run({name: make_scorer(name)}, [budget], staged=[name]).cells[0]
-        assert cell.staged
-        return cell.metrics
-
-    cases = [("head", 2, 0), ("head", 2, 1), ("head", 3, 0), ("random", 2, 0)]
-    assert [ranks(tmp_path, *case) for case in cases] == [ranks(None, *case) for case in cases]
 
 
 def test_many_rows_are_ranked_in_parts(task, encoder, monkeypatch):

@@ -56,7 +56,7 @@ FLOORS = [
     },
     {"recommenders"},
     {"preference"},
-    {"pipeline", "adaptation", "evaluation", "show", "synthetic"},
+    {"pipeline", "evaluation", "show", "synthetic"},
     {"demo", "cli_options", "cli_hub", "cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

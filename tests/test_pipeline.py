@@ -18,13 +18,12 @@ pytest.importorskip("accelerate")
 pytest.importorskip("datasets")
 
 from tests.conftest import make_causal_lm
-from tsporec.adaptation import fit_in_stages, policy_views
 from tsporec.budget import Budget
 from tsporec.evaluation import Task, prepare
 from tsporec.memory import CatalogueSelector
 from tsporec.pipeline import LearningConfig, adapt, learn_selector, train, try_weightings, warm_up
 from tsporec.preference.rewards.coconsumption import CoConsumptionReward
-from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
+from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
@@ -104,18 +103,6 @@ def test_training_users_choose_the_weighting_that_learning_begins_from(tmp_path,
         assert run(tmp_path / f"told-{other}", config).selector.selector.config.weighting == other
 
 
-def test_the_recommender_is_adapted_to_samples_first(tmp_path):
-    catalogue = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
-    task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
-    encoder, head = ItemEncoder(make_causal_lm(len(catalogue.tokenizer))), make_scorer("head")
-    for samples, seed in ((0, 0), (2, 0), (2, 1)):
-        config = replace(CONFIG, adapt_samples=samples, seed=seed)
-        made = adapt(task, encoder, head, config, tmp_path / f"{samples}-{seed}")
-        views = policy_views(head, task.tokens, encoder.encode, CONFIG.budgets[0], samples, seed)
-        fitted = fit_in_stages(make_recommender(encoder.width, config.recommender), views, task.train, task.held_out)
-        np.testing.assert_array_equal(made.scores(views[0], task.held_out), fitted.scores(views[0], task.held_out))
-
-
 def test_trials_do_not_see_the_last_items(tmp_path, monkeypatch):
     catalogue = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
@@ -168,8 +155,6 @@ def test_weightings_are_refused_where_a_trial_would_cheat_or_cannot_be(tmp_path)
     for wrong in (("idf", "best"), ("idf",)):
         with pytest.raises(ValueError, match=f"two or more of idf, tfidf, placed; found {', '.join(wrong)}"):
             replace(CONFIG, weightings=wrong)
-    with pytest.raises(ValueError, match="adapt_samples is a number of subsets, at least 0; found -1"):
-        replace(CONFIG, adapt_samples=-1)
 
 
 def catalogue_parts(catalogue):

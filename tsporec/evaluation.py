@@ -1,8 +1,7 @@
 """What a selection does to recommendations and to their cost: scorers by budgets, one table.
 
-Two cases. *Adapted*: the recommender is fitted on each selection, as a user would who trains with it; for scorers that
-are ``staged``, on samples of the scorer first (:mod:`tsporec.adaptation`). *Frozen*: one recommender, warmed up on the
-subsets that cheap rules keep, meets every selection without being fitted again.
+Two cases. *Adapted*: the recommender is fitted on each selection, as a user would who trains with it. *Frozen*: one
+recommender, warmed up on the subsets that cheap rules keep, meets every selection without being fitted again.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tsporec.adaptation import DRAWS, fit_in_stages, policy_views
 from tsporec.budget import Budget
 from tsporec.fingerprint import digest
 from tsporec.items import FIELDS, Interactions, Item, check_known, tokenize_items
@@ -133,7 +131,6 @@ class Cell:
     deviation : standard deviation of each metric's mean over the seeds, around their mean (divided by their number)
     tokens : kept by all items together
     score_seconds, encode_seconds : to score and to encode the catalogue
-    staged : whether its recommender was adapted in stages
     versus : rival -> metric -> (mean difference, low, high), a 95% interval over users
     """
 
@@ -146,7 +143,6 @@ class Cell:
     score_seconds: float
     encode_seconds: float
     versus: dict[str, dict[str, tuple[float, float, float]]]
-    staged: bool = False
 
 
 @dataclass(frozen=True)
@@ -209,22 +205,16 @@ class Evaluator:
         budgets: Sequence[int],
         cases: Sequence[str] = ("adapted",),
         rivals: Sequence[str] = ("head", FULL),
-        staged: Sequence[str] = (),
     ) -> Evaluation:
         """Every scorer at every budget in every case.
 
         None is the whole text, a list one for each seed; a mapping gives either for each budget.
 
-        Those of ``rivals`` that are among ``scorers`` are what the others are compared with, at the same budget. Of
-        those called ``staged`` scores are log-probabilities but for a constant, as a selector's are: adapted, their
-        recommender is fitted on samples of them and tuned on what they keep.
+        Those of ``rivals`` that are among ``scorers`` are what the others are compared with, at the same budget.
         """
         for case in cases:
             if case not in ("adapted", "frozen"):
                 raise ValueError(f"a case is 'adapted' or 'frozen', found {case!r}.")
-        unknown = [name for name in staged if scorers.get(name) is None]
-        if unknown:
-            raise ValueError(f"staged is for scorers that are evaluated, the whole text left out; found {unknown}.")
         plan: list[tuple[str, OneOrEach, int | None, str]] = []
         for case in cases:
             plan += [
@@ -236,11 +226,8 @@ class Evaluator:
             plan += [(name, None, None, case) for name, scorer in scorers.items() if scorer is None]
         found: dict[tuple[str, int | None, str], dict[str, NDArray[Any]]] = {}
         for name, scorer, budget, case in progress(plan, description="evaluate"):
-            found[name, budget, case] = self._cell(scorer, budget, case, budgets, name in staged)
-        cells = [
-            self._summary(key, result, found, rivals, key[0] in staged and key[2] == "adapted" and key[1] is not None)
-            for key, result in found.items()
-        ]
+            found[name, budget, case] = self._cell(scorer, budget, case, budgets)
+        cells = [self._summary(key, result, found, rivals) for key, result in found.items()]
         return Evaluation(cells, len(self.task.test), self.task.repeats, self.seeds)
 
     def features(self, scorer: Scorer | None, budget: int | None) -> dict[str, NDArray[Any]]:
@@ -310,17 +297,13 @@ class Evaluator:
         return make_recommender(self.encoder.width, EmbeddingConfig(**{**self.config, "seed": seed}))
 
     def _cell(
-        self, scorer: OneOrEach, budget: int | None, case: str, budgets: Sequence[int], staged: bool
+        self, scorer: OneOrEach, budget: int | None, case: str, budgets: Sequence[int]
     ) -> dict[str, NDArray[Any]]:
         each = scorer if isinstance(scorer, list) else [scorer] * len(self.seeds)
         if len(each) != len(self.seeds):
             raise ValueError(f"expected a scorer for each of {len(self.seeds)} seeds in a list; found {len(each)}.")
         features = [self.features(one, budget) for one in each]
-        if staged and case == "adapted" and scorer is not None:
-            ranked = [self._staged(one, budget, seed) for one, seed in zip(each, self.seeds, strict=True)]
-        else:
-            vectors = [found["vectors"] for found in features]
-            ranked = [self._ranks(v, case, seed, budgets) for v, seed in zip(vectors, self.seeds, strict=True)]
+        ranked = [self._ranks(f["vectors"], case, seed, budgets) for f, seed in zip(features, self.seeds, strict=True)]
         return {**features[0], "ranks": np.stack(ranked)}
 
     def _ranks(self, vectors: NDArray[np.float32], case: str, seed: int, budgets: Sequence[int]) -> NDArray[np.int64]:
@@ -338,18 +321,6 @@ class Evaluator:
         found: NDArray[np.int64] = self._remember(digest("cell, ties drawn", *parts), rank)["ranks"][0]
         return found
 
-    def _staged(self, scorer: Any, budget: Any, seed: int) -> NDArray[np.int64]:
-        known, tokens = _Known(self.scores(scorer)["scores"]), self.task.tokens
-
-        def rank() -> dict[str, NDArray[Any]]:
-            views = policy_views(known, tokens, self.encoder.encode, budget, seed=seed)
-            recommender = fit_in_stages(self._recommender(seed), views, self.task.train, self.task.held_out)
-            return {"ranks": self.task.ranks(recommender, views[0])}
-
-        made_from = [self._task_digest, self.config, seed, budget, DRAWS, known.scores, self.encoder.fingerprint]
-        found: NDArray[np.int64] = self._remember(digest("staged cell", *made_from), rank)["ranks"]
-        return found
-
     def warm_up_views(self, budgets: Sequence[int]) -> NDArray[np.float32]:
         """float32 ``[V, N, W]``: the catalogue as the scorers of ``warm_up`` keep it at each budget."""
         return np.stack([self.features(rule, budget)["vectors"] for budget in budgets for rule in self.warm_up])
@@ -363,7 +334,6 @@ class Evaluator:
         result: dict[str, NDArray[Any]],
         found: Mapping[tuple[str, int | None, str], dict[str, NDArray[Any]]],
         rivals: Sequence[str],
-        staged: bool,
     ) -> Cell:
         name, budget, case = key
         per_seed = {metric: of(result["ranks"]) for metric, of in METRICS.items()}
@@ -387,7 +357,6 @@ class Evaluator:
             float(result["score_seconds"]),
             float(result["seconds"]),
             versus,
-            staged,
         )
 
     def _remember(self, key: str, compute: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
@@ -431,8 +400,8 @@ class _Known:
     """Scores computed before, as a scorer."""
 
     def __init__(self, scores: NDArray[np.float32]) -> None:
-        self.scores = scores
+        self._scores = scores
 
     def score(self, tokens: RaggedTokens) -> NDArray[np.float32]:
         """The scores given."""
-        return self.scores
+        return self._scores

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tsporec.adaptation import fit_in_stages, policy_views
 from tsporec.budget import Budget
 from tsporec.evaluation import Task, prepare, warm_up_rules
 from tsporec.extras import require
@@ -261,7 +260,7 @@ def try_weightings(
 def adapt(
     task: Task, encoder: ItemEncoder, selector: Scorer, config: LearningConfig, folder: Path
 ) -> EmbeddingRecommender:
-    """Fit a recommender on samples of the selector at the first budget, and tune it on what the selector keeps.
+    """Fit a recommender on what the selector keeps at the first budget.
 
     ``folder`` keeps it, and is refused where it has that of other arguments.
     """
@@ -288,9 +287,9 @@ def adapted_quality(task: Task, encoder: ItemEncoder, selector: Scorer, config: 
 def _fit(
     task: Task, encoder: ItemEncoder, selector: Scorer, budget: int, config: LearningConfig
 ) -> tuple[EmbeddingRecommender, Vectors]:
-    views = policy_views(selector, task.tokens, encoder.encode, budget, config.adapt_samples, config.seed)
-    recommender = make_recommender(views.shape[2], config.recommender)
-    return fit_in_stages(recommender, views, task.train, task.held_out, f"adapt to {budget} tokens"), views[0]
+    vectors = encoder.encode(select(selector, task.tokens, Budget(tokens=budget)).apply(task.tokens))
+    recommender = make_recommender(vectors.shape[1], config.recommender)
+    return recommender.fit(vectors, task.train, task.held_out, f"adapt to {budget} tokens"), vectors
 
 
 def _made_from(task: Task, encoder: ItemEncoder, scores: NDArray[np.float32], config: LearningConfig) -> str:

@@ -87,8 +87,7 @@ def results_table(evaluation: Evaluation, case: str, extra: dict[str, list[str]]
             for metric, value in cell.metrics.items()
         ]
         times = [f"{cell.score_seconds:.1f}", f"{cell.encode_seconds:.1f}"]
-        name = f"{cell.scorer}, staged" if cell.staged else cell.scorer
-        row = [name, str(cell.budget or "all"), *values, _interval(cell), f"{cell.tokens:,}", *times]
+        row = [cell.scorer, str(cell.budget or "all"), *values, _interval(cell), f"{cell.tokens:,}", *times]
         table.add_row(*row, *(column[i] for column in (extra or {}).values()))
     return table
 

@@ -31,9 +31,6 @@ class LearningConfig:
     rewards : name -> weight
         Of "coconsumption", "recommendation" and "identity"; 0 leaves one out. The last two read items with a
         recommender, so they need stage 1.
-    adapt_samples : int
-        Stage 3: token subsets of each item, drawn from the selector, that the recommender is fitted on before it is
-        tuned on the best; 0: it is fitted on the best alone, in a third to a half of the time.
     gate : bool
         Drop a round after which a recommender adapted to the selection does worse on held-out users. It costs an
         adaptation a round and budget, and two fits of one selection may differ by more than two rounds do: on 289
@@ -59,7 +56,6 @@ class LearningConfig:
     uniform: float = 0.3
     swapped: float = 0.4
     rewards: dict[str, float] = field(default_factory=lambda: {"coconsumption": 1.0})
-    adapt_samples: int = 4
     gate: bool = False
     preference: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
@@ -82,8 +78,6 @@ class LearningConfig:
                 f"weightings to try are two or more of {', '.join(WEIGHTINGS)}; found {', '.join(self.weightings)}. "
                 "One alone is SelectorConfig.weighting."
             )
-        if self.adapt_samples < 0:
-            raise ValueError(f"adapt_samples is a number of subsets, at least 0; found {self.adapt_samples}.")
         if min(self.rounds, self.memory_rounds) < 0 or self.rounds + self.memory_rounds < 1:
             raise ValueError(
                 f"at least one round is needed and none less than 0; found rounds={self.rounds} and "

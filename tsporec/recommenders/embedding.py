@@ -147,81 +147,44 @@ class EmbeddingRecommender(nn.Module):
         sequences: Sequence[History],
         held_out: Sequence[History],
         description: str = "fit",
-        read: NDArray[np.float32] | None = None,
     ) -> EmbeddingRecommender:
         """Learn to predict every next item of ``sequences`` among all items; keep what does best on ``held_out``.
 
         Parameters
         ----------
         features : float32 ``[N, W]`` or ``[V, N, W]``
-            Of all items, or V views of each (token subsets): every step draws a view for every item.
+            Of all items, or V views of each (token subsets): every step draws a view for every item, and what is
+            held out is read with their mean.
         sequences, held_out : sequences of item indices
             At least two items each.
-        read : float32 ``[N, W]``, optional
-            What held-out sequences are read with; by default the mean over views.
         """
-        views = self._checked(features, sequences, held_out)
-        self.mean.copy_(views.flatten(0, 1).mean(dim=0))
-        self.scale.copy_(views.flatten(0, 1).std(dim=0) + 1e-6)
-        if read is not None and read.shape != views.shape[1:]:
-            raise ValueError(f"read must be {list(views.shape[1:])}, as one view is; found {list(read.shape)}.")
-        fixed = views.mean(dim=0) if read is None else self._checked(read, sequences, held_out)[0]
-        return self._learn(views, fixed, sequences, held_out, self.config.learning_rate, -math.inf, description)
-
-    def tune(
-        self,
-        features: NDArray[np.float32],
-        sequences: Sequence[History],
-        held_out: Sequence[History],
-        description: str = "tune",
-    ) -> EmbeddingRecommender:
-        """Go on from what was learned, at half the learning rate, with other features ``[N, W]`` of the same encoder.
-
-        What it begins with is kept unless ``held_out`` is more likely afterwards.
-        """
-        if features.ndim != 2:
-            raise ValueError(f"tune goes on with one view, [N, {len(self.mean)}]; found {list(features.shape)}.")
-        views = self._checked(features, sequences, held_out)
-        begun = self.log_likelihood(views[0], held_out)
-        return self._learn(views, views[0], sequences, held_out, self.config.learning_rate / 2, begun, description)
-
-    def _checked(
-        self, features: NDArray[np.float32], sequences: Sequence[History], held_out: Sequence[History]
-    ) -> Tensor:
-        """``[V, N, W]``."""
         if not sequences or not held_out or min(map(len, [*sequences, *held_out])) < 2:
-            raise ValueError("learning needs training and held-out sequences of at least two items each.")
+            raise ValueError("fit needs training and held-out sequences of at least two items each.")
         if features.ndim not in (2, 3) or features.shape[-1] != len(self.mean) or not np.isfinite(features).all():
             raise ValueError(
                 f"features must be finite, [N, {len(self.mean)}] or [V, N, {len(self.mean)}]; found shape "
                 f"{list(features.shape)}{'' if np.isfinite(features).all() else ' with NaN or infinity'}."
             )
-        return torch.from_numpy(features if features.ndim == 3 else features[None])
-
-    def _learn(
-        self,
-        views: Tensor,
-        read: Tensor,
-        sequences: Sequence[History],
-        held_out: Sequence[History],
-        learning_rate: float,
-        best: float,
-        description: str,
-    ) -> EmbeddingRecommender:
         generator = torch.Generator().manual_seed(self.config.seed)
+        views = torch.from_numpy(features if features.ndim == 3 else features[None])
+        fixed = views.mean(dim=0)
+        self.mean.copy_(views.flatten(0, 1).mean(dim=0))
+        self.scale.copy_(views.flatten(0, 1).std(dim=0) + 1e-6)
         windows = pad_histories(cut_windows(sequences, self.config.max_history + 1), self.config.max_history + 1)
-        optimizer = torch.optim.AdamW(self.parameters(), lr=learning_rate, weight_decay=self.config.weight_decay)
-        best_state, waited = self._snapshot(), 0
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        best, best_state, waited = -math.inf, self._snapshot(), 0
         for _ in progress(range(self.config.epochs), description=description):
             self.train()
             for batch in torch.split(torch.randperm(len(windows), generator=generator), self.config.batch_size):
                 chosen = torch.randint(len(views), (views.shape[1],), generator=generator)
-                drawn = views[0] if len(views) == 1 else views[chosen, torch.arange(views.shape[1])]
+                drawn = fixed if len(views) == 1 else views[chosen, torch.arange(views.shape[1])]
                 loss = self._loss(drawn, windows[batch])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-            likelihood = self.log_likelihood(read, held_out)
+            likelihood = self.log_likelihood(fixed, held_out)
             if likelihood > best:
                 best, best_state, waited = likelihood, self._snapshot(), 0
             else:
