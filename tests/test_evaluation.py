@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,7 @@ def test_many_rows_are_ranked_in_parts(task, encoder, monkeypatch):
     whole = task.ranks(recommender, vectors)
     monkeypatch.setattr("tsporec.evaluation._ROWS", 7)
     np.testing.assert_array_equal(task.ranks(recommender, vectors), whole)
+    assert replace(task, test=[], users=[]).ranks(recommender, vectors).shape == (0,)
 
 
 def test_whoever_trains_a_warmed_recommender_has_their_own(task, encoder):

@@ -80,7 +80,7 @@ class Task:
     def ranks(self, recommender: EmbeddingRecommender, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
         """int64 ``[M]``: the rank of each test row's target by a recommender that reads the items' ``vectors``."""
         parts = []
-        for begin in range(0, len(self.test), _ROWS):
+        for begin in range(0, max(1, len(self.test)), _ROWS):
             rows = self.test[begin : begin + _ROWS]
             histories, targets = [row[:-1] for row in rows], [row[-1] for row in rows]
             parts.append(ranks(recommender.scores(vectors, histories), targets, histories))
