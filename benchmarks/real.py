@@ -113,13 +113,10 @@ def learn_frozen(
     return made, {**report, "seconds": time.perf_counter() - begun}
 
 
-def learn_from_each(task: Task, tokenizer: Any, names: Sequence[str], seed: int) -> dict[str, Scorer]:
-    """Weighting -> what is learned from co-consumption, begun from it."""
-    return {
-        name: learn(task, untrained(tokenizer, task, selector), replace(REAL, selector=selector, seed=seed))[0]
-        for name in names
-        for selector in [replace(RULE, weighting=name)]
-    }
+def learn_from(task: Task, tokenizer: Any, weighting: str, seed: int) -> tuple[Scorer, list[dict[str, Any]], float]:
+    """(selector, rounds, seconds): learned from co-consumption, begun from ``weighting``."""
+    config = replace(REAL, selector=replace(RULE, weighting=weighting), seed=seed)
+    return learn(task, untrained(tokenizer, task, config.selector), config)
 
 
 def choose_starts(task: Task, encoder: ItemEncoder, tokenizer: Any, options: Any) -> dict[str, Any]:
@@ -129,7 +126,7 @@ def choose_starts(task: Task, encoder: ItemEncoder, tokenizer: Any, options: Any
     """
     begun, part = time.perf_counter(), task.last_items()
     evaluator = Evaluator(part, encoder, None, options.seeds[:1], options.cache)
-    learned = learn_from_each(part, tokenizer, WEIGHTINGS, options.seeds[0])
+    learned = {name: learn_from(part, tokenizer, name, options.seeds[0])[0] for name in WEIGHTINGS}
     cells = evaluator.run(learned, options.budgets).cells
     found = {b: {c.scorer: c.metrics["ndcg@10"] for c in cells if c.budget == b} for b in options.budgets}
     starts = {budget: max(values, key=lambda name: values[name]) for budget, values in found.items()}
@@ -140,10 +137,13 @@ def learn_adapted(
     task: Task, tokenizer: Any, starts: dict[int, str], seed: int
 ) -> tuple[dict[int, Scorer], dict[str, Any]]:
     """(budget -> selector, report): co-consumption, learned from the weighting that is named for each budget."""
-    begun = time.perf_counter()
-    learned = learn_from_each(task, tokenizer, sorted(set(starts.values())), seed)
-    report = {"seed": seed, "seconds": time.perf_counter() - begun}
-    return {budget: learned[name] for budget, name in starts.items()}, report
+    learned = {name: learn_from(task, tokenizer, name, seed) for name in sorted(set(starts.values()))}
+    report = {
+        "seed": seed,
+        "seconds": sum(seconds for _, _, seconds in learned.values()),
+        "rounds": {name: rounds for name, (_, rounds, _) in learned.items()},
+    }
+    return {budget: learned[name][0] for budget, name in starts.items()}, report
 
 
 def ceiling(task: Task, evaluator: Evaluator, start: Scorer, budgets: Sequence[int], seed: int) -> list[dict[str, Any]]:
@@ -203,9 +203,7 @@ def main() -> None:
         help="in tokens; frozen: the recommender is warmed up on these too",
     )
     parser.add_argument(
-        "--weighting",
-        choices=WEIGHTINGS,
-        help="adapted: to begin from; by default training users choose",
+        "--weighting", choices=WEIGHTINGS, help="adapted: to begin from; by default training users choose"
     )
     parser.add_argument("--ceiling", action="store_true", help="frozen: also the best candidates by the reward")
     parser.add_argument("--cache", type=Path, default=Path("evaluate-cache"))
@@ -217,9 +215,10 @@ def main() -> None:
     task = read_task(options.data, options.category, tokenizer, options.fields)
     policy, rule, learned, reports = untrained(tokenizer, task), untrained(tokenizer, task, RULE), [], []
     encoder, asked = ItemEncoder(lm), "selector" in options.scorers
-    chosen: dict[str, Any] = {"starts": dict.fromkeys(options.budgets, options.weighting)}
-    if asked and options.case == "adapted" and not options.weighting:
-        chosen = choose_starts(task, encoder, tokenizer, options)
+    chosen: dict[str, Any] = {}
+    if asked and options.case == "adapted":
+        given = {"starts": dict.fromkeys(options.budgets, options.weighting)}
+        chosen = given if options.weighting else choose_starts(task, encoder, tokenizer, options)
         print(chosen, flush=True)
     evaluator = Evaluator(task, encoder, None, options.seeds, options.cache, warm_up(task, policy))
     for seed in options.seeds if asked else []:

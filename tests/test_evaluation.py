@@ -17,7 +17,6 @@ from tsporec.scorers import make_scorer
 from tsporec.show import plot_quality, results_table
 from tsporec.synthetic import CatalogueConfig, generate, planted_recall
 
-BOTH = ["adapted", "frozen"]
 SMALL = EmbeddingConfig(width=16, epochs=2)
 
 
@@ -39,7 +38,7 @@ def encoder(catalogue):
 @pytest.fixture(scope="module")
 def evaluation(task, encoder):
     scorers = {"head": make_scorer("head"), "random": make_scorer("random"), "full": None}
-    return Evaluator(task, encoder, SMALL, seeds=[0, 1]).run(scorers, [2, 4], BOTH)
+    return Evaluator(task, encoder, SMALL, seeds=[0, 1]).run(scorers, [2, 4], ["adapted", "frozen"])
 
 
 def test_a_scorer_may_differ_by_budget(task, encoder):

@@ -66,7 +66,7 @@ def train(
         str,
         typer.Option(help="idf, tfidf or placed, to begin from; of several, training users' last items choose."),
     ] = "idf",
-    gate: Annotated[bool, typer.Option(help="Drop rounds that lower held-out NDCG@10; an adaptation each.")] = False,
+    gate: Annotated[bool, typer.Option(help="Drop rounds that lower held-out NDCG@10; a fit a round.")] = False,
     fields: FieldsOption = "title,description",
     layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model only.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Cut whole texts to their first tokens.")] = 256,

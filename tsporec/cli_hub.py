@@ -18,7 +18,7 @@ _RULE = (
 )
 _MEASURED = (
     "Rounds of `tsporec train`: the share of held-out pairs that are ordered as the reward has them and, with "
-    "`--gate`, NDCG@10 on held-out users of a recommender adapted to the selection. Offsets are of the tokens of the "
+    "`--gate`, NDCG@10 on held-out users of a recommender fitted on the selection. Offsets are of the tokens of the "
     "catalogue's own texts and are not part of what is shared: their rounds say nothing of this selector."
 )
 

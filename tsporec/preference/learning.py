@@ -32,9 +32,9 @@ class LearningConfig:
         Of "coconsumption", "recommendation" and "identity"; 0 leaves one out. The last two read items with a
         recommender, so they need stage 1.
     gate : bool
-        Drop a round after which a recommender adapted to the selection does worse on held-out users. It costs an
-        adaptation a round and budget, and two fits of one selection may differ by more than two rounds do: on 289
-        held-out users by up to .03 NDCG@10. For catalogues with thousands of them.
+        Drop a round after which a recommender adapted to the selection does worse on held-out users. It costs a fit a
+        round and budget, and two fits of one selection may differ by more than two rounds do: on 289 held-out users
+        by up to .03 NDCG@10. For catalogues with thousands of them.
     preference, memory : dict
         Arguments of :class:`~tsporec.preference.trainer.PreferenceConfig` for the rounds of either kind, instead of its
         defaults or, for offsets, of :data:`MEMORY`.
