@@ -63,7 +63,7 @@ def test_evaluate_prints_a_table_and_writes_results(files, tmp_path, monkeypatch
     ("change", "message"),
     [
         (["--items", "nowhere.item.json"], "there is no such file"),
-        (["--model", "/nowhere"], "no model could be loaded from there"),
+        (["--model", "/nowhere"], "could be loaded from there"),
         (["--budget", "0"], "--budget takes whole numbers of at least 1"),
         (["--budget", "many"], "--budget takes whole numbers of at least 1"),
         (["--scorers", "best"], "there is no scorer 'best'"),
@@ -266,3 +266,22 @@ def test_push_and_train_push(files, tmp_path, monkeypatch):
     card = (tmp_path / "network" / "selector" / "README.md").read_text()
     assert "- Rounds: 1" in card
     assert "what a recommender gains" in card
+
+
+@pytest.mark.parametrize("command", ["compress", "show"])
+def test_code_of_a_checkpoint_is_never_run(tmp_path, tokenizer, command):
+    model, ran = tmp_path / "model", tmp_path / "ran"
+    tokenizer.save_pretrained(model)
+    (model / "mine.py").write_text(
+        f"open({str(ran)!r}, 'w').write('x')\nfrom transformers import PreTrainedTokenizerFast as Mine\n"
+    )
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    config |= {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": [None, "mine.Mine"]}}
+    (model / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "items.jsonl").write_text('{"id": "1", "title": "gel pen"}\n')
+    options = {
+        "compress": ["--items", str(tmp_path / "items.jsonl"), "--output", str(tmp_path / "store")],
+        "show": ["--store", str(tmp_path / "store")],
+    }[command]
+    CliRunner().invoke(app, [command, "--model", str(model), *options], input="y\n" * 9)
+    assert not ran.exists()

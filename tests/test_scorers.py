@@ -58,6 +58,7 @@ def encode(tokenizer, texts=TEXTS) -> RaggedTokens:
     return RaggedTokens.from_lists(tokenizer(texts, add_special_tokens=False)["input_ids"])
 
 
+ROUNDING = 2**-12  # language scorers give 12 significant bits
 NAMES = [*SCORERS, "selector"]
 BUDGETS = st.one_of(
     st.builds(Budget, tokens=st.integers(1, 9)),
@@ -196,7 +197,7 @@ def test_self_information_is_the_models_surprisal(tokenizer, causal_lm):
         logits = causal_lm(torch.tensor([[causal_lm.config.bos_token_id, *ids[:-1]]])).logits[0]
     expected = -logits.log_softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)]
     found = make_scorer("self_information", model=causal_lm).score(RaggedTokens.from_lists([ids]))
-    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=ROUNDING)
 
 
 def test_self_information_without_a_beginning_of_sequence_token(tokenizer):
@@ -208,7 +209,7 @@ def test_self_information_without_a_beginning_of_sequence_token(tokenizer):
         logits = lm(torch.tensor([[9, 8, 7]])).logits[0]
     expected = -logits.log_softmax(-1)[torch.arange(3), torch.tensor([8, 7, 6])]
     uniform = np.log(len(tokenizer))
-    np.testing.assert_allclose(scores, [uniform, *expected.tolist(), uniform], rtol=1e-4)
+    np.testing.assert_allclose(scores, [uniform, *expected.tolist(), uniform], rtol=ROUNDING)
 
 
 def test_models_come_from_folders_with_safetensors_only(tokenizer, wordpiece_tokenizer, tmp_path):
@@ -253,7 +254,9 @@ def test_long_texts_are_read_in_windows(tokenizer, name):
 def test_attention_layers_are_chosen_and_the_model_is_left_as_it_was(tokenizer):
     lm, tokens = make_causal_lm(len(tokenizer), layers=3), encode(tokenizer)
     each = [make_scorer("attention", model=lm, attention_layers=[i]).score(tokens) for i in range(3)]
-    np.testing.assert_allclose(make_scorer("attention", model=lm).score(tokens), np.mean(each, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(
+        make_scorer("attention", model=lm).score(tokens), np.mean(each, axis=0), rtol=2 * ROUNDING
+    )
     np.testing.assert_array_equal(make_scorer("attention", model=lm, attention_layers=[-1]).score(tokens), each[2])
     np.testing.assert_array_equal(
         make_scorer("attention", model=lm, layers=2, attention_layers=[1]).score(tokens), each[1]
@@ -291,7 +294,7 @@ def test_attention_is_found_in_other_architectures(tokenizer):
         with torch.no_grad():
             attentions = model(torch.tensor(tokens.ids[None].astype(np.int64)), output_attentions=True).attentions
         received = torch.stack(attentions).mean(dim=(0, 2))[0].sum(dim=0) / torch.arange(len(scores), 0, -1)
-        np.testing.assert_allclose(scores, received.numpy(), rtol=1e-4)
+        np.testing.assert_allclose(scores, received.numpy(), rtol=ROUNDING)
 
 
 def test_a_model_without_attention_is_refused(tokenizer):
@@ -320,7 +323,7 @@ def test_attention_and_centroid_are_what_they_say(tokenizer, causal_lm):
     mean = torch.stack(out.attentions).mean(dim=(0, 2))[0]
     seen = torch.tensor([mean[t:, t].mean() for t in range(length)])
     tokens = RaggedTokens.from_lists(ids.numpy())
-    np.testing.assert_allclose(make_scorer("attention", model=causal_lm).score(tokens), seen.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(make_scorer("attention", model=causal_lm).score(tokens), seen.numpy(), rtol=ROUNDING)
     assert causal_lm.config._attn_implementation != "eager"
     states = out.hidden_states[-1][0]
     likeness = torch.cosine_similarity(states, states.mean(0, keepdim=True))
@@ -389,7 +392,7 @@ def test_classifiers_are_checked_before_they_read(tokenizer, wordpiece_tokenizer
         make(window=513)
     with pytest.raises(ValueError, match="reads with its own tokenizer"):
         make(tokenizer=None)
-    with pytest.raises(ValueError, match="no model could be loaded from there"):
+    with pytest.raises(ValueError, match="could be loaded from there"):
         make(model="no/such/folder/here")
     with pytest.raises(ValueError, match=r"call for_tokenizer\(tokenizer\)"):
         make().score(encode(tokenizer))
@@ -427,7 +430,7 @@ def test_classifier_reads_its_special_tokens(tokenizer):
     for (start, end), value in list(zip(encoded["offset_mapping"], direct, strict=True))[1:-1]:
         by_character[start:end] = value
     for (start, end), score in zip(bpe["offset_mapping"], scores, strict=True):
-        assert score == pytest.approx(np.nanmean(by_character[start:end]), rel=1e-4)
+        assert score == pytest.approx(np.nanmean(by_character[start:end]), rel=ROUNDING)
 
 
 def test_positions_of_roberta_start_after_padding():

@@ -79,13 +79,11 @@ def test_both_layouts_agree(seed, wide):
     rng = np.random.default_rng(seed)
     tokens, absent = random_tokens(rng, 9, 12, 40), 2**57 if wide else 12
     expected = lay_out(torch.from_numpy(tokens.ids), torch.from_numpy(tokens.cu_seqlens), absent)
-    found = lay_out_numpy(tokens.ids, tokens.cu_seqlens, absent, 32)
-    assert len(found.own) % 32 == 0
+    found = lay_out_numpy(tokens.ids, tokens.cu_seqlens, absent)
     for name in ("rows", "own", "segment", "inside", "starts", "lengths"):
-        assert torch.equal(getattr(found, name)[: len(getattr(expected, name))], getattr(expected, name)), name
-    assert len(found.starts) == 32
+        assert torch.equal(getattr(found, name), getattr(expected, name).to(getattr(found, name).dtype)), name
     rows = expected.rows
-    torch.testing.assert_close(found.signals[:, rows], expected.signals[:, rows])
+    torch.testing.assert_close(found.signals[:, rows].float(), expected.signals[:, rows])
 
 
 def plain(selector, ids):

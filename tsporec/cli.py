@@ -252,12 +252,11 @@ def show(
 
 
 def _show_stored(store: Path, model: str, item: list[str] | None, count: int, k: int | None) -> None:
-    from transformers import AutoTokenizer
-
     from tsporec.catalog import ItemCatalog
+    from tsporec.language_model import load_tokenizer
     from tsporec.show import make_console
 
-    catalog = ItemCatalog.open(store, tokenizer=AutoTokenizer.from_pretrained(model))
+    catalog = ItemCatalog.open(store, tokenizer=load_tokenizer(model))
     numbered = catalog.recipe.id_type == "int"
     ids = [int(one) if numbered else one for one in item] if item else list(islice(catalog, count))
     if missing := [one for one in ids if one not in catalog]:
@@ -291,16 +290,14 @@ def compress(
 
     Json lines, parquet and folders of either are read as a stream, unless a --format is given.
     """
-    from transformers import AutoTokenizer
-
     from tsporec.budget import Budget
     from tsporec.catalog import ItemCatalog
-    from tsporec.language_model import load_causal_lm
+    from tsporec.language_model import load_causal_lm, load_tokenizer
     from tsporec.memory import load_selector
     from tsporec.readers import read_items
     from tsporec.show import make_console
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = load_tokenizer(model)
     bound = load_selector(selector, tokenizer, lambda: load_causal_lm(model)[0].get_input_embeddings().weight)
     catalog = ItemCatalog.build(
         items if format_ is None else read_items(items, format_), tokenizer=tokenizer,

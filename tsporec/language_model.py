@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from tsporec.progress import progress
 from tsporec.ragged import RaggedTokens
 
-_ROWS = 2  # rows of every forward: few, because a length that only one text has is filled up to them
+_BATCH_TOKENS = 4096  # tokens of one forward on an accelerator
+_BITS = 12  # of a score's significand that are kept: see round_scores
 _SAMPLES = 64  # values of each tensor in a digest, so that it sees where weights are and not only which
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _NOT_MEANING = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")
@@ -41,8 +42,8 @@ def load_pretrained(auto_class: str, name_or_path: str | Path) -> tuple[Any, Any
 
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
+    tokenizer = load_tokenizer(name_or_path)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
         model = getattr(transformers, auto_class).from_pretrained(
             name_or_path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
@@ -52,6 +53,25 @@ def load_pretrained(auto_class: str, name_or_path: str | Path) -> tuple[Any, Any
             "a tokenizer and weights as safetensors."
         ) from error
     return model.eval(), tokenizer
+
+
+def load_tokenizer(name_or_path: str | Path) -> Any:
+    """The tokenizer in a folder or of a Hub id. Code that comes with it is never run.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or it needs code of its own.
+    """
+    import transformers
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{name_or_path}: no tokenizer could be loaded from there ({error}). Give a folder or Hub id with "
+            "tokenizer.json; one that needs code of its own is refused."
+        ) from error
 
 
 def cut_layers(model: Any, layers: int | None) -> Any:
@@ -133,9 +153,10 @@ def run_equal_lengths(
 ) -> NDArray[np.float32]:
     """Apply ``run`` (int64 ``[B, L]`` -> float ``[B, L, ...]``) to every segment: float32 ``[T, ...]``.
 
-    Segments of one length go together, and ``B`` is a function of ``L`` alone: 2, or ``batch_tokens // L`` but at
-    least 1. Missing rows repeat the first. So there is no padding, and the shape that a segment is computed in
-    never depends on what else is in the batch.
+    On a CPU every segment is a batch of its own: with two threads or more a matrix product gives a row other bits at
+    another place of the matrix, so a segment's result would depend on its neighbours. Elsewhere segments of one length
+    go together, ``batch_tokens // L`` (at least 1) at once, and missing rows repeat the first: there is no padding, and
+    the shape that a segment is computed in never depends on what else is in the batch.
     """
     lengths = tokens.lengths
     order = np.argsort(lengths, kind="stable")
@@ -144,7 +165,7 @@ def run_equal_lengths(
     batches: list[tuple[NDArray[np.intp], int]] = []
     for group in np.split(order, cuts):
         if len(group):
-            size = _ROWS if batch_tokens is None else max(1, batch_tokens // int(lengths[group[0]]))
+            size = 1 if device.type == "cpu" else max(1, (batch_tokens or _BATCH_TOKENS) // int(lengths[group[0]]))
             batches += [(batch, size) for batch in np.split(group, range(size, len(group), size))]
     out: NDArray[np.float32] | None = None
     with torch.inference_mode():
@@ -157,6 +178,17 @@ def run_equal_lengths(
             where = tokens.cu_seqlens[batch][:, None] + np.arange(rows.shape[1])
             out[where] = result
     return np.zeros(tokens.num_tokens, dtype=np.float32) if out is None else out
+
+
+def round_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``scores`` rounded to 12 significant bits, to the nearest: another number of threads or another CPU seldom shows.
+
+    >>> round_scores(np.float32([1.0001, 1.001, -3.14159])).tolist()
+    [1.0, 1.0009765625, -3.1416015625]
+    """
+    significand, exponent = np.frexp(scores)
+    rounded: NDArray[np.float32] = np.ldexp(np.rint(significand * 2**_BITS), exponent - _BITS).astype(np.float32)
+    return rounded
 
 
 def weights_digest(model: nn.Module) -> list[Any]:

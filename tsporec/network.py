@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812 - as the torch documentation 
 
 from tsporec.features import CLASSES
 from tsporec.lexicon import TensorWords, Words
-from tsporec.texts import SEGMENT_BLOCK, TEXT_SIGNALS, WINDOW, Texts, lay_out
+from tsporec.texts import TEXT_SIGNALS, WINDOW, Texts, lay_out
 
 SIGNALS = ("idf", *TEXT_SIGNALS, *CLASSES)
 """The cheap signals of a token in its text, in column order: the entry's own, but for ``TEXT_SIGNALS``.
@@ -38,8 +38,8 @@ class Entries(NamedTuple):
     slots : float32 ``[(M + 1) * 5, hidden]``, or None
         Row ``5 m + p``: what entry ``m`` adds to the first layer of the token it is ``p - 2`` places after. None where
         the network's answer is 0.
-    rule : float32 ``[M + 1]``
-        Its part of ``blend · signals``.
+    rule : float ``[M + 1]``
+        Its part of ``blend · signals``; float64 in the table that scoring uses, float32 elsewhere.
     """
 
     slots: Tensor | None
@@ -79,24 +79,22 @@ class ScoringNetwork(nn.Module):
         slots = torch.cat([slots[:, :2], slots[:, 2:3] + here[:, None], slots[:, 3:]], dim=1)
         return F.pad(slots.view(-1, hidden), (0, 0, 0, WINDOW))
 
-    def forward(self, slots: Tensor, texts: Texts, block: int | None = None, dropout: float = 0.0) -> Tensor:
-        """float32 ``[R]``; see :func:`logits` for ``block`` and ``dropout``."""
+    def forward(self, slots: Tensor, texts: Texts, dropout: float = 0.0) -> Tensor:
+        """The network's part of the logits ``[R]``, in the dtype of its weights; see :func:`logits`."""
         near = (texts.ids * WINDOW).unfold(0, WINDOW, 1) + torch.arange(WINDOW, device=slots.device)
         of_text = self.first.weight[:, -len(SIGNALS) :][:, _OF_TEXT]
-        hidden = _add_product(F.embedding_bag(near, slots, mode="sum"), texts.signals.t(), of_text, block)
+        gathered = F.embedding_bag(near, slots, mode="sum").to(of_text.dtype)
+        hidden = torch.addmm(gathered, texts.signals.t(), of_text.t())
         # Rows without a token are zeros, as what surrounds a text.
         hidden = hidden.mul_(texts.inside[:, None]).relu_()
         size, width = hidden.shape
-        total = F.embedding_bag(torch.arange(size, device=slots.device), hidden, texts.starts, mode="sum")
+        total = hidden.new_zeros(texts.starts.shape[0], width).index_add(0, texts.segment, hidden)
         mean = total / texts.lengths.clamp(min=1)[:, None]
-        bias = self.second.bias.expand(mean.shape[0], -1).clone(memory_format=torch.contiguous_format)
-        mean = _add_product(bias, mean, self.context.weight, block and SEGMENT_BLOCK)
+        mean = torch.addmm(self.second.bias, mean, self.context.weight.t())
         if dropout:
             hidden = F.dropout(hidden, dropout)
         window = F.pad(hidden, (0, 0, 1, 1)).as_strided((size, 3 * width), (width, 1))
-        deeper = _add_product(mean.index_select(0, texts.segment), window, self.second.weight, block)
-        # Not a matrix-vector product: its order of additions depends on the number of rows.
-        deeper = deeper.relu_()
+        deeper = torch.addmm(mean.index_select(0, texts.segment), window, self.second.weight.t()).relu_()
         if dropout:
             deeper = F.dropout(deeper, dropout)
         return (deeper * self.out.weight[0]).sum(dim=1)
@@ -116,21 +114,19 @@ def logits(
     blend: Tensor,
     entries: Entries,
     texts: Texts,
-    block: int | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """float32 ``[T]``: the logits of texts of entries.
+    """The logits ``[T]`` of texts of entries, in the dtype of ``blend``, which is that of the network's weights.
 
     Parameters
     ----------
-    blend : float32 ``[len(SIGNALS)]``
-    block : int, optional
-        Rows of every matrix product, each done in place. A BLAS may pick another order of additions for another number
-        of rows, and a score would then depend on the batch; with one shape there is one order.
+    blend : float ``[len(SIGNALS)]``
+        In float64 the logits, rounded to float32, do not depend on the order in which a matrix product adds up: a
+        matrix library picks that order by the number of rows, the row's place and the number of threads.
     """
     found = entries.rule.index_select(0, texts.own) + (texts.signals * blend[_OF_TEXT, None]).sum(dim=0)
     if entries.slots is not None:
-        found = found + network(entries.slots, texts, block, dropout)
+        found = found + network(entries.slots, texts, dropout)
     return found.index_select(0, texts.rows)
 
 
@@ -174,15 +170,3 @@ class FrozenSelector(nn.Module):
 def _own(columns: Tensor) -> Tensor:
     """The columns of ``[..., len(SIGNALS)]`` that belong to the entry."""
     return torch.cat([columns[..., :1], columns[..., _OF_TEXT.stop :]], dim=-1)
-
-
-def _add_product(base: Tensor, rows: Tensor, weight: Tensor, block: int | None) -> Tensor:
-    """``base + rows @ weight.T``; with ``block`` written over ``base``."""
-    if block is None:
-        return torch.addmm(base, rows, weight.t())
-    columns = weight.t()
-    if rows.shape[0] == block:  # a single short text: a call is most of its time
-        return base.addmm_(rows, columns)
-    for part, out in zip(torch.split(rows, block), torch.split(base, block), strict=True):
-        out.addmm_(part, columns)
-    return base

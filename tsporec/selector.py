@@ -31,7 +31,6 @@ from tsporec.words import compress_ids, compress_text
 
 __all__ = ["SelectorConfig", "TokenSelector"]
 
-_ROWS = 192  # rows of every matrix product in scoring, so that no result depends on the batch
 _TABLE_KEYS = ("table", "embedding_width", "embedding_fingerprint")
 
 
@@ -76,7 +75,7 @@ class TokenSelector(nn.Module):
         with torch.no_grad():
             for signal, weight in RULES[self.config.weighting].items():
                 self.blend[SIGNALS.index(signal)] = weight
-        self._lookup: tuple[tuple[tuple[int, int], ...], Entries] | None = None
+        self._lookup: tuple[tuple[tuple[int, int], ...], tuple[Entries, ScoringNetwork, Tensor]] | None = None
         self._has_served = False  # a tokenizer
         self.eval()
 
@@ -211,21 +210,22 @@ class TokenSelector(nn.Module):
     def score(self, tokens: RaggedTokens) -> Scores:
         """float32 ``[T]``: the logits of :meth:`forward` without dropout, whatever mode this is in.
 
-        The bits of a segment's scores are the same whatever else is in the batch.
+        Computed in float64 and rounded: the bits of a segment's scores are the same whatever else is in the batch,
+        with any number of threads.
         """
         vocabulary = self._bound()
         vocabulary.check(tokens.ids)
         scores = np.empty(tokens.num_tokens, dtype=np.float32)
-        table, device, words = self._table(), self.blend.device, vocabulary.words
+        (table, network, blend), device, words = self._table(), self.blend.device, vocabulary.words
         for first, last in groups(tokens.cu_seqlens):
             start, end = tokens.cu_seqlens[first], tokens.cu_seqlens[last]
             units = Units(tokens.ids[start:end], tokens.cu_seqlens[first : last + 1] - start, slice(None))
             if words is not None:
                 units = words.units(units.ids, units.cu_seqlens)
-            texts = lay_out_numpy(units.ids, units.cu_seqlens, table.absent, _ROWS)
+            texts = lay_out_numpy(units.ids, units.cu_seqlens, table.absent)
             if device.type != "cpu":
                 texts = Texts(*(part.to(device) for part in texts))
-            found = logits(self.network, self.blend, table, texts, _ROWS).cpu().numpy()
+            found = logits(network, blend, table, texts).cpu().numpy()
             scores[start:end] = found[units.of_token]
         return scores
 
@@ -251,24 +251,26 @@ class TokenSelector(nn.Module):
         """As :meth:`compress_text`, but the kept ids: for engines that take them, as vLLM's ``prompt_token_ids``."""
         return compress_ids(self, tokenizer, text, budget, granularity)
 
-    def _entries(self, entries: Tensor, only_rule: bool = False) -> Entries:
-        """What scoring looks up of vocabulary entries ``[M]``."""
+    def _entries(self, entries: Tensor, dtype: torch.dtype = torch.float32, only_rule: bool = False) -> Entries:
+        """What scoring looks up of vocabulary entries ``[M]``, computed in ``dtype``; slots are stored in float32."""
         vocabulary, device = self._bound(), self.blend.device
         self._check_precision()
         chosen = entries.cpu().numpy()
-        classes = torch.from_numpy(vocabulary.classes[chosen]).to(device)
+        classes = torch.from_numpy(vocabulary.classes[chosen]).to(device, dtype)
         if self.config.table == "surface":
             counts = np.diff(vocabulary.gram_offsets)[chosen]
             grams = torch.from_numpy(vocabulary.grams[ranges(vocabulary.gram_offsets[:-1][chosen], counts)]).to(device)
             offsets = torch.from_numpy(np.cumsum(counts) - counts).to(device)
-            spelling = F.embedding_bag(grams, self.grams.weight, offsets, mode="mean")
+            spelling = F.embedding_bag(grams, self.grams.weight.to(dtype), offsets, mode="mean")
         else:
-            read = vocabulary.embedded(entries).to(device)
-            spelling = self.projection(F.layer_norm(read, read.shape[1:]))
-        idf = self.idf[torch.from_numpy(vocabulary.surface[chosen]).to(device)]
+            read = vocabulary.embedded(entries).to(device, dtype)
+            spelling = F.linear(F.layer_norm(read, read.shape[1:]), self.projection.weight.to(dtype))
+        idf = self.idf[torch.from_numpy(vocabulary.surface[chosen]).to(device)].to(dtype)
         if self.config.weighting != "idf":
             idf = SPREAD * idf.clamp(min=1).log()
-        return make_entries(self.network, self.blend, spelling + self.classes(classes), idf, classes, only_rule)
+        features = spelling + F.linear(classes, self.classes.weight.to(dtype))
+        network = self.network if dtype == torch.float32 else copy.deepcopy(self.network).to(dtype)
+        return make_entries(network, self.blend.to(dtype), features, idf, classes, only_rule)
 
     def _check_precision(self) -> None:
         if self.blend.dtype != torch.float32:
@@ -277,8 +279,8 @@ class TokenSelector(nn.Module):
                 "selector.float(), and leave it out where a model around it is converted."
             )
 
-    def _table(self) -> Entries:
-        """:meth:`_entries` of the whole vocabulary, remade when the weights have changed."""
+    def _table(self) -> tuple[Entries, ScoringNetwork, Tensor]:
+        """:meth:`_entries` of the whole vocabulary, network and blend in float64; remade when the weights change."""
         spelling, first, out = (
             self.grams if self.config.table == "surface" else self.projection,
             self.network.first,
@@ -288,7 +290,10 @@ class TokenSelector(nn.Module):
         state = tuple((weight._version, weight.data_ptr()) for weight in made_of)
         if self._lookup is None or self._lookup[0] != state:
             untrained = not out.weight.any()
-            self._lookup = state, self._entries(torch.arange(len(self._bound().surface)), only_rule=untrained)
+            entries = self._entries(torch.arange(len(self._bound().surface)), torch.float64, only_rule=untrained)
+            if entries.slots is not None:
+                entries = entries._replace(slots=entries.slots.float())
+            self._lookup = state, (entries, copy.deepcopy(self.network).double(), self.blend.double())
         return self._lookup[1]
 
     @torch.inference_mode(mode=False)

@@ -16,9 +16,6 @@ from torch import Tensor
 TEXT_SIGNALS = ("first_occurrence", "log_count", "place", "log_place", "log_length")
 WINDOW = 5
 """Places of a token's window."""
-SEGMENT_BLOCK = 32
-"""Of so many segments :func:`lay_out_numpy` gives a multiple."""
-
 GROUP = 8192
 """Tokens scored at once: more would not stay in the processor's cache."""
 
@@ -35,10 +32,10 @@ class Texts(NamedTuple):
     rows : int64 ``[T]``
         The tokens' rows.
     segment : int64 ``[R]``
-    inside : float32 ``[R]``
+    inside : float ``[R]``
         1 where a token is, else 0.
-    signals : float32 ``[len(TEXT_SIGNALS), R]``
-        Of rows without a token, any number.
+    signals : float ``[len(TEXT_SIGNALS), R]``
+        Of rows without a token, any number. float64 from :func:`lay_out_numpy`, float32 from :func:`lay_out`.
     starts : int64 ``[N]``
         First row of each segment.
     lengths : int64 ``[N]``
@@ -96,20 +93,16 @@ def lay_out(ids: Tensor, cu_seqlens: Tensor, absent: int) -> Texts:
     return Texts(laid, rows, segment, (place < length).float(), torch.stack(columns), starts, lengths)
 
 
-def lay_out_numpy(ids: NDArray[np.int32], cu_seqlens: NDArray[np.int32], absent: int, block: int) -> Texts:
-    """The same in a multiple of ``block`` rows, which the last segment has, and segments, the last without any."""
+def lay_out_numpy(ids: NDArray[np.int32], cu_seqlens: NDArray[np.int32], absent: int) -> Texts:
+    """The same with the signals in float64."""
     segments = len(cu_seqlens) - 1
-    total, at_segment = -(-(len(ids) + _GAP * segments) // block) * block, np.arange(segments)
-    blocked = -(-segments // SEGMENT_BLOCK) * SEGMENT_BLOCK
-    starts, lengths = np.full(blocked, total), np.zeros(blocked, dtype=np.int64)
-    np.add(cu_seqlens[:-1], _GAP * at_segment, out=starts[:segments])
-    np.subtract(cu_seqlens[1:], cu_seqlens[:-1], out=lengths[:segments])
-    wide = lengths[:segments] + _GAP
-    wide[-1] = total - starts[segments - 1]
-    segment, at = at_segment.repeat(wide), np.arange(total)
-    length = lengths.astype(np.float32)
+    total, at_segment = len(ids) + _GAP * segments, np.arange(segments)
+    starts = cu_seqlens[:-1] + _GAP * at_segment
+    lengths = np.diff(cu_seqlens).astype(np.int64)
+    segment, at = at_segment.repeat(lengths + _GAP), np.arange(total)
+    length = lengths.astype(np.float64)
     place, log_length, length = at - starts[segment], np.log1p(length)[segment], length[segment]
-    place = place.astype(np.float32)
+    place = place.astype(np.float64)
     inside = place < length
     rows = inside.nonzero()[0]
     laid = np.full(total + 2 * _GAP, absent)
@@ -129,11 +122,11 @@ def lay_out_numpy(ids: NDArray[np.int32], cu_seqlens: NDArray[np.int32], absent:
     counts = np.empty_like(firsts)
     np.subtract(firsts[1:], firsts[:-1], out=counts[:-1])
     counts[-1] = total - firsts[-1]
-    signals = np.empty((len(TEXT_SIGNALS), total), dtype=np.float32)
+    signals = np.empty((len(TEXT_SIGNALS), total), dtype=np.float64)
     signals[0, order] = new
-    signals[1, order] = np.log(counts.astype(np.float32)).repeat(counts)
+    signals[1, order] = np.log(counts.astype(np.float64)).repeat(counts)
     np.divide(place, np.maximum(length, 1), out=signals[2])
     np.log1p(place, out=signals[3])
     signals[4] = log_length
-    found = (laid, rows, segment, inside.astype(np.float32), signals, starts, lengths)
+    found = (laid, rows, segment, inside.astype(np.float64), signals, starts, lengths)
     return Texts(*map(torch.from_numpy, found))

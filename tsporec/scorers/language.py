@@ -14,6 +14,7 @@ from tsporec.language_model import (
     cut_layers,
     load_causal_lm,
     max_positions,
+    round_scores,
     run_equal_lengths,
     split_windows,
     weights_digest,
@@ -35,9 +36,8 @@ class LanguageScorer(BaseScorer):
     layers : int, optional
         Read with the first layers only.
     batch_tokens : int, optional
-        Tokens of one forward, ``batch_tokens // L`` texts of length ``L``. By default two texts, the best on a CPU:
-        more fill a GPU, but a length that few texts have is filled up to them. Another number can change scores in
-        their last bits.
+        Tokens of one forward on an accelerator, ``batch_tokens // L`` texts of length ``L``; 4,096 by default. On a
+        CPU a forward reads one text.
     window : int, optional
         Tokens read at once: a longer text is read in pieces that know nothing of each other. By default as many as
         the model has positions for.
@@ -90,7 +90,7 @@ class LanguageScorer(BaseScorer):
         raise NotImplementedError
 
     def score(self, tokens: RaggedTokens) -> Scores:
-        """float32 ``[T]``; a segment's scores do not depend on the batch."""
+        """float32 ``[T]`` of 12 significant bits; on a CPU a segment's scores do not depend on the batch."""
         if self.reader is not None:
             return score_by_offsets(tokens, self.reader, self.tokenizer, self._score_own)
         return self._score_own(tokens)
@@ -104,9 +104,8 @@ class LanguageScorer(BaseScorer):
                 "scorer its tokenizer and call for_tokenizer with the one the ids are of."
             )
         device = next(self.model.parameters()).device
-        return run_equal_lengths(
-            split_windows(tokens, self.window), self.read, device, self.name, batch_tokens=self.batch_tokens
-        )
+        windows = split_windows(tokens, self.window)
+        return round_scores(run_equal_lengths(windows, self.read, device, self.name, self.batch_tokens))
 
 
 def check_least_one(**options: int | None) -> None:

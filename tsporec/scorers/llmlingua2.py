@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from tsporec.fingerprint import tokenizer_fingerprint
-from tsporec.language_model import load_pretrained, max_positions, run_equal_lengths, split_windows, weights_digest
+from tsporec.language_model import (
+    load_pretrained,
+    max_positions,
+    round_scores,
+    run_equal_lengths,
+    split_windows,
+    weights_digest,
+)
 from tsporec.pieces import Pieces, read_pieces
 from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import BaseScorer, Scores
@@ -84,7 +91,7 @@ class LLMLingua2Scorer(BaseScorer):
         return {"weights": self._digest, "keep_label": self.keep_label, "window": self.window, "tokenizers": both}
 
     def score(self, tokens: RaggedTokens) -> Scores:
-        """float32 ``[T]`` in [0, 1]; a segment's scores do not depend on the batch."""
+        """float32 ``[T]`` in [0, 1], of 12 significant bits; a segment's scores do not depend on the batch."""
         if self.reader is None:
             raise ValueError("this scorer reads text; call for_tokenizer(tokenizer) with the one the ids are of.")
         return score_by_offsets(tokens, self.reader, self.tokenizer, self._score_own)
@@ -98,7 +105,7 @@ class LLMLingua2Scorer(BaseScorer):
             )
         device = next(self.model.parameters()).device
         windows = split_windows(tokens, self.window)
-        return run_equal_lengths(windows, self._read, device, self.name, batch_tokens=self.batch_tokens)
+        return round_scores(run_equal_lengths(windows, self._read, device, self.name, self.batch_tokens))
 
     def _read(self, ids: Tensor) -> Tensor:
         """The probability of the label for ``ids [B, L]``, float ``[B, L]``; the special tokens are read with them."""

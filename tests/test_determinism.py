@@ -1,0 +1,62 @@
+"""The same text gives the same scores: in any batch, with any threads, on every CPU that torch can emulate."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import random_tokens
+from tsporec import TokenSelector
+from tsporec.selector_config import SelectorConfig
+
+ROOT = Path(__file__).parent.parent
+SCORE = """
+import hashlib, sys
+import numpy as np, torch
+from tests.conftest import make_tokenizer, random_tokens
+from tests.test_determinism import trained
+tokenizer = make_tokenizer("bpe")
+scores = trained(tokenizer, 32).score(random_tokens(np.random.default_rng(0), 60, len(tokenizer), 150))
+print(hashlib.sha256(scores.tobytes()).hexdigest())
+"""
+
+
+def trained(tokenizer, hidden):
+    """A selector whose network says something of every token."""
+    rng = np.random.default_rng(1)
+    config = SelectorConfig(dim=16, hidden=hidden, gram_buckets=512, surface_buckets=512)
+    selector = TokenSelector(config).for_tokenizer(tokenizer)
+    selector.fit(random_tokens(rng, 50, len(tokenizer), 40))
+    with torch.no_grad():
+        for weight in selector.parameters():  # torch's own random numbers differ between instruction sets
+            weight.copy_(torch.from_numpy(rng.normal(0, 0.5, weight.shape)))
+    return selector
+
+
+@pytest.mark.parametrize("hidden", [3, 5, 7, 11, 32])
+def test_a_text_alone_and_in_a_batch(tokenizer, hidden):
+    selector = trained(tokenizer, hidden)
+    tokens = random_tokens(np.random.default_rng(0), 60, len(tokenizer), 150)
+    whole = selector.score(tokens)
+    for i in range(len(tokens)):
+        part = whole[tokens.cu_seqlens[i] : tokens.cu_seqlens[i + 1]]
+        np.testing.assert_array_equal(selector.score(tokens.take([i])), part)
+
+
+def test_threads_and_instruction_sets_give_the_same_bits():
+    found = set()
+    for capability in ("default", "avx2", None):
+        for threads in ("1", "2"):
+            given = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
+            given.pop("ATEN_CPU_CAPABILITY", None)
+            if capability is not None:
+                given["ATEN_CPU_CAPABILITY"] = capability
+            run = subprocess.run([sys.executable, "-c", SCORE], capture_output=True, text=True, env=given, check=True)
+            found.add(run.stdout)
+    assert len(found) == 1
