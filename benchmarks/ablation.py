@@ -23,16 +23,16 @@ from benchmarks.options import comma_separated, make_parser
 from benchmarks.real import LAYERS
 from benchmarks.tables import interval
 from tsporec.budget import Budget
-from tsporec.evaluation import Task
+from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.task import Task
 from tsporec.language_model import load_causal_lm
+from tsporec.learning.pipeline import LearningConfig
 from tsporec.metrics import ndcg, paired_bootstrap
-from tsporec.pipeline import LearningConfig
 from tsporec.recommenders.embedding import EmbeddingConfig, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
-from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
 from tsporec.selection import select
-from tsporec.selector_config import WEIGHTINGS
+from tsporec.selector.config import WEIGHTINGS
 
 RULES = {f"untrained, {weighting}": replace(RULE, weighting=weighting) for weighting in WEIGHTINGS}
 RECIPE = replace(REAL, selector=RULES["untrained, tfidf"])

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tsporec.evaluation import Task, prepare
-from tsporec.items import FIELDS, item_text
-from tsporec.readers import read_items, read_sequences
+from tsporec.data.items import FIELDS, item_text
+from tsporec.data.readers import read_items, read_sequences
+from tsporec.evaluation.task import Task, prepare
 
 CATEGORIES = ("Office_Products", "Industrial_and_Scientific")
 

@@ -30,15 +30,16 @@ from benchmarks.learning import untrained
 from benchmarks.options import comma_separated, whole_numbers
 from benchmarks.rule import CHOSEN, read_tokenizers
 from benchmarks.tables import interval
-from tsporec import hub
-from tsporec.card import model_card
-from tsporec.evaluation import Evaluator, Task
-from tsporec.pipeline import LearningConfig, learn_selector
-from tsporec.preference.best_of import ranking_rewards
-from tsporec.preference.rewards.coconsumption import CoConsumptionReward
-from tsporec.results import environment, write_results
+from tsporec.evaluation.evaluator import Evaluator
+from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.task import Task
+from tsporec.learning.best_of import ranking_rewards
+from tsporec.learning.pipeline import LearningConfig, learn_selector
+from tsporec.learning.rewards.coconsumption import CoConsumptionReward
 from tsporec.scorers import make_scorer
-from tsporec.selector import TokenSelector
+from tsporec.selector import hub
+from tsporec.selector.card import model_card
+from tsporec.selector.model import TokenSelector
 
 BUDGETS = (8, 16)
 LEARNING = LearningConfig(

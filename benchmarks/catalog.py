@@ -26,13 +26,13 @@ import torch
 
 from benchmarks.timing import median_ms
 from tsporec.budget import Budget
-from tsporec.catalog import ItemCatalog
-from tsporec.ragged import RaggedTokens
-from tsporec.results import environment, write_results
+from tsporec.catalog.catalog import ItemCatalog
+from tsporec.catalog.store.build import Work
+from tsporec.catalog.store.compress import Chunk, tokenise
+from tsporec.evaluation.results import environment, write_results
 from tsporec.selection import select
-from tsporec.selector import TokenSelector
-from tsporec.store.build import Work
-from tsporec.store.compress import Chunk, tokenise
+from tsporec.selector.model import TokenSelector
+from tsporec.tokens.ragged import RaggedTokens
 
 LENGTH, CHUNK, SEED = 128, 512, 0
 ROOT = Path(__file__).parent.parent

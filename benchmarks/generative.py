@@ -27,19 +27,19 @@ from benchmarks.amazon import CATEGORIES, read_category
 from benchmarks.learning import untrained
 from benchmarks.options import comma_separated, make_parser
 from benchmarks.tables import interval
+from tsporec._internal.progress import progress
 from tsporec.budget import Budget
-from tsporec.collator import SelectorCollator
-from tsporec.evaluation import Task, prepare
+from tsporec.collators.mixed import MixedCollator
+from tsporec.collators.selector import SelectorCollator
+from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.task import Task, prepare
 from tsporec.language_model import layer_stack, load_causal_lm
+from tsporec.learning.best_of import best_of, ranking_rewards
+from tsporec.learning.rewards.label import LabelReward
 from tsporec.metrics import ndcg, paired_bootstrap, recall
-from tsporec.mixed import MixedCollator
-from tsporec.preference.best_of import best_of, ranking_rewards
-from tsporec.preference.rewards.label import LabelReward
-from tsporec.progress import progress
 from tsporec.recommenders.generative import GenerativeRecommender, PromptTemplate
-from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
-from tsporec.selector import TokenSelector
+from tsporec.selector.model import TokenSelector
 
 LEARNING_RATE = 2e-4
 HISTORY, TITLE_WORDS, CANDIDATES = 4, 6, 10

@@ -21,22 +21,22 @@ import torch
 from benchmarks.amazon import read_task
 from benchmarks.options import comma_separated, whole_numbers
 from tsporec.budget import Budget
-from tsporec.demo import LEARNING
-from tsporec.evaluation import Task, prepare
-from tsporec.fingerprint import tokenizer_fingerprint
-from tsporec.memory import CatalogueSelector
-from tsporec.pipeline import MEMORY, LearningConfig, adapt, learn_selector, warm_up
-from tsporec.preference.candidates import CandidateConfig
-from tsporec.preference.dataset import collect_preferences
-from tsporec.preference.rewards.coconsumption import CoConsumptionReward
-from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer
+from tsporec.cli.demo import LEARNING
+from tsporec.data.synthetic import CatalogueConfig, generate, planted_recall
+from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.task import Task, prepare
+from tsporec.learning.candidates import CandidateConfig
+from tsporec.learning.dataset import collect_preferences
+from tsporec.learning.pipeline import MEMORY, LearningConfig, adapt, learn_selector, warm_up
+from tsporec.learning.rewards.coconsumption import CoConsumptionReward
+from tsporec.learning.trainer import PreferenceConfig, PreferenceTrainer
 from tsporec.recommenders.encoder import ItemEncoder
-from tsporec.results import environment, write_results
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
-from tsporec.selector import SelectorConfig, TokenSelector
-from tsporec.selector_config import WEIGHTINGS
-from tsporec.synthetic import CatalogueConfig, generate, planted_recall
+from tsporec.selector.config import WEIGHTINGS
+from tsporec.selector.item_weights import CatalogueSelector
+from tsporec.selector.model import SelectorConfig, TokenSelector
+from tsporec.tokens.fingerprint import tokenizer_fingerprint
 
 REAL = LearningConfig(
     budgets=(2, 4, 8),

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 
 from tsporec.budget import Budget
-from tsporec.items import FIELDS, item_text
-from tsporec.readers import read_items
-from tsporec.results import environment, write_results
+from tsporec.catalog.store.compress import tokenise
+from tsporec.data.items import FIELDS, item_text
+from tsporec.data.readers import read_items
+from tsporec.evaluation.results import environment, write_results
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
-from tsporec.selector import TokenSelector
-from tsporec.store.compress import tokenise
+from tsporec.selector.model import TokenSelector
 
 SEED, KEPT = 0, 16
 ROOT = Path(__file__).parent.parent

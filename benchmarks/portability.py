@@ -3,7 +3,7 @@
 python -m benchmarks.portability planted --data DIR --model DIR --work DIR --seeds 0,1,2 --output FILE
 python -m benchmarks.portability real --data DIR --model DIR --work DIR --selector FOLDER --output FILE
 
-*planted*: a selector learns on a generated catalogue (``tsporec.synthetic``), its invented words replaced by real
+*planted*: a selector learns on a generated catalogue (``tsporec.data.synthetic``), its invented words replaced by real
 ones, with SmolLM2's tokenizer, and is then used with others; the figure is the share of planted tokens kept, where each
 text keeps as many tokens as are planted in it. *real*: NDCG@10 of a recommender of SmolLM2 tokens, each scored
 by the tokens of the other tokenizer it overlaps. The BPE and the Unigram tokenizers are trained on texts that the
@@ -25,16 +25,17 @@ from benchmarks.amazon import CATEGORIES, read_task, read_texts
 from benchmarks.learning import learn
 from benchmarks.options import comma_separated, make_parser
 from benchmarks.vocabularies import load_minilm, saved_tokenizer
-from tsporec.demo import LEARNING
-from tsporec.evaluation import Evaluator, Task, prepare
-from tsporec.fingerprint import digest
-from tsporec.items import Item
-from tsporec.pieces import read_pieces
-from tsporec.ragged import RaggedTokens
-from tsporec.results import environment, write_results
+from tsporec._internal.digest import digest
+from tsporec.cli.demo import LEARNING
+from tsporec.data.items import Item
+from tsporec.data.synthetic import CatalogueConfig, generate
+from tsporec.evaluation.evaluator import Evaluator
+from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.task import Task, prepare
 from tsporec.scorers import Scorer, make_scorer
-from tsporec.selector import TokenSelector
-from tsporec.synthetic import CatalogueConfig, generate
+from tsporec.selector.model import TokenSelector
+from tsporec.tokens.pieces import read_pieces
+from tsporec.tokens.ragged import RaggedTokens
 from tsporec.topk import cpu
 
 Floats = NDArray[np.float32]

@@ -25,20 +25,21 @@ from numpy.typing import NDArray
 from benchmarks.amazon import CATEGORIES, read_task
 from benchmarks.learning import REAL, RULE, learn, untrained
 from benchmarks.options import comma_separated, make_parser, whole_numbers
-from tsporec.evaluation import FULL, Evaluator, Task, warm_up_rules
-from tsporec.fingerprint import digest
+from tsporec._internal.digest import digest
+from tsporec.evaluation.evaluator import FULL, Evaluator, warm_up_rules
+from tsporec.evaluation.report import make_console, results_table
+from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.task import Task
 from tsporec.language_model import load_causal_lm
+from tsporec.learning.best_of import best_of, choose, ranking_rewards
+from tsporec.learning.candidates import CandidateConfig, Candidates, sample_candidates
+from tsporec.learning.rewards.recommendation import RecommendationReward
 from tsporec.metrics import ndcg
-from tsporec.preference.best_of import best_of, choose, ranking_rewards
-from tsporec.preference.candidates import CandidateConfig, Candidates, sample_candidates
-from tsporec.preference.rewards.recommendation import RecommendationReward
-from tsporec.ragged import RaggedTokens
 from tsporec.recommenders.encoder import ItemEncoder
-from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
-from tsporec.selector import TokenSelector
-from tsporec.selector_config import WEIGHTINGS
-from tsporec.show import make_console, results_table
+from tsporec.selector.config import WEIGHTINGS
+from tsporec.selector.model import TokenSelector
+from tsporec.tokens.ragged import RaggedTokens
 
 BUDGETS = (2, 4, 8, 16)
 LAYERS = 4

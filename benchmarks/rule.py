@@ -25,16 +25,17 @@ from benchmarks.options import make_parser
 from benchmarks.real import BUDGETS, LAYERS, warm_up
 from benchmarks.vocabularies import KINDS, saved_tokenizer
 from tsporec.budget import Budget
-from tsporec.evaluation import Evaluator, prepare
+from tsporec.evaluation.evaluator import Evaluator
+from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.task import prepare
 from tsporec.language_model import load_causal_lm
 from tsporec.metrics import ndcg
-from tsporec.network import SIGNALS
-from tsporec.ragged import RaggedTokens
 from tsporec.recommenders.encoder import ItemEncoder
-from tsporec.results import environment, write_results
 from tsporec.scorers import Scorer, make_scorer
 from tsporec.selection import select
-from tsporec.selector import TokenSelector
+from tsporec.selector.model import TokenSelector
+from tsporec.selector.network import SIGNALS
+from tsporec.tokens.ragged import RaggedTokens
 
 JUDGED = (8, 16)
 """Budgets, in tokens."""

@@ -24,9 +24,9 @@ import torch
 
 from benchmarks.amazon import CATEGORIES, read_task, read_texts
 from benchmarks.timing import median_seconds
-from tsporec.ragged import RaggedTokens
-from tsporec.results import environment, write_results
-from tsporec.selector import TokenSelector
+from tsporec.evaluation.results import environment, write_results
+from tsporec.selector.model import TokenSelector
+from tsporec.tokens.ragged import RaggedTokens
 
 WORDS = 32_768
 ENTRIES = 150_000

@@ -18,9 +18,9 @@ from benchmarks.amazon import CATEGORIES, read_task
 from benchmarks.box import LEARNING
 from benchmarks.learning import learn
 from benchmarks.options import make_parser
+from tsporec.evaluation.results import environment, write_results
 from tsporec.language_model import load_causal_lm
-from tsporec.results import environment, write_results
-from tsporec.selector import SelectorConfig, TokenSelector
+from tsporec.selector.model import SelectorConfig, TokenSelector
 
 
 def measure(data: Path, model: str, epochs: int, seeds: list[int]) -> list[dict[str, Any]]:

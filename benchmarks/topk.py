@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsporec.results import environment, write_results
+from tsporec.evaluation.results import environment, write_results
 from tsporec.topk import cpu, topk_gather, topk_select
 
 SEED = 0

@@ -13,7 +13,7 @@ import tiny
 from transformers import DataCollatorForSeq2Seq
 
 from tsporec import Budget, SelectorCollator
-from tsporec.spans import ItemStringSpans
+from tsporec.collators.spans import ItemStringSpans
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -20,9 +20,9 @@ import torch
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from tsporec import Budget, RaggedTokens, SelectorCollator, TokenSelector, make_scorer, select
-from tsporec.mixed import MixedCollator
-from tsporec.pipeline import LearningConfig, learn_selector
-from tsporec.preference.rewards.label import LabelReward
+from tsporec.collators.mixed import MixedCollator
+from tsporec.learning.pipeline import LearningConfig, learn_selector
+from tsporec.learning.rewards.label import LabelReward
 from tsporec.recommenders.generative import PromptTemplate
 
 BUDGET = Budget(tokens=3)

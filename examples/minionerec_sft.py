@@ -15,7 +15,7 @@ import tiny
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from tsporec import Budget, SelectorCollator
-from tsporec.spans import spans_of_strings
+from tsporec.collators.spans import spans_of_strings
 
 MAX_LEN = 512
 CATEGORY = "office products"

@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 from transformers import DataCollatorForSeq2Seq
 
 from tsporec import Budget, SelectorCollator, TokenSelector
-from tsporec.demo import train_tiny_lm
-from tsporec.items import tokenize_items
+from tsporec.cli.demo import train_tiny_lm
+from tsporec.data.items import tokenize_items
+from tsporec.data.synthetic import CatalogueConfig, generate
 from tsporec.recommenders.generative import PromptTemplate
-from tsporec.synthetic import CatalogueConfig, generate
 
 
 def main(users: int = 64) -> dict[str, int]:

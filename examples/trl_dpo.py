@@ -16,7 +16,7 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from tsporec import Budget, SelectorCollator
-from tsporec.spans import MarkerSpans
+from tsporec.collators.spans import MarkerSpans
 
 MARKS = ("<|item|>", "<|/item|>")
 

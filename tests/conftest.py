@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from tsporec.ragged import RaggedTokens
+from tsporec.tokens.ragged import RaggedTokens
 
 settings.register_profile("tsporec", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("tsporec")

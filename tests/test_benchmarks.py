@@ -15,7 +15,8 @@ from benchmarks import box, collator
 from benchmarks.learning import RULE
 from benchmarks.tables import short, table
 from tests.conftest import make_tokenizer
-from tsporec import Budget, SelectorCollator, TokenSelector, hub
+from tsporec import Budget, SelectorCollator, TokenSelector
+from tsporec.selector import hub
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 TABLES = {
@@ -71,11 +72,12 @@ def test_a_cold_batch_is_split():
 def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     from benchmarks import real
     from tests.conftest import make_causal_lm
-    from tsporec.evaluation import Evaluator, prepare
+    from tsporec.data.synthetic import CatalogueConfig, generate
+    from tsporec.evaluation.evaluator import Evaluator
+    from tsporec.evaluation.task import prepare
     from tsporec.recommenders.embedding import EmbeddingConfig
     from tsporec.recommenders.encoder import ItemEncoder
     from tsporec.scorers import make_scorer
-    from tsporec.synthetic import CatalogueConfig, generate
 
     monkeypatch.setattr(real, "CANDIDATES", replace(real.CANDIDATES, count=4))
     made = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
@@ -116,10 +118,10 @@ def test_training_users_choose_the_start_of_each_budget(tmp_path):
 
     from benchmarks import real
     from tests.conftest import make_causal_lm
-    from tsporec.evaluation import prepare
+    from tsporec.data.synthetic import CatalogueConfig, generate
+    from tsporec.evaluation.task import prepare
     from tsporec.recommenders.encoder import ItemEncoder
-    from tsporec.selector_config import WEIGHTINGS
-    from tsporec.synthetic import CatalogueConfig, generate
+    from tsporec.selector.config import WEIGHTINGS
 
     made = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
@@ -142,10 +144,10 @@ def test_training_users_choose_the_start_of_each_budget(tmp_path):
 def test_ways_of_learning_are_compared_on_users_nobody_learned_from(monkeypatch):
     from benchmarks import ablation
     from tests.conftest import make_causal_lm
-    from tsporec.evaluation import prepare
+    from tsporec.data.synthetic import CatalogueConfig, generate
+    from tsporec.evaluation.task import prepare
     from tsporec.recommenders.embedding import EmbeddingRecommender
     from tsporec.recommenders.encoder import ItemEncoder
-    from tsporec.synthetic import CatalogueConfig, generate
 
     made = generate(CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))

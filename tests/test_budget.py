@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsporec.budget import Budget
-from tsporec.ragged import lengths_to_offsets
+from tsporec.tokens.ragged import lengths_to_offsets
 from tsporec.topk import cpu
 
 

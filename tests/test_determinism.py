@@ -13,7 +13,7 @@ import torch
 
 from tests.conftest import random_tokens
 from tsporec import TokenSelector
-from tsporec.selector_config import SelectorConfig
+from tsporec.selector.config import SelectorConfig
 
 ROOT = Path(__file__).parent.parent
 SCORE = """

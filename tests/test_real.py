@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 from tsporec.budget import Budget
-from tsporec.collator import SelectorCollator
-from tsporec.evaluation import Evaluator, prepare
-from tsporec.items import item_text, tokenize_items
+from tsporec.collators.selector import SelectorCollator
+from tsporec.data.items import item_text, tokenize_items
+from tsporec.data.readers import read_items, read_sequences
+from tsporec.evaluation.evaluator import Evaluator
+from tsporec.evaluation.task import prepare
 from tsporec.language_model import cut_layers, load_causal_lm
-from tsporec.readers import read_items, read_sequences
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.recommenders.generative import GenerativeRecommender, PromptTemplate
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
-from tsporec.selector import TokenSelector
+from tsporec.selector.model import TokenSelector
 
 pytestmark = pytest.mark.real
 
@@ -50,7 +51,7 @@ def test_every_scorer_reads_real_items(office):
 
 def test_pieces_spell_real_texts(office):
     items, _, _, _, tokenizer = office
-    from tsporec.pieces import read_pieces
+    from tsporec.tokens.pieces import read_pieces
 
     corpus = tokenize_items(items, tokenizer)
     for i in range(0, len(items), 50):

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy  # noqa: F401 - what is promised to be loaded
 import torch  # noqa: F401
 
+from tsporec._version import __version__  # noqa: F401
+
 if TYPE_CHECKING:
     from tsporec.budget import Budget
-    from tsporec.catalog import ItemCatalog
-    from tsporec.collator import SelectorCollator
-    from tsporec.mixed import MixedCollator
-    from tsporec.preference.trainer import PreferenceConfig, PreferenceTrainer
-    from tsporec.ragged import RaggedTokens
+    from tsporec.catalog.catalog import ItemCatalog
+    from tsporec.collators.mixed import MixedCollator
+    from tsporec.collators.selector import SelectorCollator
+    from tsporec.learning.trainer import PreferenceConfig, PreferenceTrainer
     from tsporec.scorers import make_scorer
     from tsporec.selection import Selection, select
-    from tsporec.selector import TokenSelector
+    from tsporec.selector.model import TokenSelector
     from tsporec.tokenizer import wrap_tokenizer
+    from tsporec.tokens.ragged import RaggedTokens
 
-__version__ = "0.1.0"
 
 __all__ = [
     "Budget",
@@ -42,14 +43,14 @@ __all__ = [
 
 _HOMES = {
     "Budget": "tsporec.budget",
-    "ItemCatalog": "tsporec.catalog",
-    "MixedCollator": "tsporec.mixed",
-    "PreferenceConfig": "tsporec.preference.trainer",
-    "PreferenceTrainer": "tsporec.preference.trainer",
-    "RaggedTokens": "tsporec.ragged",
+    "ItemCatalog": "tsporec.catalog.catalog",
+    "MixedCollator": "tsporec.collators.mixed",
+    "PreferenceConfig": "tsporec.learning.trainer",
+    "PreferenceTrainer": "tsporec.learning.trainer",
+    "RaggedTokens": "tsporec.tokens.ragged",
     "Selection": "tsporec.selection",
-    "SelectorCollator": "tsporec.collator",
-    "TokenSelector": "tsporec.selector",
+    "SelectorCollator": "tsporec.collators.selector",
+    "TokenSelector": "tsporec.selector.model",
     "make_scorer": "tsporec.scorers",
     "select": "tsporec.selection",
     "wrap_tokenizer": "tsporec.tokenizer",

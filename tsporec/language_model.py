@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tsporec.progress import progress
-from tsporec.ragged import RaggedTokens
+from tsporec._internal.progress import progress
+from tsporec.tokens.ragged import RaggedTokens
 
 _BATCH_TOKENS = 4096  # tokens of one forward on an accelerator
 _BITS = 12  # of a score's significand that are kept: see round_scores

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tsporec.budget import Budget
-from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import Scorer
+from tsporec.tokens.ragged import RaggedTokens
 from tsporec.topk import cpu
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.budget import Budget
-from tsporec.pieces import special_token_ids
-from tsporec.ragged import RaggedTokens, lengths_to_offsets
 from tsporec.scorers.base import Scorer
-from tsporec.selector import TokenSelector
+from tsporec.selector.model import TokenSelector
+from tsporec.tokens.pieces import special_token_ids
+from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets
 from tsporec.topk import cpu
 
 T = TypeVar("T")

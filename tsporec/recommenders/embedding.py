@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
-from tsporec.files import write_whole
+from tsporec._internal.files import write_whole
+from tsporec._internal.progress import progress
 from tsporec.metrics import ndcg, ranks
-from tsporec.progress import progress
 
 History = Sequence[int]
 

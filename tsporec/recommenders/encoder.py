@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tsporec.fingerprint import digest
+from tsporec._internal.digest import digest
+from tsporec._internal.progress import progress
 from tsporec.language_model import base_model, weights_digest
-from tsporec.progress import progress
-from tsporec.ragged import RaggedTokens
+from tsporec.tokens.ragged import RaggedTokens
 
 
 class ItemEncoder:

@@ -1,8 +1,8 @@
 """A generative recommender: a prompt with the history's texts, the next item's title as its continuation.
 
 Features are plain ``{"input_ids", "labels", "item_spans"}``, so any collator and any Trainer takes them, and
-:class:`~tsporec.collator.SelectorCollator` cuts them. The catalogue is ranked by beam search that can only spell
-titles; a few recommendation candidates are ranked by their exact likelihood.
+:class:`~tsporec.collators.selector.SelectorCollator` cuts them. The catalogue is ranked by beam search that can
+only spell titles; a few recommendation candidates are ranked by their exact likelihood.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
-from tsporec.progress import progress
-from tsporec.ragged import RaggedTokens
+from tsporec._internal.progress import progress
+from tsporec.collators.spans import IGNORED_LABEL
 from tsporec.recommenders.trie import Trie
-from tsporec.spans import IGNORED_LABEL
+from tsporec.tokens.ragged import RaggedTokens
 
 INSTRUCTION = "The user bought, oldest first:"
 QUESTION = "\nThe user buys next:"

@@ -1,4 +1,7 @@
-"""Scorers by name, one file each; a module is imported when its scorer is asked for."""
+"""Scorers: each gives every token of a text a number, higher for what is more worth keeping.
+
+One scorer a file. :func:`make_scorer` finds one by its name and imports its module only then.
+"""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.fingerprint import digest
-from tsporec.ragged import RaggedTokens
+from tsporec._internal.digest import digest
+from tsporec.tokens.ragged import RaggedTokens
 
 Scores = NDArray[np.float32]
 

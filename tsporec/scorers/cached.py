@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import Scorer, Scores
+from tsporec.tokens.ragged import RaggedTokens
 
 
 class CachedScorer:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import BaseScorer, Scores
+from tsporec.tokens.ragged import RaggedTokens
 
 
 class HeadScorer(BaseScorer):

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsporec.fingerprint import tokenizer_fingerprint
 from tsporec.language_model import (
     cut_layers,
     load_causal_lm,
@@ -19,9 +18,10 @@ from tsporec.language_model import (
     split_windows,
     weights_digest,
 )
-from tsporec.pieces import Pieces, read_pieces
-from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import BaseScorer, Scores
+from tsporec.tokens.fingerprint import tokenizer_fingerprint
+from tsporec.tokens.pieces import Pieces, read_pieces
+from tsporec.tokens.ragged import RaggedTokens
 
 
 class LanguageScorer(BaseScorer):

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsporec.fingerprint import tokenizer_fingerprint
 from tsporec.language_model import (
     load_pretrained,
     max_positions,
@@ -17,10 +16,11 @@ from tsporec.language_model import (
     split_windows,
     weights_digest,
 )
-from tsporec.pieces import Pieces, read_pieces
-from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import BaseScorer, Scores
 from tsporec.scorers.language import check_fast, check_least_one, score_by_offsets
+from tsporec.tokens.fingerprint import tokenizer_fingerprint
+from tsporec.tokens.pieces import Pieces, read_pieces
+from tsporec.tokens.ragged import RaggedTokens
 
 
 class LLMLingua2Scorer(BaseScorer):

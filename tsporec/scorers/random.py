@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import BaseScorer, Scores
+from tsporec.tokens.ragged import RaggedTokens
 
 _A, _B = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 

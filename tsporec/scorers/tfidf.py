@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.ragged import RaggedTokens
 from tsporec.scorers.base import BaseScorer, Scores
+from tsporec.tokens.ragged import RaggedTokens
 
 
 class TfidfScorer(BaseScorer):

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tsporec.files import write_whole
+from tsporec._internal.files import write_whole
 
 __all__ = ["SOURCE", "cache_folder", "compile_source", "cubin", "nvrtc_version"]
 

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.conftest import TEXTS, make_causal_lm
+from tsporec.cli import demo as demo_module
+from tsporec.cli import hub as cli_hub
+from tsporec.cli.app import app
+from tsporec.data.synthetic import CatalogueConfig, generate
+from tsporec.recommenders.embedding import EmbeddingConfig
+from tsporec.selector import hub
+from tsporec.selector.model import SelectorConfig, TokenSelector
+
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, tokenizer):
+    """A small catalogue in plain files and a tiny model in a folder."""
+    folder = tmp_path_factory.mktemp("cli")
+    items = [{"id": str(i), "title": TEXTS[i % 6], "description": TEXTS[(i + 1) % 6]} for i in range(12)]
+    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    rows = [f"u{u},{(u + step) % 12},{step}" for u in range(20) for step in range(4)]
+    (folder / "interactions.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    make_causal_lm(len(tokenizer)).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    return folder
+
+
+def run(*arguments):
+    return runner.invoke(app, [str(a) for a in arguments])
+
+
+def evaluate_arguments(files):
+    return [
+        "evaluate", "--items", files / "items.jsonl", "--train", files / "interactions.csv",
+        "--test", files / "interactions.csv", "--model", files / "model",
+    ]  # fmt: skip
+
+
+def test_evaluate_prints_a_table_and_writes_results(files, tmp_path, monkeypatch):
+    import tsporec.evaluation.evaluator
+
+    monkeypatch.setattr(
+        tsporec.evaluation.evaluator, "EmbeddingConfig", lambda **k: EmbeddingConfig(**{**k, "epochs": 1})
+    )
+    every = "head,random,tfidf,self_information,attention,centroid,selector,full"
+    result = run(
+        *evaluate_arguments(files), "--budget", "2,4", "--scorers", every, "--layers", 1, "--seeds", "0,1",
+        "--output", tmp_path / "r.json", "--plot", tmp_path / "p.svg", "--cache", tmp_path / "cache",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "self_information" in result.output
+    cells = json.loads((tmp_path / "r.json").read_text())["cells"]
+    assert len(cells) == 2 * 7 + 1
+    assert "<svg" in (tmp_path / "p.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--items", "nowhere.item.json"], "there is no such file"),
+        (["--model", "/nowhere"], "could be loaded from there"),
+        (["--budget", "0"], "--budget takes whole numbers of at least 1"),
+        (["--budget", "many"], "--budget takes whole numbers of at least 1"),
+        (["--scorers", "best"], "there is no scorer 'best'"),
+        (["--scorers", "llmlingua2"], "needs a checkpoint"),
+        (["--format", "xml"], "there is no format 'xml'"),
+        (["--fields", "colour"], "no item has text in the fields"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(files, tmp_path, change, message):
+    result = run(*evaluate_arguments(files), *change, "--output", tmp_path / "r.json")
+    assert result.exit_code == 2
+    assert message in result.output.replace("\n", " ")
+    assert "Traceback" not in result.output
+    assert result.output.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_leaves_a_selector_and_refuses_other_arguments(files, tmp_path):
+    pytest.importorskip("datasets")
+    pytest.importorskip("accelerate")
+    arguments = [
+        "train", "--items", files / "items.jsonl", "--train", files / "interactions.csv", "--model", files / "model",
+        "--budget", 3, "--rounds", 1, "--layers", 1, "--output", tmp_path / "run",
+    ]  # fmt: skip
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "round 1:" in result.output
+    assert (tmp_path / "run" / "selector" / "config.json").exists()
+    result = run(*arguments, "--seed", 1)
+    assert result.exit_code == 2
+    assert "holds a run with other arguments" in result.output
+    result = run(*arguments, "--output", tmp_path / "placed", "--weighting", "placed")
+    assert result.exit_code == 0, result.output
+    assert "begun from" not in result.output
+    config = json.loads((tmp_path / "placed" / "selector" / "config.json").read_text())
+    assert config["weighting"] == "placed"
+    result = run(*arguments, "--output", tmp_path / "tried", "--weighting", "idf,tfidf")
+    assert "begun from tfidf: NDCG@10" in result.output
+
+
+def test_show_marks_what_is_kept(files):
+    result = run(
+        "show",
+        "--items",
+        files / "items.jsonl",
+        "--model",
+        files / "model",
+        "--budget",
+        3,
+        "--item",
+        5,
+        "--scorer",
+        "head",
+    )
+    assert result.exit_code == 0, result.output
+    assert "[Caf" in result.output
+    result = run("show", "--items", files / "items.jsonl", "--model", files / "model", "--item", 99)
+    assert result.exit_code == 2
+    assert "no item '99'" in result.output
+
+
+def test_commands_take_a_learned_selector(files, tmp_path):
+    """Its folder; and where it reads embeddings they are those of --model."""
+    from tsporec.catalog.catalog import ItemCatalog
+    from tsporec.language_model import load_causal_lm
+    from tsporec.selector.item_weights import CatalogueSelector
+    from tsporec.tokens.ragged import RaggedTokens
+
+    lm, tokenizer = load_causal_lm(files / "model")
+    weight = lm.get_input_embeddings().weight
+    config = SelectorConfig.of_embeddings(weight, dim=4, hidden=4, surface_buckets=64)
+    bound = TokenSelector(config).for_tokenizer(tokenizer, embeddings=weight)
+    corpus = RaggedTokens.from_lists(tokenizer([f"{TEXTS[5]}\n{TEXTS[0]}"], add_special_tokens=False)["input_ids"])
+    known = CatalogueSelector(bound, corpus)
+    last = np.arange(corpus.num_tokens, dtype=np.float32)  # unlike any rule, it keeps the last tokens
+    known.with_scores(corpus, last).save_pretrained(tmp_path / "mine")
+    common = ["--items", files / "items.jsonl", "--model", files / "model"]
+    shown = run("show", *common, "--item", 5, "--budget", 2, "--selector", tmp_path / "mine")
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.rstrip().endswith("]")
+    assert shown.output != run("show", *common, "--item", 5, "--budget", 2).output
+    explicit = run("show", *common, "--item", 5, "--budget", 2, "--selector", tmp_path / "mine", "--scorer", "selector")
+    assert explicit.output == shown.output
+    done = run("compress", *common, "--budget", 2, "--selector", tmp_path / "mine", "--output", tmp_path / "store")
+    assert done.exit_code == 0, done.output
+    kept = ItemCatalog.open(tmp_path / "store").lookup(["5"])
+    assert kept.ids.tolist() == corpus.ids[-2:].tolist()
+    evaluated = run(*evaluate_arguments(files), "--scorers", "selector", "--budget", 2, "--selector", tmp_path / "mine")
+    assert evaluated.exit_code == 0, evaluated.output
+
+
+def test_demo_runs_the_whole_job(tmp_path, monkeypatch):
+    small = generate(CatalogueConfig(items=60, users=80, tastes=6, phrases=8, words_per_taste=3, sequence=5))
+    monkeypatch.setattr(demo_module, "generate", lambda config: small)
+    monkeypatch.setattr(demo_module, "_RECOMMENDER", EmbeddingConfig(width=16, epochs=2))
+    result = run("demo", "--output", tmp_path / "demo.json", "--budget", 3)
+    assert result.exit_code == 0, result.output
+    written = json.loads((tmp_path / "demo.json").read_text())
+    assert written["planted_recall"]["planted"] == 1.0
+    assert {cell["scorer"] for cell in written["cells"]} == set(written["planted_recall"])
+
+
+def test_show_has_no_checkpoint_for_llmlingua2(files):
+    common = ["--items", files / "items.jsonl", "--model", files / "model"]
+    result = run("show", *common, "--scorer", "llmlingua2")
+    assert result.exit_code == 2
+    assert "show does not take the scorer llmlingua2" in result.output
+
+
+def test_help_is_quick_and_lists_the_commands():
+    code = "import sys; from tsporec.cli.app import main; sys.argv = ['tsporec', '--help']; main()"
+    out = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False)
+    for command in ("demo", "train", "evaluate", "show"):
+        assert command in out.stdout
+    assert "transformers" not in out.stderr
+
+
+def test_a_missing_extra_is_one_line(monkeypatch, tmp_path):
+    from tsporec._internal.extras import require
+
+    with pytest.raises(ImportError, match=r'Run: pip install "tsporec\[viz\]"'):
+        require("no_such_module_at_all", extra="viz")
+
+
+# -- sharing
+
+
+def test_card_is_printed_and_written(tmp_path):
+    TokenSelector(SelectorConfig(dim=4, hidden=4, training={"summary": "Mine."})).save_pretrained(tmp_path)
+    result = run("card", tmp_path, "--name", "me/mine")
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("---\nlibrary_name")
+    assert 'from_pretrained("me/mine")' in result.output
+    assert run("card", tmp_path, "--name", "me/mine", "--write").exit_code == 0
+    assert (tmp_path / "README.md").read_text() == result.output
+    assert run("card", tmp_path).output == result.output, "the name stays"
+    (tmp_path / "README.md").write_text(result.output.replace("Mine.", "Mine, as you see."))
+    assert run("card", tmp_path, "--write").exit_code == 0
+    assert (tmp_path / "README.md").read_text() == result.output
+    assert run("card", tmp_path / "nothing").exit_code == 2
+    (tmp_path / "empty").mkdir()
+    assert "has no config.json; expected" in run("card", tmp_path / "empty").output
+
+
+def test_the_card_in_the_package_is_not_written(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tsporec" / "base").mkdir(parents=True)  # the box comes first
+    before = (hub.BOX / "base" / "README.md").read_bytes()
+    for name in ("tsporec/base", hub.BOX / "base"):
+        result = run("card", name, "--name", "me/mine", "--write")
+        assert result.exit_code == 2
+        assert "is in the package" in result.output
+    assert (hub.BOX / "base" / "README.md").read_bytes() == before
+    assert run("card", "tsporec/base").output.encode() == before
+
+
+def test_metrics_that_are_no_numbers_are_not_on_the_card(tmp_path):
+    folder = TokenSelector(SelectorConfig(dim=4, hidden=4)).save_pretrained(tmp_path)
+    report = {"pairs": 3, "kept": True, "memory": False}
+    rounds = [{**report, "accuracy": float("nan"), "quality": None}, {**report, "accuracy": 0.5, "quality": 0.25}]
+    cli_hub.record_training(folder, rounds, {}, None)
+    assert [row["held-out accuracy"] for row in hub.read_config(folder / hub.CONFIG).training["metrics"]] == [None, 0.5]
+    assert "| 1 | 3 |  |  | yes | network |\n| 2 | 3 | 0.5000 | 0.2500 | yes |" in (folder / "README.md").read_text()
+
+
+def test_push_and_train_push(files, tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    pushed = []
+    monkeypatch.setattr(hub, "push", lambda folder, repo, **options: pushed.append((folder, repo, options)) or "there")
+    result = run("push", tmp_path, "me/mine", "--message", "First", "--private", "--create-pr")
+    assert result.output == "pushed: there\n"
+    options = {"commit_message": "First", "revision": None, "private": True, "create_pr": True}
+    assert pushed.pop() == (tmp_path, "me/mine", options)
+    arguments = [
+        "train", "--items", files / "items.jsonl", "--train", files / "interactions.csv", "--model", files / "model",
+        "--budget", 3, "--rounds", 1, "--layers", 1, "--push-to-hub", "me/mine", "--output",
+    ]  # fmt: skip
+    folder = tmp_path / "run" / "selector"
+    result = run(*arguments, tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert pushed.pop() == (folder, "me/mine", {})
+    card = (folder / "README.md").read_text()
+    assert "- Texts: items.jsonl (12 items); interactions.csv (20 sequences)" in card
+    assert "| round | pairs | held-out accuracy |" in card
+    config, weights = hub.load(folder)
+    assert config.training["budgets"] == [3]
+    # Only offsets were learned, and they are not part of what is shared.
+    assert (folder / "catalogue.safetensors").exists()
+    assert not weights["network.out.weight"].any()
+    assert "pushed the rule alone, since no round of --network-rounds was kept" in result.output
+    assert "no network has learned in it" in card
+    assert "what a recommender gains" not in card
+    assert "Rounds:" not in card
+    assert "catalogue.safetensors stays here" in run("push", folder, "me/mine").output
+    (folder / "README.md").write_text("Mine.\n")
+    assert "README.md was edited and stays as it is" in run(*arguments, tmp_path / "run").output.replace("\n", " ")
+    assert (folder / "README.md").read_text() == "Mine.\n"
+    result = run(*arguments, tmp_path / "network", "--network-rounds", 1)
+    assert "pushed the network, without the offsets" in result.output
+    card = (tmp_path / "network" / "selector" / "README.md").read_text()
+    assert "- Rounds: 1" in card
+    assert "what a recommender gains" in card
+
+
+@pytest.mark.parametrize("command", ["compress", "show"])
+def test_code_of_a_checkpoint_is_never_run(tmp_path, tokenizer, command):
+    model, ran = tmp_path / "model", tmp_path / "ran"
+    tokenizer.save_pretrained(model)
+    (model / "mine.py").write_text(
+        f"open({str(ran)!r}, 'w').write('x')\nfrom transformers import PreTrainedTokenizerFast as Mine\n"
+    )
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    config |= {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": [None, "mine.Mine"]}}
+    (model / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "items.jsonl").write_text('{"id": "1", "title": "gel pen"}\n')
+    options = {
+        "compress": ["--items", str(tmp_path / "items.jsonl"), "--output", str(tmp_path / "store")],
+        "show": ["--store", str(tmp_path / "store")],
+    }[command]
+    CliRunner().invoke(app, [command, "--model", str(model), *options], input="y\n" * 9)
+    assert not ran.exists()

@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tsporec.data.cleaning import clean_text
+from tsporec.data.items import Interactions, Item, check_known, item_text, tokenize_items
+from tsporec.data.readers import read_items, read_sequences
+from tsporec.data.splits import hold_out_users, leave_one_out, merge_windows, training_sequences
+
+EXPECTED = [
+    Item("1", {"title": "Gel pen", "description": "Writes. Fine."}),
+    Item("2", {"title": "Paper"}),
+]
+SEQUENCES = [Interactions("u", ("1", "2", "1")), Interactions("v", ("2",))]
+
+
+def write(path, text):
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        path.write_text(text, encoding="utf-8")
+    return path
+
+
+def lines(*records):
+    return "".join(json.dumps(r) + "\n" for r in records)
+
+
+ITEM_FILES = [
+    (
+        "X.item.json",
+        None,
+        json.dumps(
+            {
+                "1": {"title": "Gel pen", "description": "['Writes.', 'Fine.']"},
+                "2": {"title": "Paper", "description": "[]"},
+            }
+        ),
+    ),
+    ("X.item", None, "item_id:token\ttitle:token_seq\tdescription:token_seq\n1\tGel pen\tWrites. Fine.\n2\tPaper\t\n"),
+    (
+        "meta.json.gz",
+        "amazon2018",
+        lines(
+            {"asin": "1", "title": "Gel pen", "description": ["Writes.", "<b>Fine.</b>"]},
+            {"asin": "2", "title": "Paper"},
+        ),
+    ),
+    (
+        "meta.jsonl",
+        "amazon2023",
+        lines(
+            {"parent_asin": "1", "title": "Gel pen", "description": ["Writes. Fine."]},
+            {"parent_asin": "2", "title": "Paper", "store": None},
+        ),
+    ),
+    ("X.csv", "hllm", 'item_id,title,description\n1,Gel pen,"Writes. Fine."\n2,Paper,\n'),
+    (
+        "items.jsonl",
+        None,
+        lines({"id": 1, "title": "Gel pen", "description": "Writes. Fine."}, {"id": "2", "title": "Paper"}),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "text"), ITEM_FILES)
+def test_every_format_gives_the_same_items(tmp_path, name, kind, text):
+    assert read_items(write(tmp_path / name, text), kind) == EXPECTED
+
+
+def test_mind(tmp_path):
+    write(
+        tmp_path / "news.tsv", 'N1\tsports\tgolf\tA "birdie"\tIt was.\tu\t[]\t[]\nN2\tnews\tworld\tPaper\t\tu\t[]\t[]\n'
+    )
+    assert read_items(tmp_path / "news.tsv")[0] == Item(
+        "N1", {"title": 'A "birdie"', "description": "It was.", "category": "sports", "subcategory": "golf"}
+    )
+    rows = "2\tu\t11/12/2019 9:00:00 AM\tN1\tN2-1 N1-0\n1\tu\t11/11/2019 9:05:58 AM\tN2\tN1-1\n"
+    write(tmp_path / "behaviors.tsv", rows)
+    assert read_sequences(tmp_path / "behaviors.tsv") == [Interactions("u", ("N2", "N1", "N2"))]
+
+
+EVENTS = (("u", "2", 5), ("u", "1", 1), ("v", "2", 1), ("u", "1", 9))
+SEQUENCE_FILES = [
+    ("X.inter.json", None, json.dumps({"u": [1, 2, 1], "v": [2]})),
+    ("X.inter", None, "user_id:token\titem_id:token\ttimestamp:float\nu\t2\t5\nu\t1\t1\nv\t2\t1\nu\t1\t9.5\n"),
+    (
+        "reviews.json",
+        "amazon2018",
+        lines(*({"reviewerID": u, "asin": i, "unixReviewTime": t} for u, i, t in EVENTS)),
+    ),
+    (
+        "reviews.jsonl.gz",
+        "amazon2023",
+        lines(*({"user_id": u, "parent_asin": i, "timestamp": t} for u, i, t in EVENTS)),
+    ),
+    ("X.csv", "hllm", "item_id,user_id,timestamp\n2,u,5\n1,u,1\n2,v,1\n1,u,9\n"),
+    ("interactions.csv", None, "user_id,item_id,timestamp\nu,2,5\nu,1,1\nv,2,1\nu,1,9\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind", "text"), SEQUENCE_FILES)
+def test_every_format_gives_the_same_sequences(tmp_path, name, kind, text):
+    assert read_sequences(write(tmp_path / name, text), kind) == SEQUENCES
+
+
+def test_times_are_kept_in_order(tmp_path):
+    path = write(tmp_path / "interactions.csv", "user_id,item_id,timestamp\r\nu,2,5\r\nu,1,1\r\n\r\n")
+    assert read_sequences(path)[0].times == (1.0, 5.0)
+
+
+def test_recbole_rows_and_vectors(tmp_path):
+    text = "user_id:token\titem_id_list:token_seq\titem_id:token\n0\t1 2 3\t4\n0\t1 2\t3\n"
+    path = write(tmp_path / "X.train.inter", text)
+    assert read_sequences(path) == [Interactions("0", ("1", "2", "3", "4")), Interactions("0", ("1", "2", "3"))]
+    path = write(tmp_path / "X.item", "item_id:token\tname:token_seq\tv:float_seq\tyear:float\n1\tPen\t0.1 2\t1995\n")
+    assert read_items(path) == [Item("1", {"name": "Pen", "year": "1995"})]
+
+
+words = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters="<>&{}[]"), min_size=1, max_size=8)
+
+
+@given(st.dictionaries(words, st.tuples(words, words), min_size=1, max_size=5))
+def test_what_is_written_is_read(tmp_path_factory, catalogue):
+    folder = tmp_path_factory.mktemp("formats")
+    rows = [{"item_id": key, "title": title, "description": text} for key, (title, text) in catalogue.items()]
+    with (folder / "X.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, ["item_id", "title", "description"])
+        writer.writeheader()
+        writer.writerows(rows)
+    write(folder / "items.jsonl.gz", lines(*({"id": r["item_id"], **r} for r in rows)))
+    header = "item_id:token\ttitle:token_seq\tdescription:token_seq\n"
+    write(folder / "X.item", header + "".join("\t".join(row.values()) + "\n" for row in rows))
+    expected = [Item(key, {"title": title, "description": text}) for key, (title, text) in catalogue.items()]
+    assert read_items(folder / "X.csv", "hllm") == read_items(folder / "X.item") == expected
+    assert [item.fields["title"] for item in read_items(folder / "items.jsonl.gz")] == [r["title"] for r in rows]
+
+
+def test_minionerec_rows(tmp_path):
+    path = write(tmp_path / "X.valid.csv", 'user_id,history_item_id,item_id\nu,"[1, 2]",3\nv,[],1\n')
+    assert read_sequences(path) == [Interactions("u", ("1", "2", "3")), Interactions("v", ("1",))]
+
+
+MALFORMED = [
+    ("items.jsonl", '{"id": 1}\n{"id": 2, "ti', r"items\.jsonl:2: not a JSON object a line"),
+    ("items.jsonl", '{"title": "x"}\n', r"items\.jsonl:1: no 'id'"),
+    ("items.jsonl", "[1]\n", r"items\.jsonl:1: expected a JSON object, found list"),
+    ("X.item.json", '{"1": {"title": "a"},\n "2": {"ti', r"X\.item\.json:2: not JSON .*is the file cut"),
+    ("X.item.json", '{"1": "a"}', "item '1' is str"),
+    ("X.item", "name\n1\n", r"X\.item:1: no column 'item_id'"),
+    ("X.item", "item_id:token\ttitle:token\n1\n", r"X\.item:2: 1 fields, expected 2"),
+    ("news.tsv", "N1\ta\n", r"news\.tsv:1: 2 tab-separated fields, expected 8"),
+    ("X.item.json", '{"1": {"title": "a"}, "1": {"title": "b"}}', "the key '1' stands there twice"),
+    ("items.jsonl", '{"id": [1]}\n', r"items\.jsonl:1: expected an id .* found \[1\]"),
+    ("items.jsonl", '{"id": 1}\n{"id": 2.0}\n', r"items\.jsonl:2: expected an id .* found 2\.0"),
+    ("items.jsonl", "[" * 100_000, r"items\.jsonl:1: not"),
+    ("items.jsonl", "\n", r"items\.jsonl: the catalogue is empty"),
+    ("X.item.json", "{}", r"X\.item\.json: the catalogue is empty"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), MALFORMED)
+def test_a_malformed_line_is_named(tmp_path, name, text, message):
+    with pytest.raises(ValueError, match=message):
+        read_items(write(tmp_path / name, text))
+
+
+MALFORMED_SEQUENCES = [
+    ("X.valid.csv", "user_id,history_item_id,item_id\nu,__import__('os'),3\n", r":2: expected a literal list"),
+    ("X.valid.csv", 'user_id,history_item_id,item_id\nu,"[1, 2",3\n', r":2: expected a literal list"),
+    ("X.valid.csv", 'user_id,history_item_id,item_id\nu,"[1, 2]', r":2: not a CSV row .*is the file cut"),
+    ("X.valid.csv", "user_id,item_id\n", r":1: no column 'history_item_id'"),
+    ("X.valid.csv", "", "the file is empty"),
+    ("interactions.csv", "user_id,item_id,timestamp\nu,1,soon\n", r":2: expected a timestamp, found 'soon'"),
+    ("behaviors.tsv", "1\tu\tyesterday\t\t\n", r":1: expected a time like"),
+    ("behaviors.tsv", "1\tu\t11/11/2019 9:05:58 AM\tN1\tN2 N3\n", r":1: impression 'N2' has no click label"),
+    ("interactions.csv", "user_id,item_id,timestamp\nu,1,1\n\nu,2,nan\n", r":4: expected a timestamp, found 'nan'"),
+    ("interactions.csv", 'user_id,"item_id,timestamp\n', "not a CSV row"),
+    ("X.valid.csv", 'user_id,history_item_id,item_id\nu,"[[1]]",3\n', r":2: expected an id"),
+    ("X.valid.csv", "user_id,history_item_id,item_id\nu,[{[]: 1}],3\n", r":2: expected a literal list"),
+    ("X.valid.csv", "user_id,history_item_id,item_id\nu," + "[" * 9999 + ",3\n", r":2: expected a literal list"),
+    ("X.valid.csv", "user_id,history_item_id,item_id\n,[1],3\n", r":2: no 'user_id'"),
+    ("X.inter.json", '{"u": [1, null]}', "expected an id .* found None"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), MALFORMED_SEQUENCES)
+def test_a_malformed_sequence_is_named(tmp_path, name, text, message):
+    with pytest.raises(ValueError, match=message):
+        read_sequences(write(tmp_path / name, text))
+
+
+def test_a_cut_gzip_a_missing_file_and_an_unknown_format(tmp_path):
+    path = write(tmp_path / "meta.json.gz", lines(*({"asin": str(i), "title": "x" * 50} for i in range(999))))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"meta\.json\.gz:\d+: the gzip stream is cut"):
+        read_items(path, "amazon2018")
+    path.write_bytes(b"no gzip")
+    with pytest.raises(ValueError, match=r"meta\.json\.gz:1: the gzip stream is cut or damaged"):
+        read_items(path, "amazon2018")
+    (tmp_path / "items.jsonl").write_bytes(b'{"id": 1}\n' * 5000 + b'{"id": "\xff"}\n')
+    with pytest.raises(ValueError, match=r"items\.jsonl:5001: not UTF-8 text"):
+        read_items(tmp_path / "items.jsonl")
+    with pytest.raises(ValueError, match="there is no such file"):
+        read_items(tmp_path / "none.item.json")
+    with pytest.raises(ValueError, match="does not tell the format"):
+        read_items(tmp_path / "x.bin")
+    with pytest.raises(ValueError, match="there is no format 'x'"):
+        read_items(path, "x")
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        (None, ""),
+        (float("nan"), ""),
+        ("  a\n b ", "a b"),
+        ("<!-- .headerM {color:#000;font-family:Arial,Verdana;} .b {x:1} --> Tape <br/>roll", "Tape roll"),
+        (".style3 {font-size: 11px; font-weight: bold} Tape", "Tape"),
+        ("<style type='text/css'>p {x:1}</style>Tape<script>let a = 1 < 2;</script>", "Tape"),
+        ("8.5&rdquo; x 11&amp;rdquo;", "8.5” x 11”"),
+        ("3 < 4 and 5 > 2", "3 < 4 and 5 > 2"),
+        ("Cut <a href='x", "Cut"),
+        ("['a', \"it's\"]", "a it's"),
+        ("[not a list]", "[not a list]"),
+        ({"a": "x", "b": ["y", None]}, "x y"),
+        ("{braces}", "{braces}"),
+    ],
+)
+def test_cleaning(raw, clean):
+    assert clean_text(raw) == clean
+
+
+def test_text_and_tokens(tokenizer):
+    assert item_text(EXPECTED[0]) == "Gel pen\nWrites. Fine."
+    assert item_text(EXPECTED[1], ("description",)) == ""
+    tokens = tokenize_items(EXPECTED, tokenizer, ("description",))
+    assert tokens.lengths.tolist()[1] == 0
+    assert tokenizer.decode(tokens[0]) == "Writes. Fine."
+    assert tokenize_items(EXPECTED, tokenizer, max_tokens=2).lengths.tolist() == [2, min(2, len(tokens[1]) or 2)]
+    assert len(tokenize_items([], tokenizer)) == 0
+    many = [Item(str(i), {"title": "Gel pen " * (i % 3)}) for i in range(5000)]
+    counts = tokenize_items(many, tokenizer).lengths
+    assert counts.tolist() == tokenize_items(many[:3], tokenizer).lengths.tolist() * 1666 + counts[:2].tolist()
+    with pytest.raises(ValueError, match="max_tokens must be at least 1 or None, found 0"):
+        tokenize_items(EXPECTED, tokenizer, max_tokens=0)
+
+
+def test_unknown_doubled_and_no_items():
+    with pytest.raises(ValueError, match=r"user 'w'.* names item '9', which the catalogue of 2 items lacks"):
+        check_known(EXPECTED, [Interactions("w", ("1", "9"))])
+    assert check_known(EXPECTED, [Interactions("w", ("1", "9")), Interactions("x", ("9",))], "drop") == [
+        Interactions("w", ("1",))
+    ]
+    rows = [Interactions("w", ("1", "9", "2")), Interactions("w", ("1", "2", "9"))]
+    assert check_known(EXPECTED, rows, "drop", targets=True) == [Interactions("w", ("1", "2"))]
+    timed = [Interactions("w", ("1", "9", "2"), (1.0, 2.0, 3.0))]
+    assert check_known(EXPECTED, timed, "drop")[0].times == (1.0, 3.0)
+    with pytest.raises(ValueError, match="unknown must be 'error' or 'drop'"):
+        check_known(EXPECTED, [], "ignore")
+    with pytest.raises(ValueError, match="the catalogue is empty"):
+        check_known([], [])
+    with pytest.raises(ValueError, match="'1' stands in the catalogue twice"):
+        check_known([EXPECTED[0], EXPECTED[0]], [])
+
+
+def test_splits():
+    rows = [Interactions("u", ("1", "2")), Interactions("v", ("5", "6")), Interactions("u", ("2", "3"))]
+    assert merge_windows(rows) == [Interactions("u", ("1", "2", "3")), Interactions("v", ("5", "6"))]
+    test = [Interactions("u", ("3", "4", "9")), Interactions("u", ("4", "9", "8")), Interactions("w", ("7", "8"))]
+    assert training_sequences(rows, test) == [Interactions("u", ("1", "2", "3", "4")), Interactions("v", ("5", "6"))]
+    many = [Interactions(str(i), ("1", "2")) for i in range(50)]
+    rest, held = hold_out_users(many, 0.1, seed=3)
+    assert len(held) == 5
+    assert sorted(rest + held, key=lambda s: s.user_id) == sorted(many, key=lambda s: s.user_id)
+    assert hold_out_users(many, 0.1, seed=3) == (rest, held)
+    train, whole = leave_one_out([Interactions("u", ("1", "2", "3")), Interactions("v", ("1",))])
+    assert (train, whole) == ([Interactions("u", ("1", "2"))], [Interactions("u", ("1", "2", "3"))])
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("category", "items", "valid", "test", "sequences", "pairs"),
+    [
+        ("Office_Products", 3459, 4866, 4866, 2894, 14350),
+        ("Industrial_and_Scientific", 3686, 4532, 4533, 3018, 14925),
+    ],
+)
+def test_real_categories(data_dir, category, items, valid, test, sequences, pairs):
+    base = data_dir / "amazon18" / category
+    catalogue = read_items(f"{base}.item.json")
+    train_rows, test_rows = (read_sequences(f"{base}.{split}.csv") for split in ("valid", "test"))
+    assert (len(catalogue), len(train_rows), len(test_rows)) == (items, valid, test)
+    check_known(catalogue, [*train_rows, *test_rows])
+    training = training_sequences(train_rows, test_rows)
+    assert (len(training), sum(len(s.item_ids) - 1 for s in training)) == (sequences, pairs)
+    assert not any(
+        "{" in item_text(item) and "}" in item_text(item) and ";" in item_text(item) for item in catalogue[:500]
+    )
+
+
+def test_text_before_a_style_rule_stays():
+    assert (
+        clean_text("Great paper, 8.5 x 11. .head, .foot b {color:#000;} For printers")
+        == "Great paper, 8.5 x 11. For printers"
+    )

@@ -1,0 +1,52 @@
+"""Pictures of kept tokens: the marks stand where the kept tokens stand, in colour or in brackets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.conftest import TEXTS
+from tests.tokens.test_pieces import KINDS
+from tsporec.budget import Budget
+from tsporec.evaluation.report import highlighted
+from tsporec.scorers import make_scorer
+from tsporec.selection import Selection, select
+from tsporec.tokens.ragged import RaggedTokens
+
+
+def packed(tokenizer):
+    return RaggedTokens.from_lists([tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS])
+
+
+def test_brackets_where_there_is_no_terminal(tokenizer, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    tokens = packed(tokenizer)
+    selection = select(make_scorer("head"), tokens, Budget(tokens=2))
+    for i in range(len(tokens)):
+        plain = highlighted(tokens, selection, tokenizer, i).plain
+        if len(tokens[i]):
+            assert plain.count("[") == plain.count("]") >= 1
+
+
+def test_brackets_hold_words_without_the_space_that_ends_them(monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    tokenizer = KINDS["ends of words"]
+    tokens = RaggedTokens.from_lists([tokenizer("gel pen gel", add_special_tokens=False)["input_ids"]])
+    picture = highlighted(tokens, select(make_scorer("head"), tokens, Budget(tokens=2)), tokenizer, 0)
+    assert picture.plain == "[gel] [pen] gel "
+
+
+def test_colours_keep_the_text_as_it_is(tokenizer, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    tokens = packed(tokenizer)
+    selection = select(make_scorer("random"), tokens, Budget(tokens=2))
+    picture = highlighted(tokens, selection, tokenizer, 0)
+    assert "[" not in picture.plain
+    assert picture.spans
+    assert all(0 <= span.start < span.end <= len(picture.plain) for span in picture.spans)
+
+
+def test_nothing_kept_is_the_bare_text(tokenizer, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    tokens = packed(tokenizer)
+    none = Selection(np.empty(0, dtype=np.int64), np.zeros(len(tokens) + 1, dtype=np.int32))
+    assert not highlighted(tokens, none, tokenizer, 0).spans

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import TEXTS
+from tsporec.budget import Budget
+from tsporec.scorers import make_scorer
+from tsporec.selector.compress_text import compress_ids, compress_text
+from tsporec.selector.model import TokenSelector
+from tsporec.tokens.ragged import RaggedTokens
+
+any_text = st.one_of(st.sampled_from([*TEXTS, "naïve 日本 🙂 é"]), st.text(max_size=30))
+
+
+@pytest.fixture(scope="module", params=["tokenizer", "wordpiece_tokenizer", "unigram_tokenizer"])
+def each_tokenizer(request):
+    return request.getfixturevalue(request.param)
+
+
+def is_subsequence(part, whole):
+    walk = iter(whole)
+    return all(x in walk for x in part)
+
+
+@given(text=any_text, k=st.integers(1, 30))
+def test_words_stay_whole_and_in_order(tokenizer, text, k):
+    words = text.split()
+    kept = compress_text(make_scorer("random"), tokenizer, text, Budget(tokens=k)).split()
+    if not any("\u3040" <= c <= "\u9fff" or c >= "\uf900" for c in text):
+        assert is_subsequence(kept, words)
+    assert is_subsequence("".join(kept), text)
+    assert kept or not words
+
+
+@given(text=any_text, k=st.integers(1, 30))
+def test_ids_are_the_tokenizers_own_and_no_character_is_split(each_tokenizer, text, k):
+    ids = each_tokenizer(text, add_special_tokens=False)["input_ids"]
+    kept = compress_ids(make_scorer("random"), each_tokenizer, text, Budget(tokens=k))
+    assert is_subsequence(kept, ids)
+    assert bool(kept) == bool(ids)
+    assert "\ufffd" in text or "\ufffd" not in each_tokenizer.decode(kept)
+    exact = compress_ids(make_scorer("random"), each_tokenizer, text, Budget(tokens=k), "token")
+    assert is_subsequence(exact, ids)
+    assert len(exact) == min(k, len(ids))
+
+
+@given(text=any_text, k=st.integers(1, 30))
+def test_no_more_tokens_are_kept_than_the_budget(tokenizer, text, k):
+    kept = compress_ids(make_scorer("random"), tokenizer, text, Budget(tokens=k))
+    if len(kept) > k:  # then it is the one word that was too long
+        assert len(compress_text(make_scorer("random"), tokenizer, text, Budget(tokens=k)).split()) <= 1
+
+
+def test_a_budget_that_holds_all_keeps_all(tokenizer):
+    for text in [*TEXTS, "naïve 日本 🙂 é", "日本のペン, black 墨"]:
+        assert compress_text(make_scorer("head"), tokenizer, text, Budget(keep_ratio=1.0)) == " ".join(text.split())
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert compress_ids(make_scorer("head"), tokenizer, text, Budget(keep_ratio=1.0)) == ids
+        assert compress_text(make_scorer("head"), tokenizer, text, Budget(keep_ratio=1.0), "token") == text
+    assert compress_text(make_scorer("head"), tokenizer, "", Budget(tokens=3)) == ""
+    assert compress_ids(make_scorer("head"), tokenizer, "", Budget(tokens=3), "token") == []
+
+
+def test_text_without_spaces_is_cut_between_characters(tokenizer):
+    text = "日本のペンと紙"  # three bytes a character, a token each
+    short = compress_text(make_scorer("random"), tokenizer, text, Budget(tokens=9))
+    assert len(short) == 3
+    assert is_subsequence(short, text)
+    assert len(compress_ids(make_scorer("random"), tokenizer, text, Budget(tokens=10))) == 9
+    # The best tokens alone are exactly as many, and some character is left without a byte.
+    assert len(compress_ids(make_scorer("random"), tokenizer, text, Budget(tokens=10), "token")) == 10
+    assert "\ufffd" in compress_text(make_scorer("random"), tokenizer, text, Budget(tokens=10), "token")
+
+
+def test_special_tokens_stay(tokenizer):
+    chat = copy.deepcopy(tokenizer)
+    chat.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|end|>"]})
+    text = f"<|user|>{TEXTS[0]}<|end|> <|user|>{TEXTS[1]}<|end|>"
+    marks = chat.convert_tokens_to_ids(["<|user|>", "<|end|>"])
+    for granularity in ("word", "token"):
+        ids = compress_ids(make_scorer("random"), chat, text, Budget(tokens=12), granularity)
+        assert [i for i in ids if i in marks] == [*marks, *marks]
+        assert len(ids) <= 12
+        short = compress_text(make_scorer("random"), chat, text, Budget(tokens=12), granularity)
+        assert is_subsequence(["<|user|>", "<|end|>"], [short[:8], short[-7:]])
+        assert short.count("<|end|>") == short.count("<|user|>") == 2
+    assert compress_text(make_scorer("head"), chat, text, Budget(keep_ratio=1.0)) == text
+
+
+def test_the_best_words_are_kept(tokenizer):
+    ids = tokenizer(TEXTS, add_special_tokens=False)["input_ids"]
+    selector = TokenSelector().for_tokenizer(tokenizer).fit(RaggedTokens.from_lists(ids))
+    short = selector.compress_text(TEXTS[0], Budget(tokens=8), tokenizer)
+    assert 0 < len(short.split()) < len(TEXTS[0].split())
+    assert short == selector.compress_text(TEXTS[0], Budget(tokens=8), tokenizer)
+    kept = selector.compress_ids(TEXTS[0], Budget(tokens=8), tokenizer)
+    assert tokenizer.decode(kept).split() == short.split()
+    assert np.array_equal(selector.compress_ids(TEXTS[0], Budget(keep_ratio=1.0), tokenizer, "token"), ids[0])
+
+
+def test_granularity_is_checked(tokenizer):
+    with pytest.raises(ValueError, match="granularity must be 'word' or 'token'; found 'line'"):
+        compress_ids(make_scorer("head"), tokenizer, "a pen", Budget(tokens=1), "line")

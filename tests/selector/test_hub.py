@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from tsporec._internal import files
+from tsporec.data.synthetic import word_tokenizer
+from tsporec.selector import hub
+from tsporec.selector.card import model_card
+from tsporec.selector.model import SelectorConfig, TokenSelector
+from tsporec.tokens.ragged import RaggedTokens
+
+
+@pytest.fixture
+def folder(tmp_path):
+    config = SelectorConfig(gram_buckets=64, surface_buckets=64, dim=4, hidden=4, training={"data": "none"})
+    return TokenSelector(config).save_pretrained(tmp_path / "mine", card="# A card\n")
+
+
+def letter_tokenizer():
+    """Byte-level BPE of the letters of "gel pen" and the word " pen"."""
+    vocabulary = {entry: i for i, entry in enumerate([*"Ġgelpn", "Ġp", "Ġpe", "Ġpen"])}
+    core = Tokenizer(models.BPE(vocabulary, [("Ġ", "p"), ("Ġp", "e"), ("Ġpe", "n")]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return PreTrainedTokenizerFast(tokenizer_object=core)
+
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("selector-v*"))
+
+
+@pytest.mark.parametrize("folder", GOLDEN, ids=lambda path: path.name)
+def test_every_format_loads_to_the_bit(folder):
+    expected = json.loads((folder / "expected.json").read_text())
+    words = word_tokenizer(["blue", "gel", "pen", "fine", "point", "pack", "of", "twelve"])
+    selector = TokenSelector.from_pretrained(folder)
+    selector = selector.for_tokenizer(letter_tokenizer() if len(selector.lexicon) else words)
+    assert selector.fingerprint == expected["fingerprint"]  # of all weights
+    scores = selector.score(RaggedTokens.from_lists(expected["ids"]))
+    np.testing.assert_allclose(scores, np.float32(expected["scores"]), rtol=1e-5)
+    assert selector.config.training == {"summary": "A golden file."}
+
+
+def test_the_current_format_is_written_as_its_golden_file(tmp_path):
+    assert [int(path.name[-1]) for path in GOLDEN] == list(range(1, hub.FORMAT_VERSION + 1))
+    assert sorted(hub.MIGRATIONS) == list(range(1, hub.FORMAT_VERSION))
+    again = TokenSelector.from_pretrained(GOLDEN[-1]).save_pretrained(tmp_path)
+    assert (again / hub.WEIGHTS).read_bytes() == (GOLDEN[-1] / hub.WEIGHTS).read_bytes()
+    written, golden = (json.loads((path / hub.CONFIG).read_text()) for path in (again, GOLDEN[-1]))
+    assert {**written, "library_version": golden["library_version"]} == golden
+
+
+def edit(folder, **changes):
+    path = folder / hub.CONFIG
+    config = json.loads(path.read_text())
+    config.update(changes)
+    path.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+
+
+def sign(folder):
+    """Make the config vouch for the weights as they are."""
+    edit(folder, weights_sha256=hashlib.sha256((folder / hub.WEIGHTS).read_bytes()).hexdigest())
+
+
+def test_round_trip_keeps_config_and_card(folder):
+    again = TokenSelector.from_pretrained(folder)
+    assert again.config.training == {"data": "none"}
+    assert (folder / hub.CARD).read_text() == "# A card\n"
+
+
+def test_missing_file(folder):
+    (folder / hub.WEIGHTS).unlink()
+    with pytest.raises(ValueError, match=r"has no model\.safetensors"):
+        TokenSelector.from_pretrained(folder)
+
+
+def test_cut_weights(folder):
+    data = (folder / hub.WEIGHTS).read_bytes()
+    (folder / hub.WEIGHTS).write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"sha256 .* damaged"):
+        TokenSelector.from_pretrained(folder)
+
+
+def test_pickle_in_place_of_safetensors_is_refused(folder):
+    torch.save({"idf": torch.zeros(3)}, folder / hub.WEIGHTS)
+    sign(folder)
+    with pytest.raises(ValueError, match=r"not a safetensors file .*pickled weights are refused"):
+        TokenSelector.from_pretrained(folder)
+
+
+def test_configs_that_cannot_be_read(folder):
+    edit(folder, format_version=99)
+    with pytest.raises(ValueError, match=f"format version 99, this library reads up to {hub.FORMAT_VERSION}"):
+        TokenSelector.from_pretrained(folder)
+    edit(folder, format_version=None)
+    with pytest.raises(ValueError, match="has no format_version"):
+        TokenSelector.from_pretrained(folder)
+    (folder / hub.CONFIG).write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        TokenSelector.from_pretrained(folder)
+
+
+def test_weights_that_do_not_fit(folder):
+    edit(folder, dim=8)
+    with pytest.raises(ValueError, match="weights do not fit the config: "):
+        TokenSelector.from_pretrained(folder)
+    edit(folder, dim=4, colour="blue")
+    with pytest.raises(ValueError, match=r"unknown config keys \['colour'\]"):
+        TokenSelector.from_pretrained(folder)
+
+
+# -- saving and describing
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("card", [None, "A surrogate: \ud800"])
+def test_what_cannot_be_saved_leaves_the_folder_as_it_was(folder, card):
+    before = contents(folder)
+    selector = TokenSelector.from_pretrained(folder)
+    torch.nn.init.ones_(selector.blend)
+    if card is None:
+        selector.config.training["seen"] = {1, 2}  # behind the config's back
+    with pytest.raises((TypeError, ValueError)):
+        selector.save_pretrained(folder, card=card)
+    assert contents(folder) == before
+    with pytest.raises(ValueError, match="training is a mapping of plain values"):
+        hub.describe(folder, {"seen": {1, 2}})
+    assert contents(folder) == before
+
+
+def test_a_disk_that_fills_up_leaves_the_folder_as_it_was(folder, monkeypatch):
+    before = contents(folder)
+    selector = TokenSelector.from_pretrained(folder)
+    torch.nn.init.ones_(selector.blend)
+    write = files.write_all
+
+    def full(handle, data):
+        write(handle, data[:3])
+        if data.startswith(b"{"):  # the config, the last of the three
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(handle, data[3:])
+
+    monkeypatch.setattr(files, "write_all", full)
+    with pytest.raises(OSError, match="No space left"):
+        selector.save_pretrained(folder)
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("renamed", [1, 2])
+def test_a_save_killed_between_renames_is_refused_not_mixed(folder, monkeypatch, renamed):
+    selector = TokenSelector.from_pretrained(folder)
+    torch.nn.init.ones_(selector.blend)
+    rename, left = os.replace, renamed
+
+    def kill(source, target):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", kill)
+        with pytest.raises(KeyboardInterrupt):
+            selector.save_pretrained(folder, card="# Another\n")
+    with pytest.raises(ValueError, match="damaged or of another save"):
+        TokenSelector.from_pretrained(folder)
+    assert TokenSelector.from_pretrained(selector.save_pretrained(folder)).fingerprint == selector.fingerprint
+
+
+def test_describing_keeps_the_name_and_an_edited_card(folder):
+    assert not hub.describe(folder, {"summary": "Pens."})
+    assert (folder / hub.CARD).read_text() == "# A card\n"
+    assert hub.read_config(folder / hub.CONFIG).training == {"data": "none", "summary": "Pens."}
+    (folder / hub.CARD).write_text(model_card(hub.read_config(folder / hub.CONFIG), "me/pens"))
+    assert hub.describe(folder, {"summary": "More pens."})
+    config = hub.read_config(folder / hub.CONFIG)
+    assert (folder / hub.CARD).read_text() == model_card(config, "me/pens")
+    (folder / hub.CARD).write_text(
+        model_card(replace(config, training={**config.training, "terms": "mine"}), "me/pens")
+    )
+    assert hub.describe(folder, {"terms": "mine"})  # as a call leaves it that was killed between card and config
+    (folder / hub.CARD).unlink()
+    assert hub.describe(folder, {})
+    assert (folder / hub.CARD).read_text() == model_card(hub.read_config(folder / hub.CONFIG))
+
+
+def test_saving_again_keeps_the_name_and_an_edited_card(folder):
+    selector = TokenSelector.from_pretrained(folder)
+    selector.save_pretrained(folder)
+    assert (folder / hub.CARD).read_text() == "# A card\n"
+    selector.save_pretrained(folder, card=model_card(selector.config, "me/pens"))
+    selector.config.training["summary"] = "Pens."
+    selector.save_pretrained(folder)
+    assert (folder / hub.CARD).read_text() == model_card(selector.config, "me/pens")
+    (folder / hub.CONFIG).write_text("{")
+    selector.save_pretrained(folder)
+    assert (folder / hub.CARD).read_text() == model_card(selector.config, "me/pens")
+    (folder / hub.CARD).unlink()
+    selector.save_pretrained(folder)
+    assert (folder / hub.CARD).read_text() == model_card(selector.config)
+
+
+def test_a_folder_without_a_config_is_a_clear_error(tmp_path):
+    with pytest.raises(ValueError, match=r"has no config\.json; expected config\.json and model\.safetensors"):
+        hub.describe(tmp_path, {})
+
+
+# -- damage
+
+
+@pytest.mark.parametrize("table", ["surface", "embeddings"])
+def test_a_config_knows_the_shapes_of_its_weights(table):
+    width = 7 if table == "embeddings" else 0
+    config = SelectorConfig(dim=3, hidden=5, gram_buckets=11, surface_buckets=13, table=table, embedding_width=width)
+    weights = TokenSelector(config).state_dict()
+    assert config.shapes() == {key: tuple(value.shape) for key, value in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": True}, "has no format_version"),
+        ({"weights_sha256": 3}, "has no weights_sha256"),
+        ({"training": [1]}, "training is a mapping of plain values"),
+        ({"dim": -4}, "dim is a whole number of at least 1; found -4"),
+        ({"training": {"a": [{"b": float("nan")}]}}, "training is a mapping of plain values .* finite .*; found nan"),
+        ({"training": {"a": -float("inf")}}, "found -inf"),
+        ({"dim": 4.0}, r"dim is a whole number of at least 1; found 4\.0"),
+        ({"hidden": "4"}, "hidden is a whole number of at least 1; found '4'"),
+        ({"gram_buckets": True}, "gram_buckets is a whole number"),
+        ({"surface_buckets": 10**15}, r"idf is \[64\] of torch.float32, expected \[1000000000000000\]"),
+        ({"dim": 2**70, "hidden": 2**70}, "weights do not fit the config"),
+        ({"weighting": ["idf"]}, "weighting is one of idf, tfidf, placed; found"),
+        ({"weighting": "bm25"}, "weighting is one of idf, tfidf, placed; found 'bm25'"),
+        ({"dropout": 1}, "dropout is a number from 0 to below 1; found 1"),
+        ({"dropout": float("nan")}, "dropout is a number from 0 to below 1; found nan"),
+        ({"table": ["surface"]}, "table is one of surface, embeddings"),
+        ({"embedding_fingerprint": 1}, "embedding_fingerprint is a string"),
+    ],
+)
+def test_damaged_configs(folder, changes, message):
+    edit(folder, **changes)
+    with pytest.raises(ValueError, match=message):
+        TokenSelector.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ("null", "training is a mapping"),
+        ("[" * 10**5, "is not JSON"),
+        ("1" * 10**4, "is not JSON"),
+        ('{"a": ' + "[" * 200 + "]" * 200 + "}", "at most 16 levels deep"),
+        ('{"a": ' * 200 + "0" + "}" * 200, "at most 16 levels deep"),
+    ],
+    ids=["null", "endless", "long", "deep lists", "deep mappings"],
+)
+def test_damaged_training(folder, training, message):
+    edit(folder, training="HERE")
+    text = (folder / hub.CONFIG).read_text()
+    (folder / hub.CONFIG).write_text(text.replace('"HERE"', training))
+    with pytest.raises(ValueError, match=message):
+        TokenSelector.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "options", [{"dim": np.int64(4)}, {"dropout": np.float32(0.5)}, {"training": {"a": [np.int64(4)]}}]
+)
+def test_numbers_of_numpy_are_refused_by_name(options):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} is .* of numpy: give a plain int or float"):
+        SelectorConfig(**options)
+
+
+def broken(value, depth):
+    return value if depth == 0 else [broken(value, depth - 1)]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+) | st.integers(0, 300).map(lambda depth: broken(0, depth))  # fmt: skip
+KEYS = [*(part.name for part in fields(SelectorConfig)), "format_version", "library_version", "weights_sha256"]
+once = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the folder is restored in each example
+
+
+@once
+@given(st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=3), JSON, max_size=3), st.sets(st.sampled_from(KEYS)))
+def test_no_damaged_config_raises_anything_but_a_value_error(folder, changes, gone):
+    whole = (folder / hub.CONFIG).read_text()
+    config = {**json.loads(whole), **changes}
+    (folder / hub.CONFIG).write_text(json.dumps({k: v for k, v in config.items() if k not in gone or k in changes}))
+    loads_or_is_refused(folder)
+    (folder / hub.CONFIG).write_text(whole)
+
+
+@once
+@given(st.integers(0, 500), st.binary(max_size=4), st.integers(0, 3))
+def test_no_damaged_bytes_raise_anything_but_a_value_error(folder, at, put, cut):
+    whole = (folder / hub.CONFIG).read_bytes()
+    (folder / hub.CONFIG).write_bytes(whole[:at] + put + whole[at + cut :])
+    loads_or_is_refused(folder)
+    (folder / hub.CONFIG).write_bytes(whole)
+
+
+def loads_or_is_refused(folder):
+    """Loading gives a selector that can be saved, described and told apart, or a ValueError."""
+    try:
+        selector = TokenSelector.from_pretrained(folder)
+    except ValueError:
+        return
+    assert selector.fingerprint
+    again = selector.save_pretrained(folder.parent / "again")
+    hub.describe(again, {})
+    shutil.rmtree(again)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"idf": torch.zeros(64, dtype=torch.int64)}, r"idf is \[64\] of torch.int64, expected \[64\] of floats"),
+        ({"blend": torch.zeros(2, 7)}, r"blend is \[2, 7\]"),
+        ({"blend": None}, "missing blend"),
+        ({"bland": torch.zeros(2)}, "unexpected bland"),
+        ({"lexicon": torch.zeros(3)}, "lexicon is no list of words"),
+        ({"lexicon": torch.zeros(3, 3, dtype=torch.uint8)}, "lexicon is no list of words"),
+        ({"lexicon": torch.zeros(0, dtype=torch.uint8)}, "lexicon is no list of words"),
+        ({"lexicon": torch.tensor([112, 255], dtype=torch.uint8)}, "lexicon is no list of words"),
+        ({"lexicon": torch.tensor([*b"gel  pen"], dtype=torch.uint8)}, "lexicon is no list of words"),
+        ({"lexicon": torch.tensor([*b"gel\npen"], dtype=torch.uint8)}, "lexicon is no list of words"),
+    ],
+)
+def test_damaged_weights(folder, changes, message):
+    weights = {**load_file(folder / hub.WEIGHTS), **changes}
+    save_file({key: value for key, value in weights.items() if value is not None}, folder / hub.WEIGHTS)
+    sign(folder)
+    with pytest.raises(ValueError, match=message):
+        TokenSelector.from_pretrained(folder)
+
+
+def test_embeddings_have_no_words(tmp_path):
+    config = SelectorConfig(dim=4, hidden=4, surface_buckets=64, table="embeddings", embedding_width=3)
+    folder = TokenSelector(config).save_pretrained(tmp_path)
+    words = torch.tensor([*b"gel pen"], dtype=torch.uint8)
+    save_file({**load_file(folder / hub.WEIGHTS), "lexicon": words}, folder / hub.WEIGHTS)
+    sign(folder)
+    with pytest.raises(ValueError, match="unexpected lexicon"):
+        TokenSelector.from_pretrained(folder)
+
+
+def test_no_such_selector():
+    with pytest.raises(ValueError, match="neither a folder here nor in the cache"):
+        TokenSelector.from_pretrained("nobody/nothing-at-all", local_files_only=True)
+    with pytest.raises(ValueError, match="no folder here and no selector on the Hub that you may read"):
+        TokenSelector.from_pretrained("not/a/valid/id")
+
+
+@pytest.mark.parametrize("name", ["tsporec/../mine", "tsporec/.", "tsporec/", "tsporec//mine", "tsporec/mine/x"])
+def test_the_box_is_not_left_by_a_name(folder, monkeypatch, tmp_path, name):
+    monkeypatch.setattr(hub, "BOX", folder.parent / "box")
+    (folder.parent / "box").mkdir()
+    monkeypatch.chdir(folder.parent / "box")
+    assert hub.find_local(name) is None
+
+
+def test_the_box_comes_first(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(hub, "BOX", folder.parent)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tsporec" / "mine").mkdir(parents=True)
+    assert hub.find_local("tsporec/mine") == folder
+    assert hub.find_local("./tsporec/mine") == Path("tsporec/mine")
+    assert hub.find_local(Path("tsporec/mine")) == Path("tsporec/mine")
+    assert hub.find_local("other/mine") is None

@@ -1,0 +1,343 @@
+"""The CUDA path without a GPU: compiled by NVRTC, run by g++ on a stand-in driver, raced under ThreadSanitizer."""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from tests.topk.cuda_driver import SHIM, StandIn, build, compiler
+from tsporec.topk import cubin, cuda, device, reference
+
+SPECIALS = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e-40]
+BARRIER = re.compile(r"^.*__sync(?:threads|warp)\(.*\);.*$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def nvrtc():
+    pytest.importorskip("cuda.core", reason="cuda-core is not installed", exc_type=ImportError)
+    try:
+        cubin.nvrtc_version()
+    except Exception as error:
+        pytest.skip(f"NVRTC does not load: {error}")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("shim"))
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory, nvrtc):
+    """A cache folder with the kernels for the stand-in's architecture, so that it compiles once."""
+    folder = tmp_path_factory.mktemp("cache")
+    cubin.cubin("sm_90", folder / "tsporec" / "kernels")
+    return folder
+
+
+@pytest.fixture
+def driver(library, kernels, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(kernels))
+    stand_in = StandIn(library)
+    stand_in.install(monkeypatch)
+    return stand_in
+
+
+def problem(rng, segments, longest, kind, dtype, with_protected=False, with_forbidden=False, where="cpu"):
+    """(scores, cu_seqlens, k, protected, forbidden) as tensors."""
+    lengths = rng.integers(0, longest + 1, segments)
+    cu = np.concatenate([[0], np.cumsum(lengths)])
+    total = int(cu[-1])
+    scores = {
+        "normal": lambda: rng.normal(size=total),
+        "few": lambda: rng.integers(-1, 3, total),
+        "equal": lambda: np.zeros(total),
+        "special": lambda: rng.choice(SPECIALS, total),
+    }[kind]()
+    k = rng.integers(-1, longest + 3, segments)
+    masks = [
+        torch.from_numpy(rng.random(total) < rng.choice([0, 0.1, 0.9])).to(where) if wanted else None
+        for wanted in (with_protected, with_forbidden)
+    ]
+    return (
+        torch.from_numpy(np.asarray(scores, np.float32)).to(where, dtype),
+        torch.from_numpy(cu.astype(np.int32)).to(where),
+        torch.from_numpy(k.astype(np.int32)).to(where),
+        *masks,
+    )
+
+
+def payloads(tokens, where="cpu"):
+    """Rows of 8, 4, 2 and 1 bytes, which the kernel takes along, one more of them, and one too wide."""
+    count = torch.arange(tokens, device=where)
+    return [
+        count,
+        count.int(),
+        count.half(),
+        count.to(torch.uint8),
+        -count,
+        count[:, None].float() * torch.ones(3, device=where),
+    ]
+
+
+def check_against_reference(args):
+    scores, cu, k, *masks = args
+    kept, new_cu = cuda.select(*args)
+    expected, expected_cu = reference.select(*args)
+    assert kept.dtype == torch.int64
+    assert new_cu.dtype == torch.int32
+    assert torch.equal(kept, expected)
+    assert torch.equal(new_cu, expected_cu)
+    assert torch.equal(cuda.mask(*args), reference.mask(*args))
+    rows = payloads(len(scores), scores.device)
+    found = cuda.gather(scores, cu, k, rows, *masks)
+    for cut, wanted in zip(found, reference.gather(scores, cu, k, rows, *masks), strict=True):
+        assert torch.equal(cut, wanted)
+
+
+def grid():
+    """Every dtype with every kind of score and mask, short and long segments: 22,080 segments."""
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        for kind in ("normal", "few", "equal", "special"):
+            for masked in ((False, False), (True, False), (False, True), (True, True)):
+                for longest, segments in ((5, 150), (60, 200), (256, 80), (500, 30)):
+                    yield dtype, kind, masked, longest, segments
+
+
+def test_kernels_are_bit_exact_through_the_launcher(driver):
+    rng = np.random.default_rng(0)
+    total = 0
+    for i, (dtype, kind, masked, longest, segments) in enumerate(grid()):
+        driver.schedule = i % 3
+        check_against_reference(problem(rng, segments, longest, kind, dtype, *masked))
+        total += segments
+    assert total >= 20_000
+    assert set(driver.launched) == set(device.NAMES)
+
+
+def test_rows_beyond_48_kb_of_shared_memory_and_beyond_all_of_it(driver):
+    rng = np.random.default_rng(1)
+    for length in (20_000, 50_000):  # cached by opt-in; read again and again
+        args = problem(rng, 3, 300, "few", torch.float32)
+        scores = torch.cat([args[0], torch.from_numpy(rng.integers(0, 9, length).astype(np.float32))])
+        cu = torch.cat([args[1], torch.tensor([len(scores)], dtype=torch.int32)])
+        check_against_reference((scores, cu, torch.cat([args[2], torch.tensor([777], dtype=torch.int32)]), None, None))
+
+
+def test_nothing_to_select(driver):
+    cu = torch.zeros(1, dtype=torch.int32)
+    none = torch.zeros(0, dtype=torch.int32)
+    check_against_reference((torch.zeros(0), cu, none, None, None))
+    check_against_reference(
+        (torch.zeros(0), torch.zeros(4, dtype=torch.int32), torch.ones(3, dtype=torch.int32), None, None)
+    )
+    check_against_reference(
+        (torch.zeros(4), torch.tensor([0, 4], dtype=torch.int32), torch.zeros(1, dtype=torch.int32), None, None)
+    )
+
+
+def test_strided_input_and_unaligned_payloads(driver):
+    scores, cu = torch.randn(20)[::2], torch.tensor([0, 4, 10], dtype=torch.int32)
+    k = torch.tensor([2, 9, 3], dtype=torch.int32)[::2]
+    rows = [torch.arange(41, dtype=torch.uint8)[1:].view(10, 4), torch.arange(20)[::2]]
+    for cut, wanted in zip(cuda.gather(scores, cu, k, rows), reference.gather(scores, cu, k, rows), strict=True):
+        assert torch.equal(cut, wanted)
+
+
+@pytest.mark.parametrize("offsets", [[0, 3, 2, 5], [0, 3, 3, 4], [1, 3, 3, 5], [0, 9, 9, 5], [0, -4, 3, 5]])
+@pytest.mark.parametrize("masked", [False, True])
+def test_wrong_offsets_are_refused_and_read_nothing_they_should_not(driver, offsets, masked):
+    scores = torch.randn(5)
+    forbidden = torch.zeros(5, dtype=torch.bool) if masked else None
+    cu, k = torch.tensor(offsets, dtype=torch.int32), torch.ones(3, dtype=torch.int32)
+    with pytest.raises(ValueError, match="does not run from 0 to the 5 tokens"):
+        cuda.select(scores, cu, k, None, forbidden)
+    cuda.mask(scores, cu, k, None, forbidden)
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100", "sm_120"])
+def test_nvrtc_compiles_without_spills(nvrtc, architecture):
+    report = io.StringIO()
+    code = cubin.compile_source(cubin.SOURCE.read_text(), architecture, report)
+    assert code.startswith(b"\x7fELF")
+    check_report(report.getvalue())
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_nvcc_reports_no_spills(tmp_path, architecture):
+    if shutil.which("nvcc") is None:
+        pytest.skip("nvcc is not installed")
+    command = [
+        "nvcc",
+        f"-arch={architecture}",
+        "-cubin",
+        "-Xptxas",
+        "-v",
+        "-o",
+        str(tmp_path / "out"),
+        str(cubin.SOURCE),
+    ]
+    check_report(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stderr)
+
+
+def check_report(report):
+    compiled = re.findall(r"Compiling entry function '(\w+)'", report)
+    assert sorted(compiled) == sorted(device.NAMES)
+    spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
+    assert spills == [("0", "0", "0")] * len(compiled)
+
+
+def mutants(folder):
+    """Copies of topk.cu, each without one of its barriers."""
+    source = cubin.SOURCE.read_text()
+    for i, barrier in enumerate(BARRIER.finditer(source)):
+        path = folder / f"mutant{i}.cu"
+        path.write_text(source[: barrier.start()] + source[barrier.end() :])
+        yield path
+
+
+def is_caught(source, folder, args, monkeypatch):
+    """Whether a kernel source gives a wrong result, or none, under some schedule; in a process of its own, for it
+    may write anywhere.
+    """
+    library = build(folder, source, ("-O0",))
+    expected, _ = reference.select(*args)  # here: torch's threads do not live on in a forked child
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        return status != 0
+    faulthandler.disable()
+    signal.alarm(60)
+    wrong = True
+    try:
+        wrong = is_wrong(StandIn(library), args, expected, monkeypatch)
+    finally:
+        os._exit(wrong)
+
+
+def is_wrong(stand_in, args, expected, monkeypatch):
+    for stand_in.schedule in (0, 1, 2):
+        with monkeypatch.context() as patched:
+            stand_in.install(patched)
+            try:
+                kept, _ = cuda.select(*args)
+            except RuntimeError:  # threads that wait for each other in vain, or a write out of bounds
+                return True
+            if not torch.equal(kept, expected):
+                return True
+    return False
+
+
+def test_every_barrier_is_needed(tmp_path, kernels, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(kernels))
+    # Long segments only, several for each block, so that one may overwrite what is still being read of another.
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(300, 900, 20)
+    cu = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    args = (torch.randn(int(cu[-1])), cu, torch.from_numpy((lengths // 3).astype(np.int32)))
+    assert not is_caught(cubin.SOURCE, tmp_path, args, monkeypatch)
+    missed = [path.name for path in mutants(tmp_path) if not is_caught(path, tmp_path, args, monkeypatch)]
+    assert not missed, "these have one barrier less, and no schedule shows it"
+    assert len(BARRIER.findall(cubin.SOURCE.read_text())) == 5
+
+
+def races(folder, source):
+    """Build races.cpp around a source and run it under ThreadSanitizer."""
+    program = folder / f"races-{source.stem}"
+    flags = ["-std=c++17", "-O1", "-g", "-fsanitize=thread", "-DSHIM_THREADS", "-Wno-unknown-pragmas", "-pthread"]
+    built = subprocess.run(
+        [compiler(), *flags, f'-DSOURCE="{source}"', str(SHIM / "races.cpp"), "-o", str(program)],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    if "cannot find" in built.stderr and "tsan" in built.stderr:
+        pytest.skip("ThreadSanitizer is not installed")
+    assert built.returncode == 0, built.stderr
+    ran = subprocess.run([program], capture_output=True, text=True, timeout=300)
+    if "unexpected memory mapping" in ran.stderr:
+        pytest.skip("ThreadSanitizer does not run on this kernel's memory layout")
+    return ran
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ThreadSanitizer is used on Linux only")
+def test_thread_sanitizer_is_clean(tmp_path):
+    ran = races(tmp_path, cubin.SOURCE)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert "0 failures" in ran.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ThreadSanitizer is used on Linux only")
+def test_thread_sanitizer_sees_a_missing_barrier(tmp_path):
+    ran = races(tmp_path, next(iter(mutants(tmp_path))))
+    assert "data race" in ran.stderr
+
+
+def test_cubin_cache(tmp_path, nvrtc, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(
+        cubin, "compile_source", lambda source, arch: compiled.append(arch) or b"code for " + arch.encode()
+    )
+    assert cubin.cubin("sm_80", tmp_path) == cubin.cubin("sm_80", tmp_path) == b"code for sm_80"
+    assert cubin.cubin("sm_90", tmp_path) == b"code for sm_90"
+    assert compiled == ["sm_80", "sm_90"]
+    for damage in (lambda c: c[:-1], lambda c: b"", lambda c: c + b"x", lambda c: bytes([c[0] ^ 1]) + c[1:]):
+        (path,) = tmp_path.glob("*.sm_80.cubin")
+        path.write_bytes(damage(path.read_bytes()))
+        assert cubin.cubin("sm_80", tmp_path) == b"code for sm_80"
+    assert compiled == ["sm_80", "sm_90"] + 4 * ["sm_80"]
+    monkeypatch.setattr(cubin, "nvrtc_version", lambda: "99.9")
+    cubin.cubin("sm_80", tmp_path)
+    assert len(compiled) == 7
+    assert len(list(tmp_path.iterdir())) == 3
+    (tmp_path / "file").write_text("a file where the folder should be")
+    assert cubin.cubin("sm_80", tmp_path / "file" / "folder") == b"code for sm_80"
+
+
+def test_without_kernels_torch_runs_and_warns_once(monkeypatch):
+    monkeypatch.setattr(device, "_modules", {})
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setitem(sys.modules, "cuda.core", None)
+    args = problem(np.random.default_rng(0), 9, 30, "few", torch.float32)
+    with pytest.warns(RuntimeWarning, match=r"slower torch path runs there \(pip install"):
+        check_against_reference(args)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_against_reference(args)
+
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
+
+@pytest.mark.gpu
+@gpu
+def test_a_real_device_is_bit_exact():
+    assert device.kernel_module(torch.device("cuda")) is not None, "the kernels did not build"
+    rng = np.random.default_rng(0)
+    for dtype, kind, masked, longest, segments in grid():
+        check_against_reference(problem(rng, segments, longest, kind, dtype, *masked, where="cuda"))
+    check_against_reference(problem(rng, 4, 60_000, "normal", torch.float32, where="cuda"))
+    check_against_reference(problem(rng, 100_000, 192, "normal", torch.float16, where="cuda"))
+
+
+@pytest.mark.gpu
+@gpu
+def test_a_real_device_follows_the_current_stream():
+    args = problem(np.random.default_rng(0), 1000, 200, "normal", torch.float32, where="cuda")
+    expected, _ = reference.select(*args)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        late = torch.zeros_like(args[0])
+        torch.cuda._sleep(10_000_000)
+        late.copy_(args[0])
+        found, _ = cuda.select(late, *args[1:])
+    stream.synchronize()
+    assert torch.equal(found, expected)

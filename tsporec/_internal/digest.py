@@ -1,0 +1,29 @@
+"""Digests: names for things by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def digest(*parts: Any) -> str:
+    """32 hex digits of a sha256 over ``parts``: arrays by dtype, shape and bytes, the rest as JSON."""
+    state = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            state.update(f"{part.dtype.str}{part.shape}".encode())
+            state.update(np.ascontiguousarray(part).tobytes())
+        else:
+            state.update(json.dumps(part, sort_keys=True, ensure_ascii=True).encode())
+        state.update(b"\0")
+    return state.hexdigest()[:32]
+
+
+def short_digests(parts: Iterable[bytes]) -> NDArray[np.uint64]:
+    """uint64 ``[N]``: 8 bytes of BLAKE2b of each part, to tell texts apart by."""
+    return np.frombuffer(b"".join(hashlib.blake2b(part, digest_size=8).digest() for part in parts), dtype="<u8")

@@ -1,0 +1,5 @@
+"""``python -m tsporec.cli``."""
+
+from tsporec.cli import main
+
+main()

@@ -1,0 +1,324 @@
+"""The command line: ``tsporec demo | train | evaluate | compress | show | card | push``."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tsporec.cli import hub as hub_commands
+from tsporec.cli.options import (
+    FieldsOption,
+    FormatOption,
+    ItemsOption,
+    ModelOption,
+    SelectorOption,
+    build_scorer,
+    clean_errors,
+    names,
+    numbers,
+)
+from tsporec.selector import hub
+
+app = typer.Typer(
+    help="Keep the tokens of an item's text that an LLM recommender recommends best with.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+@clean_errors
+def demo(
+    budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the generated catalogue and the recommender.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="Write a results file (JSON) here.")] = None,
+) -> None:
+    """Run the whole job on a generated catalogue: select, recommend, compare (under 90 seconds, no download)."""
+    from tsporec.cli.demo import run_demo
+
+    run_demo(budget, seed, output)
+
+
+@app.command()
+@clean_errors
+def train(
+    items: ItemsOption,
+    train_: Annotated[Path, typer.Option("--train", help="Sequences to learn from; a tenth of the users is held out.")],
+    model: ModelOption,
+    output: Annotated[Path, typer.Option(help="A folder for the selector, the recommender and what is between.")],
+    budget: Annotated[
+        str, typer.Option(help="Tokens to keep of each text, comma-separated; adapts to the first.")
+    ] = "8",
+    reward: Annotated[
+        str, typer.Option(help="coconsumption, recommendation, identity; several, comma-separated, weigh alike.")
+    ] = "coconsumption",
+    rounds: Annotated[int, typer.Option(help="On-policy rounds that learn this catalogue's texts.")] = 2,
+    network_rounds: Annotated[int, typer.Option(help="Rounds before them that learn what serves any text.")] = 0,
+    weighting: Annotated[
+        str,
+        typer.Option(help="idf, tfidf or placed, to begin from; of several, training users' last items choose."),
+    ] = "idf",
+    gate: Annotated[bool, typer.Option(help="Drop rounds that lower held-out NDCG@10; a fit a round.")] = False,
+    fields: FieldsOption = "title,description",
+    layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model only.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Cut whole texts to their first tokens.")] = 256,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    format_: FormatOption = None,
+    drop_unknown: Annotated[bool, typer.Option(help="Leave out items that the catalogue lacks.")] = False,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            help="Then push to this USER/NAME what serves any catalogue: the network of --network-rounds or, without, "
+            "the rule over word frequencies. What --rounds learned is of this catalogue and is not pushed."
+        ),
+    ] = None,
+) -> None:
+    """Learn a selector: warm up (where the reward reads with a recommender), prefer, adapt.
+
+    The same command goes on where it was stopped.
+    """
+    from tsporec.data.readers import read_items, read_sequences
+    from tsporec.evaluation.results import environment
+    from tsporec.language_model import cut_layers, load_causal_lm
+    from tsporec.learning.pipeline import LearningConfig
+    from tsporec.learning.pipeline import train as run_stages
+    from tsporec.selector.config import SelectorConfig
+
+    origin, weightings = environment(seed), tuple(names(weighting))
+    config = LearningConfig(
+        budgets=tuple(numbers(budget, "--budget", least=1)), rounds=network_rounds, memory_rounds=rounds,
+        rewards=dict.fromkeys(names(reward), 1.0), gate=gate, seed=seed,
+        selector=SelectorConfig(weighting=weightings[0] if len(weightings) == 1 else "idf"),
+        weightings=weightings if len(weightings) > 1 else (),
+    )  # fmt: skip
+    catalogue, sequences = read_items(items, format_), read_sequences(train_, format_)
+    lm, tokenizer = load_causal_lm(model)
+    done = run_stages(
+        catalogue, sequences, cut_layers(lm, layers), tokenizer, output, config,
+        fields=names(fields), max_tokens=max_tokens, unknown="drop" if drop_unknown else "error",
+    )  # fmt: skip
+    for name, value in done.trials.items():
+        typer.echo(f"begun from {name}: NDCG@10 {value:.4f} of training users' last items")
+    for number, report in enumerate(done.rounds, start=1):
+        kept = "kept" if report["kept"] else "dropped: held-out quality fell"
+        quality = "" if report["quality"] is None else f", held-out NDCG@10 {report['quality']:.4f}"
+        typer.echo(f"round {number}: {report['pairs']:,} pairs{quality}, {kept}")
+    known = {
+        "summary": f"Learned by `tsporec train` for {Path(model).name}.",
+        "data": [f"{items.name} ({len(catalogue)} items)", f"{train_.name} ({len(sequences)} sequences)"],
+        "tokenizers": [Path(model).name], "budgets": list(config.budgets), "environment": origin,
+        "reward": ", ".join(f"{name} {weight:g}" for name, weight in config.rewards.items() if weight),
+    }  # fmt: skip
+    hub_commands.record_training(output / "selector", done.rounds, known, push_to_hub)
+    typer.echo(f"selector in {output / 'selector'}, recommender in {output / 'recommender'}")
+
+
+@app.command()
+@clean_errors
+def evaluate(
+    items: ItemsOption,
+    train: Annotated[Path, typer.Option(help="Sequences to learn from.")],
+    test: Annotated[Path, typer.Option(help="Test rows: history, then the target. Only reported on.")],
+    model: ModelOption,
+    budget: Annotated[str, typer.Option(help="Tokens to keep of each text, comma-separated.")] = "8,16,32",
+    scorers: Annotated[str, typer.Option(help="Comma-separated; 'full' is the whole text.")] = "head,random,tfidf,full",
+    cases: Annotated[str, typer.Option(help="adapted, frozen or both, comma-separated.")] = "adapted",
+    fields: FieldsOption = "title,description",
+    layers: Annotated[int | None, typer.Option(help="Encode with the first layers of the model only.")] = None,
+    scorer_layers: Annotated[
+        int | None, typer.Option(help="Layers that the attention and centroid scorers read with; default: as --layers.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="Cut whole texts to their first tokens.")] = 256,
+    seeds: Annotated[str, typer.Option(help="Seeds of the recommender, comma-separated.")] = "0",
+    format_: FormatOption = None,
+    selector: SelectorOption = hub.DEFAULT,
+    classifier: Annotated[str | None, typer.Option(help="The scorer 'llmlingua2': its checkpoint.")] = None,
+    drop_unknown: Annotated[bool, typer.Option(help="Leave out items that the catalogue lacks.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Write a results file (JSON) here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw quality against tokens kept here (PNG, SVG).")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Keep finished work here and go on from it.")] = None,
+) -> None:
+    """Compare scorers at equal budgets: recommendation quality on all test rows, tokens and time."""
+    from tsporec.data.readers import read_items, read_sequences
+    from tsporec.evaluation.evaluator import Evaluator
+    from tsporec.evaluation.report import make_console, plot_quality, results_table
+    from tsporec.evaluation.results import environment, write_results
+    from tsporec.evaluation.task import prepare
+    from tsporec.language_model import cut_layers, load_causal_lm
+    from tsporec.recommenders.encoder import ItemEncoder
+
+    budgets, seed_list = numbers(budget, "--budget", least=1), numbers(seeds, "--seeds", least=0)
+    wanted = names(scorers)
+    origin = environment(seed_list[0])
+    catalogue = read_items(items, format_)
+    rows = read_sequences(train, format_), read_sequences(test, format_)
+    lm, tokenizer = load_causal_lm(model)
+    unknown = "drop" if drop_unknown else "error"
+    task = prepare(catalogue, *rows, tokenizer, names(fields), max_tokens, unknown)
+    built = {
+        name: build_scorer(name, task.tokens, lm, tokenizer, scorer_layers or layers, selector, classifier)
+        for name in wanted
+    }
+    evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, layers)), seeds=seed_list, cache=cache)
+    evaluation = evaluator.run(built, budgets, names(cases))
+    console = make_console()
+    for case in names(cases):
+        console.print(results_table(evaluation, case))
+    console.print(f"{100 * task.repeats:.1f}% of the targets stand in their history; they are ranked all the same.")
+    if output:
+        settings = {
+            "items": items.name, "train": train.name, "test": test.name, "model": Path(model).name, "layers": layers,
+            "scorer_layers": scorer_layers, "fields": names(fields), "max_tokens": max_tokens, "budgets": budgets,
+        }  # fmt: skip
+        write_results(output, {"command": "evaluate", "settings": settings, **evaluation.to_dict()}, origin)
+        console.print(f"results written to {output}")
+    if plot:
+        console.print(f"plot written to {plot_quality(evaluation, plot)}")
+
+
+@app.command()
+@clean_errors
+def show(
+    model: Annotated[str, typer.Option(help="A tokenizer (and, for scorers that read, its LM): folder or Hub id.")],
+    items: Annotated[Path | None, typer.Option(help="The catalogue: a file of items.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Instead of --items: show what a compressed store holds.")] = None,
+    budget: Annotated[
+        int | None, typer.Option(help="Tokens to keep of each text; default: 16, or all that the store has.")
+    ] = None,
+    scorer: Annotated[
+        str | None,
+        typer.Option(
+            help="head, random, tfidf, self_information, attention, centroid or selector; default: selector where "
+            "--selector is given, else tfidf."
+        ),
+    ] = None,
+    item: Annotated[
+        list[str] | None, typer.Option(help="Ids to show (again for more); default: the first ones.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="How many items, without --item.")] = 3,
+    fields: FieldsOption = "title,description",
+    layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model only.")] = None,
+    selector: Annotated[
+        str | None,
+        typer.Option(
+            help="The learned scorer: a folder that was saved or trained, a Hub id; default: the one in the box."
+        ),
+    ] = None,
+    format_: FormatOption = None,
+) -> None:
+    """Show which tokens a scorer keeps of some items, highlighted in their text; or those that a store holds."""
+    if (items is None) == (store is None):
+        raise ValueError("show takes either --items or --store.")
+    if store is not None:
+        return _show_stored(store, model, item, count, budget)
+    from tsporec.budget import Budget
+    from tsporec.data.items import tokenize_items
+    from tsporec.data.readers import read_items
+    from tsporec.evaluation.report import highlighted, make_console
+    from tsporec.language_model import load_causal_lm
+    from tsporec.selection import select
+
+    assert items is not None
+    if scorer == "llmlingua2":
+        raise ValueError(
+            "show does not take the scorer llmlingua2, which needs a checkpoint of its own; compare it with others by "
+            "tsporec evaluate --scorers llmlingua2 --classifier CHECKPOINT."
+        )
+    catalogue = read_items(items, format_)
+    wanted = [found for found in catalogue if not item or found.id in item]
+    if item and len(wanted) < len(set(item)):
+        missing = sorted(set(item) - {found.id for found in wanted})
+        raise ValueError(f"no item {missing[0]!r} in {items}, which has {len(catalogue)} items.")
+    lm, tokenizer = load_causal_lm(model)
+    corpus = tokenize_items(catalogue, tokenizer, names(fields))
+    scorer = scorer or ("tfidf" if selector is None else "selector")
+    built = build_scorer(scorer, corpus, lm, tokenizer, layers, selector or hub.DEFAULT, None)
+    if built is None:
+        raise ValueError("'full' keeps everything; name a scorer.")
+    shown = wanted if item else wanted[:count]
+    tokens = tokenize_items(shown, tokenizer, names(fields))
+    selection = select(built, tokens, Budget(tokens=16 if budget is None else budget))
+    console = make_console()
+    for i, found in enumerate(shown):
+        console.print(f"[bold]{found.id}[/bold]", highlighted(tokens, selection, tokenizer, i), "")
+    return None
+
+
+def _show_stored(store: Path, model: str, item: list[str] | None, count: int, k: int | None) -> None:
+    from tsporec.catalog.catalog import ItemCatalog
+    from tsporec.evaluation.report import make_console
+    from tsporec.language_model import load_tokenizer
+
+    catalog = ItemCatalog.open(store, tokenizer=load_tokenizer(model))
+    numbered = catalog.recipe.id_type == "int"
+    ids = [int(one) if numbered else one for one in item] if item else list(islice(catalog, count))
+    if missing := [one for one in ids if one not in catalog]:
+        raise ValueError(f"no item {missing[0]!r} in {store}, which has {len(catalog)} items.")
+    console = make_console()
+    for one in ids:
+        console.print(str(one), catalog.text(one, k), "", sep="\n", markup=False)
+
+
+@app.command()
+@clean_errors
+def compress(
+    items: ItemsOption,
+    model: Annotated[
+        str, typer.Option(help="A tokenizer (and, for a selector that reads embeddings, its LM): folder or Hub id.")
+    ],
+    output: Annotated[Path, typer.Option(help="The store's folder.")],
+    budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
+    selector: SelectorOption = hub.DEFAULT,
+    fields: FieldsOption = "title,description",
+    id_field: Annotated[str, typer.Option(help="The column of ids in json lines and parquet.")] = "id",
+    num_proc: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    tokens_per_second: Annotated[
+        float | None, typer.Option(help="Text tokens your recommender reads in a second: gives the break-even.")
+    ] = None,
+    items_per_request: Annotated[int, typer.Option(help="Items whose texts a request reads.")] = 10,
+    overwrite: Annotated[bool, typer.Option(help="Replace the store's snapshot.")] = False,
+    format_: FormatOption = None,
+) -> None:
+    """Compress a catalogue once into a store that is looked up by item id.
+
+    Json lines, parquet and folders of either are read as a stream, unless a --format is given.
+    """
+    from tsporec.budget import Budget
+    from tsporec.catalog.catalog import ItemCatalog
+    from tsporec.data.readers import read_items
+    from tsporec.evaluation.report import make_console
+    from tsporec.language_model import load_causal_lm, load_tokenizer
+    from tsporec.selector.item_weights import load_selector
+
+    tokenizer = load_tokenizer(model)
+    bound = load_selector(selector, tokenizer, lambda: load_causal_lm(model)[0].get_input_embeddings().weight)
+    catalog = ItemCatalog.build(
+        items if format_ is None else read_items(items, format_), tokenizer=tokenizer,
+        selector=bound, budget=Budget(tokens=budget), path=output,
+        fields=names(fields), id_field=id_field, num_proc=num_proc, overwrite=overwrite,
+    )  # fmt: skip
+    report, console = catalog.report, make_console()
+    assert report is not None
+    console.print(
+        f"{report.items} items ({report.empty} empty, {report.resumed} resumed) in {report.seconds:.1f} s: "
+        f"{report.items_per_second:.0f} items/s"
+    )
+    console.print(f"{report.tokens_before} tokens before, {report.tokens_after} after; store in {output}")
+    if tokens_per_second is not None:
+        requests = report.break_even(tokens_per_second, items_per_request)
+        console.print(f"break-even after {requests:.0f} requests of {items_per_request} items")
+
+
+app.command()(clean_errors(hub_commands.card))
+app.command()(clean_errors(hub_commands.push))
+
+
+def run() -> None:
+    """Run the command that the arguments name."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    app()

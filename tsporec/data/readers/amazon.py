@@ -1,0 +1,51 @@
+"""Amazon reviews, the 2018 and 2023 crawls: a JSON object a line, plain or gzipped; metadata and reviews."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tsporec.data.items import Interactions, Item
+from tsporec.data.readers.common import by_user, convert, field, identifier, instant, json_lines
+
+_FIELDS = {
+    2018: ("title", "description", "feature", "brand", "category"),
+    2023: ("title", "description", "features", "store", "categories"),
+}
+
+
+def read_items_2018(path: str | Path) -> list[Item]:
+    """Items of ``meta_X.json(.gz)`` of the 2018 crawl; the id is ``asin``."""
+    return _read_items(Path(path), "asin", 2018)
+
+
+def read_items_2023(path: str | Path) -> list[Item]:
+    """Items of ``meta_X.jsonl(.gz)`` of the 2023 crawl; the id is ``parent_asin``."""
+    return _read_items(Path(path), "parent_asin", 2023)
+
+
+def read_sequences_2018(path: str | Path) -> list[Interactions]:
+    """One sequence a user from reviews of the 2018 crawl: ``reviewerID``, ``asin``, ``unixReviewTime``."""
+    return _read_sequences(Path(path), "reviewerID", "asin", "unixReviewTime")
+
+
+def read_sequences_2023(path: str | Path) -> list[Interactions]:
+    """One sequence a user from reviews of the 2023 crawl: ``user_id``, ``parent_asin``, ``timestamp``."""
+    return _read_sequences(Path(path), "user_id", "parent_asin", "timestamp")
+
+
+def _read_items(path: Path, key: str, crawl: int) -> list[Item]:
+    items = {}  # the 2018 crawl holds some items twice, alike; the first stands
+    for line, record in json_lines(path):
+        item_id = identifier(path, line, field(path, line, record, key))
+        if item_id not in items:
+            items[item_id] = Item.from_raw(item_id, {name: record.get(name) for name in _FIELDS[crawl]})
+    return list(items.values())
+
+
+def _read_sequences(path: Path, user: str, item: str, time: str) -> list[Interactions]:
+    events = []
+    for line, record in json_lines(path):
+        when = convert(path, line, str(field(path, line, record, time)), instant, "a time")
+        names = (identifier(path, line, field(path, line, record, name)) for name in (user, item))
+        events.append((next(names), when, next(names)))
+    return by_user(events)

@@ -1,0 +1,118 @@
+"""Pictures: kept tokens in a text, tables of results, quality against tokens kept."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tsporec._internal.extras import require
+from tsporec.evaluation.evaluator import Cell, Evaluation
+from tsporec.selection import Selection
+from tsporec.tokens.pieces import read_pieces
+from tsporec.tokens.ragged import RaggedTokens
+
+
+def make_console() -> Any:
+    """A rich ``Console``; without a terminal there is no width to fit, and 80 columns would cut the tables."""
+    width = None if sys.stdout.isatty() else 140
+    return require("rich.console", extra="cli").Console(highlight=False, width=width)
+
+
+def highlighted(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segment: int) -> Any:
+    """A rich ``Text``: the text of one segment, its kept tokens bold on colour and the others dim.
+
+    Where output is no terminal, colours are lost; kept tokens then stand in ``[brackets]``.
+    """
+    text_module = require("rich.text", extra="cli")
+    start, end = tokens.cu_seqlens[segment], tokens.cu_seqlens[segment + 1]
+    kept = np.zeros(end - start, dtype=bool)
+    chosen = selection.kept[selection.cu_seqlens[segment] : selection.cu_seqlens[segment + 1]]
+    kept[chosen - start] = True
+    text, spans = read_pieces(tokenizer).text(tokens[segment])
+    runs: list[list[int]] = []
+    for first, last in spans[kept].tolist():
+        first, last = first + _blank(text[first:last]), last - _blank(text[first:last][::-1])
+        if runs and runs[-1][1] >= first:
+            runs[-1][1] = max(last, runs[-1][1])
+        elif last > first:
+            runs.append([first, last])
+    if not sys.stdout.isatty():
+        for first, last in reversed(runs):
+            text = f"{text[:first]}[{text[first:last]}]{text[last:]}"
+        return text_module.Text(text)
+    picture = text_module.Text(text, style="dim")
+    for first, last in runs:
+        picture.stylize("not dim bold black on bright_green", first, last)
+    return picture
+
+
+def _blank(text: str) -> int:
+    """How many characters of white space it begins with."""
+    return len(text) - len(text.lstrip())
+
+
+def results_table(evaluation: Evaluation, case: str, extra: dict[str, list[str]] | None = None) -> Any:
+    """A rich ``Table`` of one case: a row a scorer and budget, the best of each budget bold.
+
+    ``extra`` holds further columns, a value a row, by their heading.
+    """
+    table_module = require("rich.table", extra="cli")
+    cells = [cell for cell in evaluation.cells if cell.case == case]
+    cells.sort(key=lambda cell: (cell.budget is None, cell.budget or 0))
+    table = table_module.Table(title=f"{case}, {evaluation.rows} test rows, {len(evaluation.seeds)} seed(s)")
+    columns = [
+        "scorer",
+        "budget",
+        "Recall@10",
+        "NDCG@10",
+        "MRR",
+        "NDCG@10 - head (95%)",
+        "tokens",
+        "score s",
+        "encode s",
+    ]
+    for column in [*columns, *(extra or {})]:
+        table.add_column(column, justify="left" if column == "scorer" else "right")
+    best = {
+        (metric, cell.budget): max(c.metrics[metric] for c in cells if c.budget == cell.budget)
+        for cell in cells
+        for metric in cell.metrics
+    }
+    for i, cell in enumerate(cells):
+        values = [
+            f"[bold]{value:.4f}[/bold]" if cell.budget and value == best[metric, cell.budget] else f"{value:.4f}"
+            for metric, value in cell.metrics.items()
+        ]
+        times = [f"{cell.score_seconds:.1f}", f"{cell.encode_seconds:.1f}"]
+        row = [cell.scorer, str(cell.budget or "all"), *values, _interval(cell), f"{cell.tokens:,}", *times]
+        table.add_row(*row, *(column[i] for column in (extra or {}).values()))
+    return table
+
+
+def _interval(cell: Cell) -> str:
+    if "head" not in cell.versus:
+        return ""
+    mean, low, high = cell.versus["head"]["ndcg@10"]
+    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]".replace("[", r"\[")
+
+
+def plot_quality(evaluation: Evaluation, path: str | Path, metric: str = "ndcg@10") -> Path:
+    """Draw ``metric`` against the tokens kept, a line a scorer and a panel a case, to a PNG or SVG file."""
+    require("matplotlib", extra="viz").use("Agg")
+    pyplot = require("matplotlib.pyplot", extra="viz")
+    cases = list(dict.fromkeys(cell.case for cell in evaluation.cells))
+    figure, axes = pyplot.subplots(1, len(cases), figsize=(6 * len(cases), 4), squeeze=False, layout="constrained")
+    for axis, case in zip(axes[0], cases, strict=True):
+        cells = [cell for cell in evaluation.cells if cell.case == case]
+        for name in dict.fromkeys(cell.scorer for cell in cells):
+            line = sorted((cell.tokens, cell.metrics[metric]) for cell in cells if cell.scorer == name)
+            axis.plot(*zip(*line, strict=True), marker="o", label=name)
+        axis.set(title=case, xlabel="tokens kept of the catalogue", ylabel=metric, xscale="log")
+        axis.legend()
+    path = Path(path)
+    figure.savefig(path)
+    pyplot.close(figure)
+    return path

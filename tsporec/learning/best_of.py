@@ -1,0 +1,107 @@
+"""The best of several rankings for each item, by a reward: what a recommender that stays as it is can use at once.
+
+A frozen recommender reads well what it was warmed up on and little else, so subsets that no rule would keep are a
+gamble with it, whatever their reward. Here each text takes one of a few given rankings of its tokens, whole. A reward
+measured on few interactions is noise, so a text leaves the first ranking only for a gain above a margin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsporec.budget import Budget
+from tsporec.learning.candidates import Candidates
+from tsporec.learning.rewards.base import Floats, ProxyReward, checked_rewards
+from tsporec.scorers.base import Scorer
+from tsporec.selection import Selection, rank, select
+from tsporec.selector.item_weights import CatalogueSelector, same_texts
+from tsporec.selector.model import TokenSelector
+from tsporec.tokens.ragged import RaggedTokens
+
+
+def ranking_rewards(
+    tokens: RaggedTokens, scorers: Sequence[Scorer], reward: ProxyReward, budgets: Sequence[int]
+) -> Floats:
+    """float32 ``[N, S]``: the reward of what each scorer keeps of each segment, the mean over ``budgets``."""
+    if not budgets:
+        raise ValueError("budgets is empty; give one budget in tokens or more.")
+    every = np.arange(len(tokens))
+    found = np.zeros((len(tokens), len(scorers)), dtype=np.float32)
+    for column, scorer in enumerate(scorers):
+        for budget in budgets:
+            kept = select(scorer, tokens, Budget(tokens=budget))
+            subsets = Candidates(every, np.full(len(every), budget), kept.kept, kept.cu_seqlens)
+            found[:, column] += checked_rewards(reward(tokens, subsets), subsets, type(reward).__name__)
+    return found / np.float32(len(budgets))
+
+
+def choose(tokens: RaggedTokens, rewards: Floats, margin: float = 0.0) -> NDArray[np.int64]:
+    """int64 ``[N]``: the column of ``rewards`` that each segment takes.
+
+    Parameters
+    ----------
+    tokens : RaggedTokens
+        N segments.
+    rewards : float ``[N, S]``
+        Of :func:`ranking_rewards`; segments of equal text take their mean.
+    margin : float
+        In units of the reward, not below 0: the first column stands where no other is better by more. Of equal
+        columns the first.
+
+    Raises
+    ------
+    ValueError
+        If there is not a row for each segment, a reward is not finite, or the margin is below 0.
+    """
+    if not np.isfinite(rewards).all():
+        raise ValueError("a reward is NaN or infinite; expected finite ones, of ranking_rewards.")
+    if rewards.ndim != 2 or len(rewards) != len(tokens) or not rewards.shape[1] or not margin >= 0:
+        raise ValueError(
+            f"expected rewards [{len(tokens)}, S] and a margin of at least 0; found {list(rewards.shape)} and {margin}."
+        )
+    group = same_texts(tokens)
+    gain = np.zeros((int(group.max(initial=-1)) + 1, rewards.shape[1]))
+    np.add.at(gain, group, rewards - rewards[:, :1])
+    gain /= np.bincount(group)[:, None]
+    gain[:, 1:] -= margin
+    chosen: NDArray[np.int64] = gain.argmax(axis=1)[group]
+    return chosen
+
+
+def best_of(
+    tokens: RaggedTokens,
+    selector: TokenSelector,
+    scorers: Sequence[Scorer],
+    rewards: Floats,
+    margin: float = 0.0,
+) -> CatalogueSelector:
+    """A selector that ranks the tokens of each segment as the scorer does that :func:`choose` takes.
+
+    Parameters
+    ----------
+    tokens : RaggedTokens
+        N segments.
+    selector : TokenSelector
+        Bound to the tokenizer: it scores texts that are not among these.
+    scorers : S scorers
+        The first stands where no other is better by more than ``margin``.
+    rewards : float ``[N, S]``
+        Of :func:`ranking_rewards`.
+    margin : float
+        In units of the reward, not below 0.
+
+    Raises
+    ------
+    ValueError
+        If there is not a finite reward for each segment and scorer, or the margin is below 0.
+    """
+    if rewards.shape != (len(tokens), len(scorers)):
+        raise ValueError(f"expected rewards [{len(tokens)}, {len(scorers)}]; found {list(rewards.shape)}.")
+    chosen = np.repeat(choose(tokens, rewards, margin), tokens.lengths)
+    every = Selection(np.arange(tokens.num_tokens), tokens.cu_seqlens)
+    ranks = np.stack([rank(np.asarray(scorer.score(tokens)), every) for scorer in scorers])
+    scores = -ranks[chosen, every.kept].astype(np.float32)
+    return CatalogueSelector(selector, tokens).with_scores(tokens, scores)

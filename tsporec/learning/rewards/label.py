@@ -1,0 +1,130 @@
+"""How likely a feature's labels are, if one of its spans were cut to these tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tsporec._internal.digest import digest
+from tsporec._internal.progress import progress
+from tsporec.budget import Budget
+from tsporec.collators.selector import SelectorCollator
+from tsporec.collators.spans import IGNORED_LABEL, ITEM_SPANS, SpanFinder, check_spans, find_spans
+from tsporec.language_model import weights_digest
+from tsporec.learning.candidates import Candidates
+from tsporec.learning.rewards.base import Floats
+from tsporec.tokens.ragged import RaggedTokens
+
+
+def feature_segments(
+    features: Sequence[Mapping[str, Any]], spans: str | tuple[int, int] | SpanFinder = ITEM_SPANS
+) -> tuple[RaggedTokens, NDArray[np.int64]]:
+    """The spans of all features as segments, and int64 ``[N]``, the feature each is of."""
+    finder, pieces, owner = find_spans(spans), [], []
+    for number, feature in enumerate(features):
+        ids = np.asarray(feature["input_ids"]).reshape(-1)
+        for start, end in check_spans(finder(feature), len(ids)):
+            pieces.append(ids[start:end])
+            owner.append(number)
+    return RaggedTokens.from_lists(pieces), np.array(owner, dtype=np.int64)
+
+
+class LabelReward:
+    """The log-likelihood, in nats, that a causal LM's own loss gives a feature's labels.
+
+    Each candidate's feature goes through the model alone (in a batch of one), by the user's collator and the model's
+    loss: whatever these do is in the reward.
+
+    Parameters
+    ----------
+    model : any Hugging Face model whose output has a ``loss``
+        The mean over the labels, as Hugging Face computes it.
+    collator : callable
+        The recommender's own. Its name alone stands in the fingerprint: give another folder for the same collator
+        with other settings.
+    features : sequence of mappings
+        With ``input_ids`` and ``labels``.
+    spans : str, (int, int) or callable
+        As in :class:`~tsporec.collators.selector.SelectorCollator`.
+    rest : int, optional
+        Tokens the other spans keep (their first); by default they stay whole. Give the budget the recommender
+        was warmed up with, so that it reads what it is used to.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        collator: Callable[[list[Any]], Any],
+        features: Sequence[Mapping[str, Any]],
+        spans: str | tuple[int, int] | SpanFinder = ITEM_SPANS,
+        rest: int | None = None,
+    ) -> None:
+        self.model, self.collator, self.features, self.spans, self.rest = model.eval(), collator, features, spans, rest
+        self.segments, self.owner = feature_segments(features, spans)
+        for number, feature in enumerate(features):
+            if "labels" not in feature or (np.asarray(feature["labels"]) == IGNORED_LABEL).all():
+                raise ValueError(f"feature {number} has no labels to be likely; expected some that are not -100.")
+        texts = [np.asarray(feature[name]) for feature in features for name in ("input_ids", "labels")]
+        kind = getattr(collator, "__qualname__", type(collator).__qualname__)
+        self.fingerprint = digest(
+            "label", *texts, self.segments.ids, self.segments.cu_seqlens, self.owner, rest, kind, weights_digest(model)
+        )
+
+    @torch.inference_mode()
+    def __call__(self, tokens: RaggedTokens, candidates: Candidates) -> Floats:
+        """float32 ``[C]``, in nats; see :class:`ProxyReward`. ``tokens`` are ``self.segments``."""
+        if not np.array_equal(tokens.cu_seqlens, self.segments.cu_seqlens) or not np.array_equal(
+            tokens.ids, self.segments.ids
+        ):
+            raise ValueError(
+                f"LabelReward rates subsets of the {len(self.segments)} spans of its own features; found "
+                f"{len(tokens)} other segments. Give it LabelReward.segments."
+            )
+        device = next(self.model.parameters()).device
+        rewards = np.empty(len(candidates), dtype=np.float32)
+        first = np.searchsorted(self.owner, np.arange(len(self.features)))
+        for number in progress(range(len(candidates)), description="rewards"):
+            segment = int(candidates.segment[number])
+            owner = int(self.owner[segment])
+            batch = self._cut(owner, segment - int(first[owner]), candidates[number] - int(tokens.cu_seqlens[segment]))
+            labels = int((batch["labels"][..., 1:] != IGNORED_LABEL).sum())
+            inputs = {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
+            rewards[number] = -float(self.model(**inputs).loss) * labels
+        return rewards
+
+    def _cut(self, owner: int, span: int, kept: NDArray[np.int64]) -> Any:
+        """The batch of feature ``owner`` with its span number ``span`` cut to the places ``kept`` within it."""
+        cut = SelectorCollator(
+            self.collator, _Marked(span, kept), _Sizes(span, len(kept), self.rest), self.spans, cache_tokens=0
+        )
+        return cut([self.features[owner]])
+
+
+class _Marked:
+    """Scores that put the kept places of one span first; elsewhere the first tokens."""
+
+    def __init__(self, span: int, kept: NDArray[np.int64]) -> None:
+        self.span, self.kept = span, kept
+
+    def score(self, tokens: RaggedTokens) -> Floats:
+        scores = -tokens.offsets().astype(np.float32)
+        scores[tokens.cu_seqlens[self.span] + self.kept] = 1.0
+        return scores
+
+
+class _Sizes(Budget):
+    """A size for one span, another (or all of it) for the rest."""
+
+    def __init__(self, span: int, size: int, rest: int | None) -> None:
+        super().__init__(tokens=max(size, 1))
+        self.__dict__.update(span=span, size=size, rest=rest)
+
+    def resolve(self, scores: Any, cu_seqlens: NDArray[np.int32], *_: Any, **__: Any) -> NDArray[np.int32]:
+        lengths = np.diff(cu_seqlens)
+        k = lengths.copy() if self.rest is None else np.minimum(lengths, self.rest)  # type: ignore[attr-defined]
+        k[self.span] = self.size  # type: ignore[attr-defined]
+        return k.astype(np.int32)

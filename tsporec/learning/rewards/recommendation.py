@@ -1,0 +1,91 @@
+"""How much more likely what users did next is, if the item were read by these tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
+
+from tsporec._internal.digest import digest
+from tsporec.learning.candidates import Candidates
+from tsporec.learning.rewards.base import CandidateEncoder, Floats
+from tsporec.recommenders.embedding import EmbeddingRecommender, cut_windows, pad_histories
+from tsporec.tokens.ragged import RaggedTokens
+
+
+class RecommendationReward:
+    """The exact change of the log-likelihood of all next items when one item's vector is replaced.
+
+    Item ``i`` with the candidate's vector ``v`` is scored ``s(c) = context_c · v / temperature``, as the target of its
+    own contexts and as a negative in all others. Up to a constant of the item, the sum of all log-likelihoods is::
+
+        sum over its contexts of s(c)  -  sum over all contexts of log(1 + exp(s(c)) / Z_without_i(c))
+
+    with ``Z_without_i(c)`` the sum of the other items' exponentials. Histories are read with the reference vectors.
+
+    Parameters
+    ----------
+    encode : CandidateEncoder
+    recommender : EmbeddingRecommender
+        Frozen. Fit it on other users than those of ``sequences``: on its own it knows the answers.
+    features : float32 ``[N, W]``
+        The reference features of all items: the mean over views is a good one.
+    sequences : sequences of item indices
+        What users did.
+    per_context : bool
+        Divide by the number of the item's own contexts plus one, so that popular items do not rule the scale.
+    """
+
+    def __init__(
+        self,
+        encode: CandidateEncoder,
+        recommender: EmbeddingRecommender,
+        features: NDArray[np.float32],
+        sequences: Sequence[Sequence[int]],
+        per_context: bool = True,
+    ) -> None:
+        self.encode, self.recommender, self.per_context = encode, recommender.eval(), per_context
+        self.fingerprint = digest(
+            "recommendation",
+            features,
+            [list(s) for s in sequences],
+            per_context,
+            encode.encoder.fingerprint,
+            *(part for key, value in recommender.state_dict().items() for part in (key, value.cpu().numpy())),
+        )
+        length = recommender.config.max_history
+        with torch.inference_mode():
+            self._vectors = recommender.item_vectors(torch.from_numpy(features))
+            contexts, targets = [], []
+            for batch in torch.split(pad_histories(cut_windows(sequences, length + 1), length + 1), 512):
+                given, following = batch[:, :-1], batch[:, 1:]
+                contexts.append(recommender.contexts(self._vectors, given)[following >= 0])
+                targets.append(following[following >= 0])
+            # Sorted by target: an item's own contexts lie side by side.
+            target, order = torch.sort(torch.cat(targets), stable=True)
+            self._contexts = torch.cat(contexts)[order] / recommender.temperature
+            self._log_z = torch.cat([(part @ self._vectors.T).logsumexp(1) for part in self._contexts.split(2048)])  # type: ignore[no-untyped-call]
+            self._own = torch.searchsorted(target, torch.arange(len(features) + 1))
+
+    @torch.inference_mode()
+    def __call__(self, tokens: RaggedTokens, candidates: Candidates) -> Floats:
+        """float32 ``[C]``, in nats (a context, by default); see :class:`ProxyReward`."""
+        vectors = self.recommender.item_vectors(torch.from_numpy(self.encode(tokens, candidates)))
+        segment = torch.from_numpy(candidates.segment)
+        rewards = torch.empty(len(candidates))
+        for item in torch.unique(segment).tolist():
+            rows = torch.nonzero(segment == item).flatten()
+            rewards[rows] = self._change(item, vectors[rows])
+        return rewards.numpy()
+
+    def _change(self, item: int, vectors: Tensor) -> Tensor:
+        first, last = int(self._own[item]), int(self._own[item + 1])
+        share = (self._contexts @ self._vectors[item] - self._log_z).exp().clamp(max=1 - 1e-6)
+        without = self._log_z + torch.log1p(-share)
+        scores = self._contexts @ vectors.T
+        change = scores[first:last].sum(0) - F.softplus(scores - without[:, None]).sum(0)
+        return change / (last - first + 1) if self.per_context else change

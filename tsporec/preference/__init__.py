@@ -1,1 +1,0 @@
-"""Learn which tokens to keep from preferences between token subsets of equal size."""
