@@ -77,29 +77,3 @@ def test_adapters(name, options, monkeypatch):
     else:
         assert sizes[1] < 0.7 * sizes[0]
     assert found.get("candidates kept", True)
-
-
-def test_docstring_examples():
-    import doctest
-    import importlib
-
-    names = (
-        "ragged",
-        "text",
-        "items",
-        "splits",
-        "spelling",
-        "words",
-        "recommenders.trie",
-        "recommenders.embedding",
-        "budget",
-        "spans",
-    )
-    for name in names:
-        module = importlib.import_module(f"tsporec.{name}")
-        import numpy as np
-
-        from tsporec.budget import Budget
-
-        result = doctest.testmod(module, extraglobs={"np": np, "Budget": Budget})
-        assert result.failed == 0, name

@@ -17,7 +17,7 @@ from tsporec.catalog.store.compress import Chunk, Compressor
 from tsporec.catalog.store.layout import CURRENT, Recipe
 from tsporec.tokens.ragged import RaggedTokens
 
-GOLDEN = Path(__file__).parent / "golden" / "catalog-v1"
+GOLDEN = Path(__file__).parent.parent / "golden" / "catalog-v1"
 IDS = {"strings": ["B01", "ü", "x" * 20, "empty"], "integers": [5, -3, 2**40, 0]}
 TOKENS = RaggedTokens.from_lists([[3, 1, 4, 1, 5, 9, 2, 6], [70, 71], [8], []])
 

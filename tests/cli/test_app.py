@@ -177,7 +177,7 @@ def test_show_has_no_checkpoint_for_llmlingua2(files):
 
 
 def test_help_is_quick_and_lists_the_commands():
-    code = "import sys; from tsporec.cli.app import main; sys.argv = ['tsporec', '--help']; main()"
+    code = "import sys; from tsporec.cli import main; sys.argv = ['tsporec', '--help']; main()"
     out = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False)
     for command in ("demo", "train", "evaluate", "show"):
         assert command in out.stdout

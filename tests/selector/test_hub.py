@@ -39,7 +39,7 @@ def letter_tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=core)
 
 
-GOLDEN = sorted((Path(__file__).parent / "golden").glob("selector-v*"))
+GOLDEN = sorted((Path(__file__).parent.parent / "golden").glob("selector-v*"))
 
 
 @pytest.mark.parametrize("folder", GOLDEN, ids=lambda path: path.name)

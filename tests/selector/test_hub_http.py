@@ -44,7 +44,9 @@ def remote(server, tmp_path_factory):
     before = {key: os.environ.get(key) for key in changed}
     os.environ.update(changed)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        pool.submit(fingerprint, str(Path(__file__).parent / "golden" / "selector-v2")).result()  # starts the process
+        pool.submit(
+            fingerprint, str(Path(__file__).parent.parent / "golden" / "selector-v2")
+        ).result()  # starts the process
         for key, value in before.items():
             os.environ.pop(key)
             os.environ.update({} if value is None else {key: value})
