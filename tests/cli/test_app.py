@@ -6,12 +6,14 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from tests.conftest import TEXTS, make_causal_lm
 from tsporec.cli import demo as demo_module
 from tsporec.cli import hub as cli_hub
 from tsporec.cli.app import app
+from tsporec.cli.options import clean_errors, numbers
 from tsporec.data.synthetic import CatalogueConfig, generate
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.selector import hub
@@ -174,6 +176,19 @@ def test_show_has_no_checkpoint_for_llmlingua2(files):
     result = run("show", *common, "--scorer", "llmlingua2")
     assert result.exit_code == 2
     assert "show does not take the scorer llmlingua2" in result.output
+
+
+def test_a_fault_of_the_library_keeps_its_traceback():
+    def theirs() -> None:
+        np.zeros(2) + np.zeros(3)
+
+    def ours() -> None:
+        numbers("x", "--budget", least=1)
+
+    with pytest.raises(ValueError, match="broadcast"):
+        clean_errors(theirs)()
+    with pytest.raises(typer.Exit):
+        clean_errors(ours)()
 
 
 def test_help_is_quick_and_lists_the_commands():

@@ -1,4 +1,4 @@
-"""Options that several commands take, and what reads them."""
+"""Options that several commands share, and the functions that read them."""
 
 from __future__ import annotations
 
@@ -12,34 +12,60 @@ import typer
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_PACKAGE = Path(__file__).resolve().parent.parent
+
 ItemsOption = Annotated[Path, typer.Option("--items", help="The catalogue: a file of items.")]
 ModelOption = Annotated[str, typer.Option("--model", help="A causal LM: a folder or a Hub id.")]
 FieldsOption = Annotated[str, typer.Option("--fields", help="Text fields in order, comma-separated.")]
-SelectorOption = Annotated[str, typer.Option(help="The learned scorer: a folder, a Hub id, or the one in the box.")]
-FormatOption = Annotated[str | None, typer.Option("--format", help="Format of the files, if their names do not tell.")]
+SelectorOption = Annotated[str, typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one.")]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", help="Format of the files. Default: read from their names.")
+]
 
 
 def clean_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Bad input ends in one line and exit code 2, not in a traceback."""
+    """Turn an error that this package raised into one line and exit code 2.
+
+    A ``ValueError`` that comes out of another library is a fault of this one: it keeps its traceback. ``OSError`` and
+    a missing extra are the user's to mend, wherever they are raised.
+    """
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
         except (ValueError, ImportError, OSError) as error:
+            if isinstance(error, ValueError) and not _raised_here(error):
+                raise
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from error
 
     return run
 
 
+def _raised_here(error: BaseException) -> bool:
+    """Whether the ``raise`` that made ``error`` stands in this package."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(_PACKAGE)
+
+
 def names(text: str) -> list[str]:
-    """The parts of a comma-separated list."""
+    """Split a comma-separated list.
+
+    >>> names("title, description")
+    ['title', 'description']
+    """
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def numbers(text: str, option: str, least: int) -> list[int]:
-    """The whole numbers of a comma-separated list, each at least ``least``."""
+    """Read whole numbers from a comma-separated list; each is at least ``least``.
+
+    >>> numbers("8,16", "--budget", least=1)
+    [8, 16]
+    """
     try:
         found = [int(part) for part in names(text)]
     except ValueError:
