@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsporec.budget import Budget
+from tsporec.budget import Budget, as_budget
 from tsporec.tokens.ragged import lengths_to_offsets
 from tsporec.topk import cpu
 
@@ -81,3 +81,20 @@ def test_recency_favours_the_newest():
     assert Budget(total=6, recency=1.0).resolve(np.zeros(12), cu).tolist() == [1, 1, 4]
     with pytest.raises(ValueError, match="sample_offsets must start at 0"):
         Budget(total=6).resolve(np.zeros(12), cu, [0, 2])
+
+
+def test_a_ratio_never_keeps_nothing_of_a_segment_with_tokens():
+    assert Budget(keep_ratio=1e-9).resolve(np.zeros(4), lengths_to_offsets([1, 0, 3])).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("value", [16, np.int64(16), np.int8(16), Budget(tokens=16)])
+def test_a_whole_number_is_a_budget_of_tokens(value):
+    assert as_budget(value) == Budget(tokens=16)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 16.0, np.float32(16), "16", None, [16]])
+def test_what_is_no_budget_is_refused_with_the_remedy(value):
+    with pytest.raises(ValueError, match=r"a Budget or a whole number of tokens; found .* For example budget=16"):
+        as_budget(value)
+    with pytest.raises(ValueError, match="tokens must be a whole number of at least 1"):
+        as_budget(0)

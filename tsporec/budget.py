@@ -7,31 +7,47 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class Budget:
-    """A number of tokens, a ratio, or a total that the segments of a sample share.
+    """Say how many tokens each segment may keep: a number, a ratio, or a total for all segments of a sample.
 
-    Exactly one of ``tokens``, ``keep_ratio`` and ``total`` is given.
+    Give exactly one of ``tokens``, ``keep_ratio`` and ``total``.
 
     Parameters
     ----------
     tokens : int, optional
-        Tokens each segment may keep, at least 1.
+        Tokens that each segment may keep, at least 1.
     keep_ratio : float, optional
-        Share of each segment's tokens, in (0, 1]; rounded up, so a non-empty segment keeps something.
+        Share of each segment's tokens, in (0, 1]. It is rounded up, and a segment with tokens keeps at least one.
     total : int, optional
-        Tokens that all segments of a sample keep together; the segments with the higher scores get more.
+        Tokens that all segments of a sample keep together. Segments with higher scores get more of them.
     minimum : int
-        With ``total``: what every segment gets before the rest is shared out (or its length, if shorter).
-        A total too small for it is overrun: an item never vanishes.
+        Tokens that each segment gets before the rest of a ``total`` is shared out. Shorter segments get their length.
+        A total that is too small for this is exceeded, so that no item vanishes. Default 1.
     recency : float
-        With ``total``: added to the scores, times the segment's place in its sample from 0 (oldest) to 1
-        (newest), so that recent items get more. 0 treats all alike; the unit is that of the scores.
+        Bonus for recent segments of a ``total``, in units of the scores. The scores of the newest segment are raised
+        by ``recency``, those of the oldest by 0, and those between in proportion to their place. Default 0.
+
+    Raises
+    ------
+    ValueError
+        If none or several of the three are given, or a value is out of range.
 
     Examples
     --------
-    >>> Budget(tokens=16), Budget(keep_ratio=0.25), Budget(total=128, minimum=2)  # doctest: +SKIP
+    >>> cu_seqlens = np.int32([0, 8, 10])  # two segments, of 8 and of 2 tokens
+    >>> scores = np.float32([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    >>> Budget(tokens=4).resolve(scores, cu_seqlens).tolist()
+    [4, 4]
+    >>> Budget(keep_ratio=0.25).resolve(scores, cu_seqlens).tolist()
+    [2, 1]
+    >>> Budget(total=3).resolve(scores, cu_seqlens).tolist()
+    [1, 2]
     """
 
     tokens: int | None = None
@@ -49,9 +65,7 @@ class Budget:
             )
         for name, least in (("tokens", 1), ("total", 1), ("minimum", 0)):
             value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least
-            ):
+            if value is not None and not (is_whole(value) and value >= least):
                 raise ValueError(f"{name} must be a whole number of at least {least} tokens; found {value!r}.")
         if self.keep_ratio is not None and not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio must be in (0, 1]; found {self.keep_ratio!r}.")
@@ -65,79 +79,144 @@ class Budget:
         scores: NDArray[np.floating],
         cu_seqlens: NDArray[np.int32],
         sample_offsets: ArrayLike | None = None,
-        protected: NDArray[np.bool_] | None = None,
-        forbidden: NDArray[np.bool_] | None = None,
+        protected: Bools | None = None,
+        forbidden: Bools | None = None,
     ) -> NDArray[np.int32]:
-        """Tokens asked of each segment: int32 ``[N]``.
-
-        The effective number kept is ``min(max(k, protected), allowed)``, which the top-k operation sees to;
-        a total counts protected tokens as spent and never assigns more than a segment's allowed tokens.
+        """Return the number of tokens that each segment may keep.
 
         Parameters
         ----------
         scores : float ``[T]``
-            Looked at by a total only.
+            Only a ``total`` reads them. NaN ranks below every number.
         cu_seqlens : int32 ``[N + 1]``
+            Offsets of N segments.
         sample_offsets : int ``[S + 1]``, optional
-            Sample ``s`` owns segments ``sample_offsets[s]`` to ``sample_offsets[s + 1]``, oldest first. By
-            default all segments are one sample.
+            Sample ``s`` has the segments ``sample_offsets[s]`` to ``sample_offsets[s + 1]``, oldest first. By default
+            all segments are one sample.
         protected, forbidden : bool ``[T]``, optional
-            As in the top-k operation; forbidden beats protected.
+            Tokens that are always kept and never kept; forbidden beats protected. Only a ``total`` reads them.
+
+        Returns
+        -------
+        int32 ``[N]``
+            The top-k operation keeps ``min(max(k, protected), allowed)`` tokens of a segment. A total counts protected
+            tokens as spent, and never gives a segment more than its allowed tokens.
+
+        Raises
+        ------
+        ValueError
+            If ``sample_offsets`` do not start at 0, ascend and end at N.
 
         Notes
         -----
-        A total goes to the best tokens over all segments of the sample by (score, earlier first), after
-        each segment's protected tokens and its best ``minimum`` tokens. NaN ranks below every number.
+        A total first pays for the protected tokens and the best ``minimum`` tokens of each segment. The rest goes to
+        the best remaining tokens of the sample, whichever segment they are in. Ties go to the earlier token.
         """
         lengths = np.diff(cu_seqlens)
         if self.tokens is not None:
             return np.full(len(lengths), min(self.tokens, 2**31 - 1), dtype=np.int32)
         if self.keep_ratio is not None:
-            # A ratio such as 0.1 is not exact in binary: without the slack 0.1 * 30 would round up to 4.
-            return np.ceil(lengths * self.keep_ratio - 1e-9).astype(np.int32)
-        return self._share_total(scores, cu_seqlens, sample_offsets, protected, forbidden)
+            # 0.1 is not exact in binary: without the slack, 0.1 * 30 would round up to 4.
+            share = np.ceil(lengths * self.keep_ratio - 1e-9).astype(np.int32)
+            return np.maximum(share, np.minimum(lengths, 1))
+        return self._share(int(self.total or 0), scores, cu_seqlens, sample_offsets, protected, forbidden)
 
-    def _share_total(
+    def _share(
         self,
+        total: int,
         scores: NDArray[np.floating],
         cu_seqlens: NDArray[np.int32],
         sample_offsets: ArrayLike | None,
-        protected: NDArray[np.bool_] | None,
-        forbidden: NDArray[np.bool_] | None,
+        protected: Bools | None,
+        forbidden: Bools | None,
     ) -> NDArray[np.int32]:
-        assert self.total is not None
+        """Share out a total; see the notes of :meth:`resolve`."""
         count = len(cu_seqlens) - 1
-        samples = np.asarray([0, count] if sample_offsets is None else sample_offsets, dtype=np.int64)
-        if (
-            samples.ndim != 1
-            or len(samples) == 0
-            or samples[0] != 0
-            or samples[-1] != count
-            or (np.diff(samples) < 0).any()
-        ):
-            raise ValueError(
-                f"sample_offsets must start at 0, never fall and end at the {count} segments; "
-                f"found {samples.tolist()[:8]}."
-            )
-        allowed = np.ones(len(scores), dtype=bool) if forbidden is None else ~forbidden
-        fixed = np.zeros(len(scores), dtype=bool) if protected is None else protected & allowed
+        samples = _checked_samples(sample_offsets, count)
         segment = np.repeat(np.arange(count), np.diff(cu_seqlens))
         sample_of_segment = np.repeat(np.arange(len(samples) - 1), np.diff(samples))
-        place = np.arange(count) - samples[sample_of_segment]
-        span = np.maximum(np.diff(samples)[sample_of_segment] - 1, 1)
-        value = scores.astype(np.float64) + self.recency * (place / span)[segment]
+        allowed = np.ones(len(scores), dtype=bool) if forbidden is None else ~forbidden
+        fixed = np.zeros(len(scores), dtype=bool) if protected is None else protected & allowed
+        # Value of each token: scores [T] -> float64 [T], protected tokens +inf, NaN -inf.
+        value = scores.astype(np.float64) + self.recency * _age(samples, sample_of_segment)[segment]
         value = np.where(fixed, np.inf, np.where(np.isnan(value), -np.inf, value))
-        # Best first within a segment; lexsort is stable, so ties go to the earlier token.
+        # Tokens that their segment gets in any case: protected ones and its best `minimum`.
         tokens = np.flatnonzero(allowed)
-        within = tokens[np.lexsort((-value[tokens], segment[tokens]))]
-        start = np.searchsorted(segment[within], np.arange(count))
-        rank = np.arange(len(within)) - start[segment[within]]
-        first = fixed[within] | (rank < self.minimum)
-        guaranteed = np.bincount(segment[within][first], minlength=count)
-        rest = np.sort(within[~first])
+        rank = _rank_within(-value[tokens], segment[tokens], count)
+        first = fixed[tokens] | (rank < self.minimum)
+        counts: Ints = np.bincount(segment[tokens[first]], minlength=count)
+        # The rest of the total goes to the best of the other tokens: ranks within a sample < the room left in it.
+        rest = tokens[~first]
         sample = sample_of_segment[segment[rest]]
-        order = np.lexsort((-value[rest], sample))
-        room = self.total - np.bincount(sample_of_segment, weights=guaranteed, minlength=len(samples) - 1)
-        sample_start = np.searchsorted(sample[order], np.arange(len(samples) - 1))
-        won = rest[order][(np.arange(len(order)) - sample_start[sample[order]]) < room[sample[order]]]
-        return (guaranteed + np.bincount(segment[won], minlength=count)).astype(np.int32)
+        room = total - np.bincount(sample_of_segment, weights=counts, minlength=len(samples) - 1)
+        won = rest[_rank_within(-value[rest], sample, len(samples) - 1) < room[sample]]
+        counts += np.bincount(segment[won], minlength=count)
+        return counts.astype(np.int32)
+
+
+def as_budget(value: Budget | int) -> Budget:
+    """Return ``value`` as a :class:`Budget`; a whole number is a number of tokens for each segment.
+
+    Raises
+    ------
+    ValueError
+        If ``value`` is neither a Budget nor a whole number of at least 1.
+
+    Examples
+    --------
+    >>> as_budget(16) == Budget(tokens=16)
+    True
+    """
+    if isinstance(value, Budget):
+        return value
+    if not is_whole(value):
+        raise ValueError(
+            f"a budget is a Budget or a whole number of tokens; found {value!r} ({type(value).__name__}). "
+            "For example budget=16 or budget=Budget(keep_ratio=0.25)."
+        )
+    return Budget(tokens=int(value))
+
+
+def is_whole(value: object) -> bool:
+    """Return whether ``value`` is a Python or numpy integer, and no bool.
+
+    >>> is_whole(np.int64(3)), is_whole(True), is_whole(3.0)
+    (True, False, False)
+    """
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _checked_samples(sample_offsets: ArrayLike | None, count: int) -> Ints:
+    """Return the offsets of the samples over ``count`` segments: int64 ``[S + 1]``."""
+    samples = np.asarray([0, count] if sample_offsets is None else sample_offsets, dtype=np.int64)
+    if samples.ndim != 1 or not len(samples) or samples[0] != 0 or samples[-1] != count or (np.diff(samples) < 0).any():
+        raise ValueError(
+            f"sample_offsets must start at 0, never fall and end at the {count} segments; "
+            f"found {samples.reshape(-1)[:8].tolist()}."
+        )
+    return samples
+
+
+def _age(samples: Ints, sample_of_segment: Ints) -> Floats:
+    """Return each segment's place in its sample, from 0 (oldest) to 1 (newest): float64 ``[N]``.
+
+    >>> _age(np.array([0, 3, 4]), np.array([0, 0, 0, 1])).tolist()
+    [0.0, 0.5, 1.0, 0.0]
+    """
+    place = np.arange(len(sample_of_segment)) - samples[sample_of_segment]
+    last = np.maximum(np.diff(samples)[sample_of_segment] - 1, 1)
+    age: Floats = place / last
+    return age
+
+
+def _rank_within(keys: Floats, group: Ints, groups: int) -> Ints:
+    """Return each key's rank within its group, lowest first, ties to the earlier: int64 ``[M]``.
+
+    >>> _rank_within(np.array([2.0, 1.0, 5.0, 1.0]), np.array([0, 0, 1, 0]), 2).tolist()
+    [2, 0, 0, 1]
+    """
+    order = np.lexsort((keys, group))
+    start = np.searchsorted(group[order], np.arange(groups))
+    rank = np.empty(len(keys), dtype=np.int64)
+    rank[order] = np.arange(len(keys)) - start[group[order]]
+    return rank

@@ -1,4 +1,7 @@
-"""From scores to kept tokens: the step every way in shares."""
+"""From scores to kept tokens: the step that every way in shares.
+
+:func:`score_tokens` asks a scorer, :func:`select_scored` applies a budget to its scores, and :func:`select` does both.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tsporec.budget import Budget
-from tsporec.scorers.base import Scorer
+from tsporec.budget import Budget, as_budget
+from tsporec.scorers.base import Scorer, score_tokens
 from tsporec.tokens.ragged import RaggedTokens
 from tsporec.topk import cpu
+
+__all__ = ["Selection", "rank", "score_tokens", "select", "select_scored"]
+
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,63 +37,112 @@ class Selection:
     cu_seqlens: NDArray[np.int32]
 
     def apply(self, tokens: RaggedTokens) -> RaggedTokens:
-        """The kept tokens, in text order."""
+        """Return the kept tokens, in text order."""
         return tokens.keep(self.kept, self.cu_seqlens)
 
 
 def select(
     scorer: Scorer,
     tokens: RaggedTokens,
-    budget: Budget,
+    budget: Budget | int,
     *,
     sample_offsets: ArrayLike | None = None,
-    protected: NDArray[np.bool_] | None = None,
-    forbidden: NDArray[np.bool_] | None = None,
+    protected: Bools | None = None,
+    forbidden: Bools | None = None,
 ) -> Selection:
-    """Score all segments in one call and keep the best of each in text order.
+    """Score all segments in one call and keep the best tokens of each, in text order.
 
     Parameters
     ----------
     scorer : Scorer
+        A selector or any other scorer for the ids of ``tokens``.
     tokens : RaggedTokens
-        N segments, T tokens.
-    budget : Budget
+        N segments of T tokens in all.
+    budget : Budget or int
+        The budget of each segment. A whole number is a number of tokens.
     sample_offsets : int ``[S + 1]``, optional
-        The segments of each sample, for a ``total``; see :meth:`Budget.resolve`.
+        The segments of each sample, for a ``total``; see :meth:`Budget.resolve`. By default all are one sample.
     protected, forbidden : bool ``[T]``, optional
-        Always kept, never kept; forbidden beats protected.
+        Tokens that are always kept and never kept; forbidden beats protected.
+
+    Returns
+    -------
+    Selection
+        Ties go to the earlier token. NaN ranks below every number.
 
     Raises
     ------
     ValueError
-        If the scorer does not return one score a token.
+        If the scorer does not return one score a token, or ``budget`` is neither a Budget nor a whole number.
+
+    Examples
+    --------
+    >>> from tsporec.scorers import make_scorer
+    >>> tokens = RaggedTokens.from_lists([[5, 6, 7], [8]])
+    >>> select(make_scorer("head"), tokens, 2).apply(tokens).to_lists()
+    [[5, 6], [8]]
+    """
+    return select_scored(
+        score_tokens(scorer, tokens),
+        tokens.cu_seqlens,
+        budget,
+        sample_offsets=sample_offsets,
+        protected=protected,
+        forbidden=forbidden,
+    )
+
+
+def select_scored(
+    scores: NDArray[np.floating],
+    cu_seqlens: NDArray[np.int32],
+    budget: Budget | int | NDArray[np.int32],
+    *,
+    sample_offsets: ArrayLike | None = None,
+    protected: Bools | None = None,
+    forbidden: Bools | None = None,
+) -> Selection:
+    """Keep the tokens with the highest scores of each segment, in text order.
+
+    Parameters
+    ----------
+    scores : float32 or float16 ``[T]``
+    cu_seqlens : int32 ``[N + 1]``
+        Offsets of N segments.
+    budget : Budget, int or int32 ``[N]``
+        The budget of each segment; an array has one number of tokens for each of them.
 
     Notes
     -----
-    Ties go to the earlier token; NaN ranks below every number.
+    The other parameters, the result and the errors are those of :func:`select`.
+
+    Examples
+    --------
+    >>> select_scored(np.float32([3, 1, 2, 5, 4]), np.int32([0, 3, 5]), np.int32([2, 1])).kept.tolist()
+    [0, 2, 3]
     """
-    scores = np.asarray(scorer.score(tokens))
-    if scores.shape != (tokens.num_tokens,):
-        raise ValueError(
-            f"{type(scorer).__name__}.score returned shape {scores.shape} for {tokens.num_tokens} tokens; "
-            "expected one score a token."
-        )
-    k = budget.resolve(scores, tokens.cu_seqlens, sample_offsets, protected, forbidden)
-    return Selection(*cpu.select(scores, tokens.cu_seqlens, k, protected, forbidden))
+    if not isinstance(budget, np.ndarray):
+        budget = as_budget(budget).resolve(scores, cu_seqlens, sample_offsets, protected, forbidden)
+    return Selection(*cpu.select(scores, cu_seqlens, budget, protected, forbidden))
 
 
 def rank(scores: NDArray[Any], selection: Selection) -> NDArray[np.int32]:
-    """int32 ``[K]``: the place of each kept token among its segment's, best first, from 0.
+    """Return the rank of each kept token among those of its segment, best first, from 0: int32 ``[K]``.
 
-    The order is that of the top-k operation (NaN below every number, -0 equal to +0, ties to the earlier token), so the
-    tokens with ranks below k are what it keeps with budget k.
+    Tokens with ranks below k are those that a budget of k tokens keeps: the order is that of :func:`select_scored`.
 
+    Parameters
+    ----------
+    scores : float32 or float16 ``[T]``
+    selection : Selection
+
+    Examples
+    --------
     >>> rank(np.float32([1, 3, 3, 2]), Selection(np.array([0, 1, 2]), np.int32([0, 3]))).tolist()
     [2, 0, 1]
     """
     lengths = np.diff(selection.cu_seqlens)
     segment = np.repeat(np.arange(len(lengths)), lengths)
-    # The bitwise complement turns the order round and cannot overflow.
+    # The bitwise complement reverses the order of the keys and cannot overflow.
     best_first = ~cpu.order_keys(scores[selection.kept])
     order = np.lexsort((best_first, segment))
     ranks = np.empty(len(order), dtype=np.int32)

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.budget import Budget
 from tsporec.learning.candidates import Candidates
 from tsporec.learning.rewards.base import Floats, ProxyReward, checked_rewards
 from tsporec.scorers.base import Scorer
-from tsporec.selection import Selection, rank, select
+from tsporec.selection import Selection, rank, score_tokens, select
 from tsporec.selector.item_weights import CatalogueSelector, same_texts
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
@@ -32,7 +31,7 @@ def ranking_rewards(
     found = np.zeros((len(tokens), len(scorers)), dtype=np.float32)
     for column, scorer in enumerate(scorers):
         for budget in budgets:
-            kept = select(scorer, tokens, Budget(tokens=budget))
+            kept = select(scorer, tokens, budget)
             subsets = Candidates(every, np.full(len(every), budget), kept.kept, kept.cu_seqlens)
             found[:, column] += checked_rewards(reward(tokens, subsets), subsets, type(reward).__name__)
     return found / np.float32(len(budgets))
@@ -102,6 +101,6 @@ def best_of(
         raise ValueError(f"expected rewards [{len(tokens)}, {len(scorers)}]; found {list(rewards.shape)}.")
     chosen = np.repeat(choose(tokens, rewards, margin), tokens.lengths)
     every = Selection(np.arange(tokens.num_tokens), tokens.cu_seqlens)
-    ranks = np.stack([rank(np.asarray(scorer.score(tokens)), every) for scorer in scorers])
+    ranks = np.stack([rank(score_tokens(scorer, tokens), every) for scorer in scorers])
     scores = -ranks[chosen, every.kept].astype(np.float32)
     return CatalogueSelector(selector, tokens).with_scores(tokens, scores)

@@ -1,58 +1,144 @@
-"""What a scorer is: the one protocol that selection asks for."""
+"""The scorer protocol, and how a scorer is called and bound to a tokenizer."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
+from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.ragged import RaggedTokens
 
 Scores = NDArray[np.float32]
+S = TypeVar("S")
 
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Anything with ``score``: higher is more worth keeping."""
+    """Anything with a ``score`` method: a higher score means that a token is more worth keeping."""
 
     def score(self, tokens: RaggedTokens) -> Scores:
-        """float32 ``[T]``, one score a token of ``tokens.ids``.
+        """Return one score for each token of ``tokens.ids``: float32 ``[T]``.
 
-        A segment's scores depend on that segment alone, never on what else is in the batch.
+        A segment's scores depend on that segment alone, never on the rest of the batch.
         """
 
 
 class BaseScorer:
     """Defaults for what only some scorers need: fitting, binding to a tokenizer, a fingerprint.
 
-    Subclasses override :meth:`score`, :meth:`config` where they have options, and :meth:`fit` or
-    :meth:`for_tokenizer` where they need them.
+    A subclass overrides :meth:`score`. It overrides :meth:`config` if it has options, and :meth:`fit` or
+    :meth:`for_tokenizer` if it needs them.
+
+    Examples
+    --------
+    >>> class HighestId(BaseScorer):
+    ...     name = "highest id"
+    ...     def score(self, tokens):
+    ...         return tokens.ids.astype(np.float32)
+    >>> HighestId().score(RaggedTokens.from_lists([[5, 7]])).tolist()
+    [5.0, 7.0]
     """
 
     name = ""
 
     def score(self, tokens: RaggedTokens) -> Scores:
-        """float32 ``[T]``; see :class:`Scorer`."""
+        """Return one score for each token: float32 ``[T]``; see :class:`Scorer`."""
         raise NotImplementedError
 
     def fit(self, corpus: RaggedTokens) -> BaseScorer:
-        """Learn what the scorer needs from the texts of a catalogue; returns itself. Most need nothing."""
+        """Learn from the texts of a catalogue and return the scorer itself. Most scorers learn nothing."""
         return self
 
     def for_tokenizer(self, tokenizer: Any) -> BaseScorer:
-        """A scorer for ids of ``tokenizer``; itself where ids need no reading."""
+        """Return a scorer for ids of ``tokenizer``: itself if it never looks up what ids mean."""
         return self
 
     def config(self) -> dict[str, Any]:
-        """The options and fitted state that decide the scores (JSON values or arrays)."""
+        """Return the options and the fitted state that decide the scores, as JSON values or arrays."""
         return {}
 
     @property
+    def tokenizer_fingerprint(self) -> str | None:
+        """Fingerprint of the tokenizer that the scorer is bound to; None if it is unbound."""
+        return None
+
+    @property
     def fingerprint(self) -> str:
-        """Digest of the name and :meth:`config`: equal scorers have equal fingerprints."""
+        """Digest of the name and :meth:`config`. Equal scorers have equal fingerprints."""
         parts = [self.name]
         for key, value in sorted(self.config().items()):
             parts += [key, value]
         return digest(*parts)
+
+
+def score_tokens(scorer: Scorer, tokens: RaggedTokens) -> Scores:
+    """Ask ``scorer`` for the scores of ``tokens`` and check them.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    tokens : RaggedTokens
+        Segments of T tokens in all.
+
+    Returns
+    -------
+    float32 ``[T]``
+
+    Raises
+    ------
+    ValueError
+        If the scorer does not return one score a token.
+
+    Examples
+    --------
+    >>> from tsporec.scorers import make_scorer
+    >>> score_tokens(make_scorer("head"), RaggedTokens.from_lists([[5, 6, 7]]))[1:].tolist()
+    [-1.0, -2.0]
+    """
+    scores = np.asarray(scorer.score(tokens), dtype=np.float32)
+    if scores.shape != (tokens.num_tokens,):
+        raise ValueError(
+            f"{type(scorer).__name__}.score returned shape {scores.shape} for {tokens.num_tokens} tokens; "
+            "expected one score a token."
+        )
+    return scores
+
+
+def bind(scorer: S, tokenizer: Any) -> S:
+    """Return ``scorer`` bound to ``tokenizer``.
+
+    Parameters
+    ----------
+    scorer : Scorer
+        An unbound scorer is bound by its ``for_tokenizer``, if it has one. A scorer that is bound to this tokenizer is
+        returned as it is.
+    tokenizer : a Hugging Face tokenizer
+
+    Raises
+    ------
+    ValueError
+        If the scorer is bound to another tokenizer: it would look up the wrong tokens.
+
+    Examples
+    --------
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> from tsporec.selector.model import TokenSelector
+    >>> tokenizer = word_tokenizer("blue gel pen".split())
+    >>> selector = bind(TokenSelector(), tokenizer)
+    >>> bind(selector, tokenizer) is selector
+    True
+    """
+    known = getattr(scorer, "tokenizer_fingerprint", None)
+    if known is None:
+        for_tokenizer = getattr(scorer, "for_tokenizer", None)
+        return scorer if for_tokenizer is None else for_tokenizer(tokenizer)
+    found = tokenizer_fingerprint(tokenizer)
+    if found != known:
+        raise ValueError(
+            f"{type(scorer).__name__} is bound to another tokenizer (fingerprint {known}) than the one given "
+            f"({found}). Give an unbound one, or bind it to this tokenizer: selector.for_tokenizer(tokenizer)."
+        )
+    return scorer

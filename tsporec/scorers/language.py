@@ -78,6 +78,11 @@ class LanguageScorer(BaseScorer):
         bound.reader = None if own is None or own.fingerprint == theirs.fingerprint else theirs
         return bound
 
+    @property
+    def tokenizer_fingerprint(self) -> str | None:
+        """Fingerprint of the tokenizer of the texts; None while the scorer is unbound."""
+        return None if self.reader is None else self.reader.fingerprint
+
     def config(self) -> dict[str, Any]:
         """The window, and digests of the model and, where texts are read again, of both tokenizers."""
         if self._digest is None:

@@ -83,6 +83,11 @@ class LLMLingua2Scorer(BaseScorer):
         bound.reader = read_pieces(tokenizer)
         return bound
 
+    @property
+    def tokenizer_fingerprint(self) -> str | None:
+        """Fingerprint of the tokenizer of the texts; None while the scorer is unbound."""
+        return None if self.reader is None else self.reader.fingerprint
+
     def config(self) -> dict[str, Any]:
         """The label, the window, and digests of the model and of both tokenizers."""
         if self._digest is None:

@@ -69,6 +69,11 @@ class CatalogueSelector(nn.Module):
         return self.selector.vocabulary
 
     @property
+    def tokenizer_fingerprint(self) -> str | None:
+        """Fingerprint of the tokenizer that the selector is bound to; None if it is unbound."""
+        return self.selector.tokenizer_fingerprint
+
+    @property
     def fingerprint(self) -> str:
         """Digest of the selector and the offsets."""
         weights = (part.detach().cpu().numpy() for part in (self.texts, self.starts, self.offsets))

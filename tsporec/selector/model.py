@@ -309,6 +309,11 @@ class TokenSelector(nn.Module):
     # -- identity and sharing
 
     @property
+    def tokenizer_fingerprint(self) -> str | None:
+        """Fingerprint of the tokenizer that the selector is bound to; None if it is unbound."""
+        return None if self.vocabulary is None else self.vocabulary.fingerprint
+
+    @property
     def fingerprint(self) -> str:
         """Digest of shape, weights and, where bound, the tokenizer."""
         self._check_precision()

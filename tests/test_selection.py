@@ -1,0 +1,113 @@
+"""The step from scores to kept tokens, and how a scorer is asked and bound."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import random_tokens
+from tsporec.budget import Budget
+from tsporec.scorers import make_scorer
+from tsporec.scorers.base import bind
+from tsporec.scorers.cached import CachedScorer
+from tsporec.selection import rank, score_tokens, select, select_scored
+from tsporec.selector.model import TokenSelector
+from tsporec.tokens.fingerprint import tokenizer_fingerprint
+from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets
+
+BUDGETS = st.one_of(
+    st.integers(1, 9),
+    st.builds(Budget, keep_ratio=st.floats(0.01, 1.0)),
+    st.builds(Budget, total=st.integers(1, 40), minimum=st.integers(0, 3)),
+)
+
+
+@given(seed=st.integers(0, 2**32 - 1), budget=BUDGETS)
+def test_kept_tokens_are_the_best_in_text_order(seed, budget):
+    rng = np.random.default_rng(seed)
+    tokens = random_tokens(rng, segments=5)
+    scores = rng.choice([0.0, 1.0, 2.0, np.nan], size=tokens.num_tokens).astype(np.float32)
+    protected, forbidden = rng.random((2, tokens.num_tokens)) < 0.2
+    options = {"sample_offsets": [0, 2, 5], "protected": protected, "forbidden": forbidden}
+    found = select_scored(scores, tokens.cu_seqlens, budget, **options)
+    lengths, order = (
+        np.diff(found.cu_seqlens),
+        np.where(forbidden, -2, np.where(protected, 9, np.nan_to_num(scores, nan=-1))),
+    )
+    again = select_scored(scores, tokens.cu_seqlens, np.minimum(lengths, 2**31 - 1), **options)
+    assert again.kept.tolist() == found.kept.tolist()
+    for i, count in enumerate(lengths.tolist()):
+        start, end = tokens.cu_seqlens[i : i + 2].tolist()
+        best = sorted(range(start, end), key=lambda t: (-order[t], t))[:count]
+        assert found.kept[found.cu_seqlens[i] : found.cu_seqlens[i + 1]].tolist() == sorted(best)
+        if isinstance(budget, int):
+            fixed, allowed = (protected & ~forbidden)[start:end].sum(), (~forbidden)[start:end].sum()
+            assert count == min(max(budget, fixed), allowed)
+
+
+@given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 6))
+def test_ranks_say_what_a_smaller_budget_keeps(seed, k):
+    rng = np.random.default_rng(seed)
+    tokens = random_tokens(rng, segments=4)
+    scores = rng.choice([0.0, -0.0, 1.0, np.nan], size=tokens.num_tokens).astype(np.float32)
+    whole = select_scored(scores, tokens.cu_seqlens, 50)
+    kept = whole.kept[rank(scores, whole) < k]
+    assert kept.tolist() == select_scored(scores, tokens.cu_seqlens, k).kept.tolist()
+
+
+def test_one_number_a_segment():
+    scores, cu = np.float32([3, 1, 2, 5, 4, 7]), lengths_to_offsets([3, 2, 1])
+    found = select_scored(scores, cu, np.int32([2, 1, 0]))
+    assert (found.kept.tolist(), found.cu_seqlens.tolist()) == ([0, 2, 3], [0, 2, 3, 3])
+    with pytest.raises(ValueError, match="k has shape"):
+        select_scored(scores, cu, np.int32([2, 1]))
+
+
+def test_the_scorers_answer_is_checked_and_made_float32():
+    tokens = RaggedTokens.from_lists([[1, 2], [3]])
+
+    class Answers:
+        def __init__(self, scores):
+            self.scores = scores
+
+        def score(self, tokens):
+            return self.scores
+
+    assert score_tokens(Answers([1, 2.5, 3]), tokens).dtype == np.float32
+    for wrong in ([1, 2], [[1], [2], [3]], 0.0):
+        with pytest.raises(
+            ValueError, match=r"Answers\.score returned shape .* for 3 tokens; expected one score a token"
+        ):
+            select(Answers(wrong), tokens, 1)
+    with pytest.raises(ValueError, match=r"a Budget or a whole number of tokens; found 2\.5"):
+        select(make_scorer("head"), tokens, 2.5)
+
+
+def test_binding(tokenizer, wordpiece_tokenizer):
+    selector = TokenSelector()
+    assert selector.tokenizer_fingerprint is None
+    bound = bind(selector, tokenizer)
+    assert bound.tokenizer_fingerprint == tokenizer_fingerprint(tokenizer)
+    for scorer in (bound, CachedScorer(bound)):
+        assert bind(scorer, tokenizer) is scorer
+        with pytest.raises(ValueError, match=r"is bound to another tokenizer .* selector\.for_tokenizer\(tokenizer\)"):
+            bind(scorer, wordpiece_tokenizer)
+    head = make_scorer("head")
+    assert bind(head, tokenizer) is head
+
+    class Bare:
+        def score(self, tokens):
+            return tokens.ids.astype(np.float32)
+
+    bare = Bare()
+    assert bind(bare, tokenizer) is bare
+
+
+def test_models_that_read_another_vocabulary_say_what_they_are_bound_to(tokenizer, wordpiece_tokenizer, causal_lm):
+    scorer = make_scorer("self_information", model=causal_lm, tokenizer=tokenizer)
+    assert scorer.tokenizer_fingerprint is None
+    bound = bind(scorer, wordpiece_tokenizer)
+    assert bound.tokenizer_fingerprint == tokenizer_fingerprint(wordpiece_tokenizer)
+    assert bind(bound, wordpiece_tokenizer) is bound
