@@ -182,7 +182,7 @@ def train_last_layers(model: Any, count: int | None) -> None:
         if count < 1:
             raise ValueError(f"at least the last layer must learn; found {count}.")
         model.requires_grad_(False)
-        for layer in layer_stack(model)[1][-count:]:
+        for layer in layer_stack(model)[-count:]:
             layer.requires_grad_(True)
 
 

@@ -1,11 +1,15 @@
-"""Language models: loading one, cutting it to its first layers, and running it so that no result depends on a batch."""
+"""Load a causal language model, cut it to its first layers, and run texts through it.
+
+A text's results do not depend on the batch: texts are never padded, and on a CPU each text is a forward of its own.
+"""
 
 from __future__ import annotations
 
 import copy
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +17,43 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
-from tsporec._internal.progress import progress
 from tsporec.tokens.ragged import RaggedTokens
 
 _BATCH_TOKENS = 4096  # tokens of one forward on an accelerator
-_BITS = 12  # of a score's significand that are kept: see round_scores
-_SAMPLES = 64  # values of each tensor in a digest, so that it sees where weights are and not only which
+_BITS = 12  # significant bits that `round_scores` keeps
+_SAMPLES = 64  # values of each tensor that `weights_digest` reads: a checksum alone misses a change of order
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _NOT_MEANING = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache")
 
 
 def load_causal_lm(name_or_path: str | Path, layers: int | None = None) -> tuple[Any, Any]:
-    """(causal LM in float32 and eval mode, its tokenizer) from a folder or a Hub id, cut to its first ``layers``."""
+    """Load a causal LM and its tokenizer from a folder or the Hub.
+
+    Returns (model in float32 and eval mode, tokenizer). Weights must be safetensors; code that comes with them is never
+    run. ``layers`` keeps the first layers only; see :func:`cut_layers`. Default: all.
+    """
     model, tokenizer = load_pretrained("AutoModelForCausalLM", name_or_path)
     return cut_layers(model, layers), tokenizer
 
 
 def load_pretrained(auto_class: str, name_or_path: str | Path) -> tuple[Any, Any]:
-    """(model in float32 and eval mode, its tokenizer) by one of transformers' Auto classes, from safetensors only.
+    """Load (model in float32 and eval mode, tokenizer) with one of transformers' Auto classes.
 
     Raises
     ------
     ValueError
-        If there is no such folder or Hub id, or it has no safetensors.
+        If there is no such folder or Hub id, or its weights are not safetensors.
     """
     import transformers
 
-    if not sys.stderr.isatty():
-        transformers.utils.logging.disable_progress_bar()
     tokenizer = load_tokenizer(name_or_path)
     try:
-        model = getattr(transformers, auto_class).from_pretrained(
-            name_or_path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
+        with _no_bar_without_terminal():
+            model = getattr(transformers, auto_class).from_pretrained(
+                name_or_path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            )
     except OSError as error:
         raise ValueError(
             f"{name_or_path}: no model could be loaded from there ({error}). Give a folder or Hub id with config.json, "
@@ -55,8 +62,23 @@ def load_pretrained(auto_class: str, name_or_path: str | Path) -> tuple[Any, Any
     return model.eval(), tokenizer
 
 
+@contextmanager
+def _no_bar_without_terminal() -> Iterator[None]:
+    """Hide transformers' progress bars where stderr is not a terminal; the setting is put back at the end."""
+    from transformers.utils import logging
+
+    hide = not sys.stderr.isatty() and logging.is_progress_bar_enabled()
+    if hide:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if hide:
+            logging.enable_progress_bar()
+
+
 def load_tokenizer(name_or_path: str | Path) -> Any:
-    """The tokenizer in a folder or of a Hub id. Code that comes with it is never run.
+    """Load the tokenizer of a folder or Hub id. Code that comes with it is never run.
 
     Raises
     ------
@@ -75,65 +97,62 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
 
 
 def cut_layers(model: Any, layers: int | None) -> Any:
-    """``model`` with its first ``layers`` decoder layers; the weights are shared, the model given is not changed.
+    """Copy ``model`` with its first ``layers`` decoder layers. The copy shares all weights; ``model`` stays whole.
 
     Raises
     ------
     ValueError
-        If there are not so many layers, or no list of layers is found.
+        If the model has fewer layers, or its layers are not one ``ModuleList``.
+
+    Examples
+    --------
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=3, n_head=2))
+    >>> len(cut_layers(model, 1).transformer.h), len(model.transformer.h)
+    (1, 3)
     """
     if layers is None:
         return model
-    name, stack = layer_stack(model)
+    stack = layer_stack(model)
     if not 1 <= layers <= len(stack):
         raise ValueError(f"layers must be from 1 to {len(stack)} for this model, found {layers}.")
-    cut = copy.copy(model)
-    cut._modules = dict(model._modules)
-    parent, path = cut, name.split(".")
-    for part in path[:-1]:  # copy the way down, so that the original keeps its layers
-        child = copy.copy(parent._modules[part])
-        child._modules = dict(child._modules)
-        parent._modules[part] = child
-        parent = child
-    parent._modules[path[-1]] = nn.ModuleList(list(stack)[:layers])
-    cut.config = copy.deepcopy(model.config)
+    kept: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    kept[id(stack)] = nn.ModuleList(list(stack)[:layers])
+    cut = copy.deepcopy(model, kept)  # modules are copied; what `kept` names is taken as it is
     cut.config.num_hidden_layers = layers
     if getattr(cut.config, "layer_types", None):
         cut.config.layer_types = cut.config.layer_types[:layers]
-    for module in (m for m in cut.modules() if getattr(m, "config", None) is model.config):
-        if not any(module is original for original in model.modules()):
-            module.config = cut.config
     return cut
 
 
-def layer_stack(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Name and modules of the decoder layers: the list as long as the config says."""
+def layer_stack(model: nn.Module) -> nn.ModuleList:
+    """Find the decoder layers: the ``ModuleList`` with ``config.num_hidden_layers`` modules."""
     depth = int(model.config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
-    for name, module in model.named_modules():
+    for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:
-            return name, module
+            return module
     raise ValueError(f"{type(model).__name__} has no list of {depth} layers to cut; give a decoder-only model.")
 
 
 def base_model(model: Any) -> Any:
-    """The model below the language-model head: ids in, hidden states out."""
+    """Get the model below the language-model head: it maps ids to hidden states."""
     return getattr(model, model.base_model_prefix, model)
 
 
 def max_positions(model: Any) -> int | None:
-    """Tokens that a model can read at once, special tokens counted; None where its config has no limit."""
+    """Find how many tokens a model can read at once, special tokens included; None if its config has no limit."""
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is None or limit <= 0:
         return None
     for name, module in model.named_modules():
-        # RoBERTa and its kin count positions from the one after padding.
+        # RoBERTa's first position is the one after its padding index.
         if isinstance(module, nn.Embedding) and name.endswith("position_embeddings") and module.padding_idx is not None:
             return int(limit) - module.padding_idx - 1
     return int(limit)
 
 
 def split_windows(tokens: RaggedTokens, window: int | None) -> RaggedTokens:
-    """The same packed ids with segments longer than ``window`` cut into pieces of it; all stay where they are.
+    """Split segments longer than ``window`` tokens into segments of at most ``window``. The ids stay the same.
 
     >>> split_windows(RaggedTokens.from_lists([[1, 2, 3], [], [4]]), 2).to_lists()
     [[1, 2], [3], [4]]
@@ -144,6 +163,34 @@ def split_windows(tokens: RaggedTokens, window: int | None) -> RaggedTokens:
     return RaggedTokens(tokens.ids, np.append(np.concatenate(starts), tokens.num_tokens))
 
 
+def equal_length_batches(tokens: RaggedTokens, batch_tokens: int) -> list[NDArray[np.int64]]:
+    """Group segments of equal length into batches, shortest first, so that no batch needs padding.
+
+    A batch holds at most ``batch_tokens // length`` segments, and at least one. Empty segments are left out.
+
+    Returns
+    -------
+    list of int64 ``[B]``
+        Segment numbers.
+
+    Examples
+    --------
+    >>> tokens = RaggedTokens.from_lists([[1, 2], [3], [], [4, 5], [6, 7]])
+    >>> [batch.tolist() for batch in equal_length_batches(tokens, batch_tokens=4)]
+    [[1], [0, 3], [4]]
+    """
+    lengths = tokens.lengths
+    order = np.argsort(lengths, kind="stable")
+    order = order[lengths[order] > 0]
+    if not len(order):
+        return []
+    batches: list[NDArray[np.int64]] = []
+    for group in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+        size = max(1, batch_tokens // int(lengths[group[0]]))
+        batches += np.split(group, range(size, len(group), size))
+    return batches
+
+
 def run_equal_lengths(
     tokens: RaggedTokens,
     run: Callable[[Tensor], Tensor],
@@ -151,37 +198,43 @@ def run_equal_lengths(
     description: str = "",
     batch_tokens: int | None = None,
 ) -> NDArray[np.float32]:
-    """Apply ``run`` (int64 ``[B, L]`` -> float ``[B, L, ...]``) to every segment: float32 ``[T, ...]``.
+    """Apply ``run`` to every segment, in batches of equal length without padding.
 
-    On a CPU every segment is a batch of its own: with two threads or more a matrix product gives a row other bits at
-    another place of the matrix, so a segment's result would depend on its neighbours. Elsewhere segments of one length
-    go together, ``batch_tokens // L`` (at least 1) at once, and missing rows repeat the first: there is no padding, and
-    the shape that a segment is computed in never depends on what else is in the batch.
+    A segment's result never depends on other segments. A matrix product gives a row other bits at another place of
+    the matrix, and at another shape. So on a CPU each segment is a batch of its own. On an accelerator a batch always
+    has ``batch_tokens // L`` rows (at least 1); missing rows repeat the first.
+
+    Parameters
+    ----------
+    tokens : RaggedTokens
+    run : callable
+        Maps int64 ``[B, L]`` on ``device`` to float ``[B, L, ...]``.
+    device : torch.device
+    description : str
+        Label of the progress bar.
+    batch_tokens : int, optional
+        Tokens of one forward on an accelerator. Default: 4,096.
+
+    Returns
+    -------
+    float32 ``[T, ...]``
     """
-    lengths = tokens.lengths
-    order = np.argsort(lengths, kind="stable")
-    order = order[lengths[order] > 0]
-    cuts = np.flatnonzero(np.diff(lengths[order])) + 1
-    batches: list[tuple[NDArray[np.intp], int]] = []
-    for group in np.split(order, cuts):
-        if len(group):
-            size = 1 if device.type == "cpu" else max(1, (batch_tokens or _BATCH_TOKENS) // int(lengths[group[0]]))
-            batches += [(batch, size) for batch in np.split(group, range(size, len(group), size))]
+    most = 1 if device.type == "cpu" else batch_tokens or _BATCH_TOKENS
     out: NDArray[np.float32] | None = None
     with torch.inference_mode():
-        for batch, size in progress(batches, description=description):
+        for batch in tqdm(equal_length_batches(tokens, most), desc=description, disable=None, leave=False):
             rows = np.stack([tokens[int(i)] for i in batch])
-            full = np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)]).astype(np.int64)
+            missing = max(1, most // rows.shape[1]) - len(rows)
+            full = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)]).astype(np.int64)
             result = run(torch.from_numpy(full).to(device)).float().cpu().numpy()[: len(rows)]
             if out is None:
                 out = np.zeros((tokens.num_tokens, *result.shape[2:]), dtype=np.float32)
-            where = tokens.cu_seqlens[batch][:, None] + np.arange(rows.shape[1])
-            out[where] = result
+            out[tokens.cu_seqlens[batch][:, None] + np.arange(rows.shape[1])] = result
     return np.zeros(tokens.num_tokens, dtype=np.float32) if out is None else out
 
 
 def round_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``scores`` rounded to 12 significant bits, to the nearest: another number of threads or another CPU seldom shows.
+    """Round to 12 significant bits, so that other threads or another CPU seldom change a score.
 
     >>> round_scores(np.float32([1.0001, 1.001, -3.14159])).tolist()
     [1.0, 1.0009765625, -3.1416015625]
@@ -192,10 +245,10 @@ def round_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def weights_digest(model: nn.Module) -> list[Any]:
-    """What tells one model from another at little cost: its config, and of every tensor the shape, a checksum, samples.
+    """Describe a model so that a digest of it identifies the model, at little cost.
 
-    The checksum adds bit patterns as integers: exact, so that it is the same on every device and number of threads
-    (a sum of floats is not).
+    The parts are its config, and the shape, a checksum and 64 samples of every tensor. The checksum adds bit patterns
+    as integers, which is exact: it is the same on every device and with any number of threads.
     """
     digests: list[Any] = [_meaning(getattr(model, "config", None))]
     for name, weights in model.state_dict().items():
@@ -207,8 +260,8 @@ def weights_digest(model: nn.Module) -> list[Any]:
 
 
 def _meaning(config: Any) -> dict[str, Any]:
-    """What a config says about the numbers a model computes: not where it came from or how it is run."""
+    """Keep the config values that decide what the model computes."""
     if not hasattr(config, "to_json_string"):
         return {}
-    entries: dict[str, Any] = json.loads(config.to_json_string())
-    return {k: v for k, v in entries.items() if k not in _NOT_MEANING and "attn_implementation" not in k}
+    values: dict[str, Any] = json.loads(config.to_json_string())
+    return {k: v for k, v in values.items() if k not in _NOT_MEANING and "attn_implementation" not in k}

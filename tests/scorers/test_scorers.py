@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from tests.conftest import TEXTS, make_causal_lm, make_tokenizer, random_tokens
 from tsporec.budget import Budget
-from tsporec.language_model import cut_layers
 from tsporec.scorers import SCORERS, Scorer, make_scorer
 from tsporec.scorers.cached import CachedScorer
 from tsporec.selection import select
@@ -480,22 +479,6 @@ def test_a_text_read_with_two_tokenizers_is_named_by_both(tokenizer, wordpiece_t
 def test_negative_ids_are_refused(causal_lm):
     with pytest.raises(ValueError, match="token id -100 is outside"):
         make_scorer("centroid", model=causal_lm).score(RaggedTokens.from_lists([[5, -100]]))
-
-
-def test_cut_layers_leaves_the_model_alone(tokenizer):
-    model = make_causal_lm(len(tokenizer), layers=3)
-    ids = torch.tensor([[5, 6, 7]])
-    with torch.no_grad():
-        whole = model(ids, output_hidden_states=True)
-        cut = cut_layers(model, 2)
-        again = model(ids)
-        short = cut(ids, output_hidden_states=True)
-    assert torch.equal(whole.logits, again.logits)
-    assert len(cut.model.layers) == 2
-    assert model.config.num_hidden_layers == 3
-    torch.testing.assert_close(short.hidden_states[1], whole.hidden_states[1])
-    with pytest.raises(ValueError, match="layers must be from 1 to 3"):
-        cut_layers(model, 4)
 
 
 def test_cache_remembers_and_forgets(tokenizer):

@@ -1,4 +1,4 @@
-"""Item texts to vectors by a causal LM: the costly half of an embedding recommender, the one short texts make cheap."""
+"""Turn item texts into vectors with a frozen causal LM. This is the costly step that short texts make cheap."""
 
 from __future__ import annotations
 
@@ -7,22 +7,31 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from tsporec._internal.digest import digest
-from tsporec._internal.progress import progress
-from tsporec.language_model import base_model, weights_digest
+from tsporec.language_model import base_model, equal_length_batches, weights_digest
 from tsporec.tokens.ragged import RaggedTokens
 
 
 class ItemEncoder:
-    """The mean (or last) hidden state of an item's tokens under a frozen causal LM.
+    """Pool the last hidden states of an item's tokens under a frozen causal LM.
 
     Parameters
     ----------
-    model : a Hugging Face causal LM (cut it with :func:`tsporec.language_model.cut_layers` for speed)
+    model : Hugging Face causal LM
+        It is put into eval mode. Cut it with :func:`tsporec.language_model.cut_layers` for speed.
     pooling : "mean" or "last"
+        Take the mean over the tokens, or the last token's state. Default: "mean".
     batch_tokens : int
-        Tokens in one forward.
+        Tokens of one forward. Default: 2,048.
+
+    Examples
+    --------
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2))
+    >>> ItemEncoder(model).encode(RaggedTokens.from_lists([[1, 2, 3], [4]])).shape
+    (2, 8)
     """
 
     def __init__(self, model: Any, pooling: str = "mean", batch_tokens: int = 2048) -> None:
@@ -41,23 +50,12 @@ class ItemEncoder:
 
     @torch.inference_mode()
     def encode(self, tokens: RaggedTokens) -> NDArray[np.float32]:
-        """float32 ``[N, width]``; an empty text is the zero vector."""
+        """Encode every segment: float32 ``[N, width]``. An empty text gives the zero vector."""
         vectors = np.zeros((len(tokens), self.width), dtype=np.float32)
         device = next(self.model.parameters()).device
-        for batch in progress(self._batches(tokens.lengths), description="encode"):
+        for batch in tqdm(equal_length_batches(tokens, self.batch_tokens), desc="encode", disable=None, leave=False):
             rows = np.stack([tokens[int(i)] for i in batch]).astype(np.int64)
             states = self.model(input_ids=torch.from_numpy(rows).to(device), use_cache=False)[0].float()
             pooled = states.mean(dim=1) if self.pooling == "mean" else states[:, -1]
             vectors[batch] = pooled.cpu().numpy()
         return vectors
-
-    def _batches(self, lengths: NDArray[np.int32]) -> list[NDArray[np.int64]]:
-        """Segments of one length together, so that nothing is padded."""
-        order = np.argsort(lengths, kind="stable")
-        order = order[lengths[order] > 0]
-        batches = []
-        for group in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
-            if len(group):
-                rows = max(1, self.batch_tokens // int(lengths[group[0]]))
-                batches += np.split(group, range(rows, len(group), rows))
-        return batches

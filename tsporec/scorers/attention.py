@@ -86,7 +86,7 @@ def _attention_received(model: Any) -> Iterator[dict[int, Tensor]]:
 
     configs: dict[int, Any] = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
     before = [(config, config._attn_implementation) for config in configs.values()]
-    layers = enumerate(layer_stack(model)[1])
+    layers = enumerate(layer_stack(model))
     handles = [m.register_forward_hook(watch(i)) for i, layer in layers for m in layer.modules()]
     for config, _ in before:
         config._attn_implementation = "eager"  # the others do not return attention
