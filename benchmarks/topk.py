@@ -1,10 +1,10 @@
-"""The top-k operation against torch chains, its own scaling and the least a machine could take.
+"""Time the top-k operation against chains of torch calls, by size, and against the least possible time.
 
     python -m benchmarks.topk --output benchmarks/results/topk.json
 
-One thread; medians of rounds in which everything compared takes its turn, so that a busy moment hits all alike; "over
-floor" is the median of the ratios within a round. Every result is compared before it is timed. Where there is a GPU,
-the kernels are measured against their byte floor too.
+It runs on one thread. In each round everything that is compared takes a turn, so a busy moment hits all of it. The
+figures are medians over rounds; "over floor" is the median of the ratios within a round. Results are compared before they
+are timed. On a GPU the kernels are also measured against their byte floor.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Run = Callable[[], Any]
 
 
 def segments(lengths: np.ndarray, seed: int = SEED) -> tuple[Tensor, Tensor, Tensor]:
-    """(scores float32 [T], cu_seqlens int32 [N + 1], ids int64 [T])."""
+    """Make random (scores float32 [T], cu_seqlens int32 [N + 1], ids int64 [T])."""
     rng = np.random.default_rng(seed)
     cu = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     scores = rng.standard_normal(int(cu[-1]), dtype=np.float32)
@@ -37,13 +37,13 @@ def segments(lengths: np.ndarray, seed: int = SEED) -> tuple[Tensor, Tensor, Ten
 
 
 def ours(scores: Tensor, cu: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(kept ids, kept positions), packed."""
+    """Select with tsporec: (kept ids, kept positions), packed."""
     kept, _ = topk_select(scores, cu, k)
     return ids.index_select(0, kept), kept
 
 
 def torch_chain(scores: Tensor, cu: Tensor, ids: Tensor, k: int, stable: bool) -> tuple[Tensor, Tensor]:
-    """The same by padding, torch.topk (or a stable sort, for ties), sort and gather."""
+    """Select by padding, torch.topk (or a stable sort, which keeps the earlier of a tie), sort and gather."""
     lengths = cu.diff().long()
     width = int(lengths.max())
     held = torch.arange(width, device=scores.device) < lengths[:, None]
@@ -56,10 +56,9 @@ def torch_chain(scores: Tensor, cu: Tensor, ids: Tensor, k: int, stable: bool) -
 
 
 def floor(scores: Tensor, outputs: Sequence[Tensor]) -> None:
-    """Read the scores once; write the ids and the positions, to memory that has been written before.
+    """Read the scores once; write ids and positions to memory that was written before.
 
-    To fresh memory the page faults would be measured: on a virtual machine ten times the writing, or nothing, as the
-    allocator has it.
+    Fresh memory would measure page faults: ten times the writing on a virtual machine, or none, as the allocator decides.
     """
     scores.max()
     for output in outputs:
@@ -67,7 +66,7 @@ def floor(scores: Tensor, outputs: Sequence[Tensor]) -> None:
 
 
 def turns(runs: dict[str, Run], rounds: int, done: Run = lambda: None) -> dict[str, list[float]]:
-    """Seconds of each, one of a round, taking turns."""
+    """Time each run once a round: seconds by name."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
@@ -82,12 +81,12 @@ def turns(runs: dict[str, Run], rounds: int, done: Run = lambda: None) -> dict[s
 
 
 def medians(runs: dict[str, Run], rounds: int, done: Run = lambda: None) -> dict[str, float]:
-    """Median seconds of each, taking turns."""
+    """Compute the median seconds of each run."""
     return {name: median(times) for name, times in turns(runs, rounds, done).items()}
 
 
 def against_torch(lengths: np.ndarray, k: int, rounds: int) -> dict[str, float]:
-    """Median seconds of ours, of both chains and of the floor; median ratios of ours to the floor of its round."""
+    """Compute the median seconds of ours, both chains and the floor, and the median ratio of ours to the floor."""
     data = segments(lengths)
     expected = ours(*data, k)
     for stable in (False, True):
@@ -100,13 +99,13 @@ def against_torch(lengths: np.ndarray, k: int, rounds: int) -> dict[str, float]:
         "torch_topk": lambda: torch_chain(*data, k, False),
         "torch_stable": lambda: torch_chain(*data, k, True),
     }
-    pairs = turns(near, 3 * rounds)  # apart from the chains, whose memory the allocator gives back
+    pairs = turns(near, 3 * rounds)  # without the chains: the allocator gives their memory back
     over = median(ours / least for ours, least in zip(pairs["ours"], pairs["floor"], strict=True))
     return {**medians({**near, **chains}, rounds), "over_floor": over}
 
 
 def variants(lengths: np.ndarray, k: int, rounds: int) -> dict[str, float]:
-    """Seconds of the operation by dtype, ties and masks, float32 among them."""
+    """Time the operation by dtype, ties, budgets and masks, in seconds."""
     scores, cu, ids = segments(lengths)
     rng = np.random.default_rng(SEED)
     protected = torch.from_numpy(rng.random(len(scores)) < 0.05)
@@ -129,7 +128,7 @@ def variants(lengths: np.ndarray, k: int, rounds: int) -> dict[str, float]:
 
 
 def scaling(rounds: int) -> dict[str, float]:
-    """Microseconds a segment, by the number of segments."""
+    """Time one segment, in microseconds, by the number of segments."""
     cases = {}
     for count in (1_000, 10_000, 100_000, 1_000_000):
         scores, cu, _ = segments(np.random.default_rng(SEED).integers(64, 193, count))
@@ -144,13 +143,13 @@ def scaling(rounds: int) -> dict[str, float]:
 
 
 def small_batch() -> float:
-    """Median microseconds of 64 segments of 128 tokens, dispatch included."""
+    """Time 64 segments of 128 tokens, dispatch included, in microseconds."""
     scores, cu, _ = segments(np.full(64, 128))
     return 1e6 * medians({"small": lambda: topk_select(scores, cu, 32)}, 2000)["small"]
 
 
 def memory(lengths: np.ndarray, k: int) -> float:
-    """Peak of what numpy allocates, the result included, over the bytes of the input."""
+    """Measure the peak of numpy's memory, the result included, as a multiple of the input's bytes."""
     scores, cu = (tensor.numpy() for tensor in segments(lengths)[:2])
     tracemalloc.start()
     cpu.select(scores, cu, k)
@@ -160,16 +159,16 @@ def memory(lengths: np.ndarray, k: int) -> float:
 
 
 def byte_floor(length: float, k: int, score_bytes: int, payloads: int) -> float:
-    """Bytes a segment that a GPU cannot but move.
+    """Count the bytes that a GPU must move for one segment.
 
-    Scores, offsets, the 32-byte sectors of 8-byte payloads that hold a kept token, and what is written.
+    They are scores, offsets, the 32-byte sectors of 8-byte payloads that hold a kept token, and the output.
     """
     sectors = 8 * length * (1 - (1 - k / length) ** 4)
     return length * score_bytes + 12 + payloads * (sectors + 8 * k) + 8 * k
 
 
 def predicted() -> dict[str, dict[str, float]]:
-    """Microseconds of the byte floor of the first case, ids and positions out, by device and dtype."""
+    """Predict the byte floor of the first case (ids and positions out) in microseconds, by device and dtype."""
     return {
         name: {
             dtype: 1e6 * 100_000 * byte_floor(128, 32, size, 1) / bandwidth
@@ -180,7 +179,7 @@ def predicted() -> dict[str, dict[str, float]]:
 
 
 def on_gpu(rounds: int) -> dict[str, float] | None:
-    """Seconds of the kernels and the chains on a GPU, and the bytes of the floor; None without one."""
+    """Time kernels and chains on a GPU, in seconds, and count the floor's bytes; None without a GPU."""
     if not torch.cuda.is_available():
         return None
     lengths = np.random.default_rng(SEED).integers(64, 193, 100_000)

@@ -223,6 +223,8 @@ def test_select_and_gather_compile_whole_with_dynamic_shapes():
         ({"k": np.int32([1, 1])}, "k has shape"),
         ({"k": np.int64([1])}, "k is int64"),
         ({"k": -1}, "k is -1"),
+        ({"k": 2.5}, "k is 2.5, expected a whole number"),
+        ({"k": [1]}, r"k is \[1\], expected a whole number"),
         ({"protected": np.zeros(3, bool)}, "protected has shape"),
         ({"protected": np.zeros(4, np.int32)}, "protected is int32"),
     ],
@@ -237,6 +239,17 @@ def test_bad_input_is_named(change, message):
     }
     with pytest.raises(ValueError, match=message):
         cpu.select(given_["scores"], given_["cu"], given_["k"], given_["protected"])
+
+
+@pytest.mark.parametrize("count", [2.5, -1, 2**31, None, "2"])
+def test_counts_must_be_whole_numbers_on_every_path(count):
+    scores, cu = torch.randn(4), torch.tensor([0, 4], dtype=torch.int32)
+    for operation in (topk_mask, topk_select, lambda *given: topk_gather(*given, [scores])):
+        with pytest.raises(ValueError, match=r"k is .*, expected a whole number of tokens from 0"):
+            operation(scores, cu, count)
+    with pytest.raises(ValueError, match=r"k_max is .*, expected a whole number"):
+        topk_padded(scores, cu, 1, [scores], count)
+    assert topk_select(scores, cu, np.int64(2))[1].tolist() == [0, 2]
 
 
 def test_more_tokens_than_int32_counts_are_refused():

@@ -1,30 +1,29 @@
-"""Keep the best k tokens of each segment, in text order: the operation everything here rests on.
+"""Keep the best k tokens of each segment, in text order: the operation that every selection rests on.
 
-One operation, three implementations that agree bit for bit: `reference` (plain torch, the oracle), `cpu` (numpy) and
-`cuda` (NVRTC). The functions below take torch tensors on either kind of device; `tsporec.topk.cpu` takes numpy arrays.
-docs/topk.md gives the semantics in full.
+Three implementations agree bit for bit: `reference` (plain torch, the oracle), `cpu` (numpy) and `cuda` (NVRTC).
+The functions below take torch tensors on a CPU or GPU; `tsporec.topk.cpu` takes numpy arrays. docs/topk.md gives the
+semantics in full.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tsporec.topk import ops  # noqa: F401  # registers the operators that torch.ops.tsporec names
-from tsporec.topk.checks import INT32_MAX, check_payloads
+from tsporec.topk import ops  # noqa: F401 - registers the operators of torch.ops.tsporec
+from tsporec.topk.checks import check_count, check_payloads
 
 __all__ = ["topk_gather", "topk_mask", "topk_padded", "topk_select"]
 
+Flags: TypeAlias = Tensor | None
+
 
 def topk_mask(
-    scores: Tensor,
-    cu_seqlens: Tensor,
-    k: Tensor | int,
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
+    scores: Tensor, cu_seqlens: Tensor, k: Tensor | int, protected: Flags = None, forbidden: Flags = None
 ) -> Tensor:
     """Mark the best k tokens of each segment.
 
@@ -35,7 +34,7 @@ def topk_mask(
     cu_seqlens : int32 [N+1]
         Offsets of the segments, as in FlashAttention's varlen API.
     k : int or int32 [N]
-        Budget of each segment in tokens. The number kept is min(max(k, protected count), allowed count).
+        Budget of each segment in tokens. A segment keeps min(max(k, protected count), allowed count) tokens.
     protected, forbidden : bool [T], optional
         Tokens that are always, or never, kept. Forbidden beats protected.
 
@@ -48,6 +47,11 @@ def topk_mask(
     ------
     ValueError
         If a shape, a dtype, a device or (on the CPU) an offset is not as above, or T does not fit int32.
+
+    Examples
+    --------
+    >>> topk_mask(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([0, 3], dtype=torch.int32), 2).tolist()
+    [True, False, True]
     """
     mask: Tensor = torch.ops.tsporec.topk_mask.default(
         scores, cu_seqlens, _budgets(k, cu_seqlens), protected, forbidden
@@ -56,15 +60,9 @@ def topk_mask(
 
 
 def topk_select(
-    scores: Tensor,
-    cu_seqlens: Tensor,
-    k: Tensor | int,
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
+    scores: Tensor, cu_seqlens: Tensor, k: Tensor | int, protected: Flags = None, forbidden: Flags = None
 ) -> tuple[Tensor, Tensor]:
-    """Find the best k tokens of each segment.
-
-    Parameters and errors are those of `topk_mask`.
+    """Find the best k tokens of each segment. Arguments and errors are those of `topk_mask`.
 
     Returns
     -------
@@ -91,22 +89,29 @@ def topk_gather(
     cu_seqlens: Tensor,
     k: Tensor | int,
     payloads: Sequence[Tensor],
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
+    protected: Flags = None,
+    forbidden: Flags = None,
 ) -> list[Tensor]:
     """Cut every payload to the best k tokens of each segment, in one pass.
 
-    Not differentiable: to let gradients through, index with the positions of `topk_select`.
+    The result is not differentiable. To let gradients through, index with the positions of `topk_select`.
 
     Parameters
     ----------
     payloads : sequence of tensors [T, ...]
-        Any per-token tensors. The other parameters and the errors are those of `topk_mask`.
+        Per-token tensors of any dtype. Other arguments and errors are those of `topk_mask`.
 
     Returns
     -------
     list of tensors
         Each payload as [K, ...], then the new cu_seqlens, int32 [N+1].
+
+    Examples
+    --------
+    >>> scores, cu = torch.tensor([3.0, 1.0, 2.0]), torch.tensor([0, 3], dtype=torch.int32)
+    >>> ids, new_cu = topk_gather(scores, cu, 2, [torch.tensor([7, 8, 9])])
+    >>> ids.tolist(), new_cu.tolist()
+    ([7, 9], [0, 2])
     """
     cut: list[Tensor] = torch.ops.tsporec.topk_gather.default(
         scores, cu_seqlens, _budgets(k, cu_seqlens), list(payloads), protected, forbidden
@@ -120,45 +125,50 @@ def topk_padded(
     k: Tensor | int,
     payloads: Sequence[Tensor],
     k_max: int,
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
+    protected: Flags = None,
+    forbidden: Flags = None,
     fill: Sequence[int | float] | None = None,
     side: str = "right",
 ) -> tuple[list[Tensor], Tensor]:
-    """Cut every payload to the best k tokens of each segment, as a padded batch of fixed width.
+    """Cut every payload to the best k tokens of each segment, as a padded batch of a fixed width.
 
-    The width is given, not found, so that the shape does not depend on the data: it compiles with `fullgraph=True`
-    and needs no synchronisation with a GPU.
+    The width is an argument, so no shape depends on the data. The call compiles with `fullgraph=True` and needs no
+    synchronisation with a GPU.
 
     Parameters
     ----------
     payloads : sequence of tensors [T, ...]
+        Per-token tensors. Scores, offsets, budgets and masks are those of `topk_mask`.
     k_max : int
         Width of the batch in tokens. No segment may keep more, protected tokens included.
     fill : sequence of numbers, optional
-        What each payload is padded with; 0 by default.
+        Padding value of each payload. Default: 0.
     side : "right" or "left"
-        Where the padding goes.
-    scores, cu_seqlens, k, protected, forbidden
-        As in `topk_mask`.
+        Side of the padding. Default: "right".
 
     Returns
     -------
     payloads : list of tensors [N, k_max, ...]
     attention_mask : int64 [N, k_max]
-        1 where a token stands, 0 in the padding.
+        1 for a token, 0 for padding.
 
     Raises
     ------
     ValueError
-        As `topk_mask`; or if a payload, `fill` or `side` is not as above.
+        If an argument is not as above.
     RuntimeError
         If a segment keeps more than k_max tokens (on a GPU: an asynchronous device assertion).
+
+    Examples
+    --------
+    >>> scores, cu = torch.tensor([3.0, 1.0, 2.0, 5.0]), torch.tensor([0, 3, 4], dtype=torch.int32)
+    >>> (ids,), attention_mask = topk_padded(scores, cu, 2, [torch.tensor([7, 8, 9, 6])], k_max=2)
+    >>> ids.tolist(), attention_mask.tolist()
+    ([[7, 9], [6, 0]], [[1, 1], [1, 0]])
     """
     if side not in ("right", "left"):
         raise ValueError(f"side is {side!r}, expected 'right' or 'left'")
-    if not 0 <= k_max <= INT32_MAX:
-        raise ValueError(f"k_max is {k_max}, expected a number of tokens from 0 to {INT32_MAX}")
+    check_count("k_max", k_max)
     fill = [0] * len(payloads) if fill is None else fill
     if len(fill) != len(payloads):
         raise ValueError(f"fill has {len(fill)} values, expected one for each of the {len(payloads)} payloads")
@@ -166,14 +176,16 @@ def topk_padded(
     check_payloads(payloads, tokens)
     kept = topk_mask(scores, cu_seqlens, k, protected, forbidden)
     cu = cu_seqlens.long()
+    # Kept tokens before each position -> before [0, 1, 1, 2, 3] and counts [2, 1] in the example above.
     before = torch.cat([cu.new_zeros(1), kept.cumsum(0)])
     counts = before[cu[1:]] - before[cu[:-1]]
     torch._assert_async((counts <= k_max).all(), "a segment keeps more than k_max tokens: raise k_max")
+    # Row and column of each token in the batch -> segment [0, 0, 0, 1], column [0, 1, 1, 0].
     segment = torch.searchsorted(cu, torch.arange(tokens, device=cu.device), right=True) - 1
     column = before[:-1] - before[cu[segment]]
     if side == "left":
         column = column + k_max - counts[segment]
-    # Dropped tokens go to one spare slot at the end, so that no shape depends on the data.
+    # Dropped tokens go to one spare slot at the end -> slot [0, 4, 1, 2].
     slot = torch.where(kept, segment * k_max + column, segments * k_max)
     padded = []
     for payload, value in zip(payloads, fill, strict=True):
@@ -187,11 +199,11 @@ def topk_padded(
 
 
 def _budgets(k: Tensor | int, cu_seqlens: Tensor) -> Tensor:
+    """Turn one whole number into budgets of all segments, int32 [N]."""
     if isinstance(k, Tensor):
         return k
-    if not 0 <= k <= INT32_MAX:
-        raise ValueError(f"k is {k}, expected a number of tokens from 0 to {INT32_MAX}")
+    check_count("k", k)
     segments = max(cu_seqlens.shape[0] - 1, 0)
     if type(cu_seqlens) is Tensor and cu_seqlens.is_cpu and not torch.compiler.is_compiling():
-        return torch.from_numpy(np.full(segments, k, np.int32))  # a tenth of a small batch's time sooner
+        return torch.from_numpy(np.full(segments, k, np.int32))  # saves a tenth of a small batch's time
     return cu_seqlens.new_full((segments,), k, dtype=torch.int32)

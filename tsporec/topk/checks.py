@@ -1,4 +1,7 @@
-"""What every path of the top-k operation asks of its input, in one place so that all refuse the same things."""
+"""Checks of the top-k operation's input, shared by all implementations so that all refuse the same input.
+
+Every function raises a ValueError that names the array, what was found and what was expected.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = [
-    "INT32_MAX",
-    "check_arrays",
-    "check_budgets",
-    "check_devices",
-    "check_inputs",
-    "check_payloads",
-    "segment_budgets",
-    "segment_lengths",
-]
-
 INT32_MAX = 2**31 - 1
-# One set for numpy's and torch's types: comparing their names would cost a small batch a tenth of its time.
+# One set for the types of numpy and torch: comparing their names would take a tenth of a small batch's time.
 FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float16), torch.float32, torch.float16, torch.bfloat16})
 INT32 = frozenset({np.dtype(np.int32), torch.int32})
 BOOL = frozenset({np.dtype(np.bool_), torch.bool})
 
 
 def check_arrays(scores: Any, cu_seqlens: Any, protected: Any = None, forbidden: Any = None) -> None:
-    """Refuse arrays or tensors whose shape or dtype the top-k operation does not take.
-
-    Raises
-    ------
-    ValueError
-        Naming the array, what was found and what was expected.
-    """
+    """Check shapes and dtypes of arrays or tensors."""
     if scores.ndim != 1:
         raise ValueError(f"scores has shape {tuple(scores.shape)}, expected one axis [T]: pack the segments first")
     if scores.dtype not in FLOATS:
@@ -60,8 +46,14 @@ def check_arrays(scores: Any, cu_seqlens: Any, protected: Any = None, forbidden:
             raise ValueError(f"{name} is {flags.dtype}, expected bool: convert it")
 
 
+def check_count(name: str, value: Any) -> None:
+    """Check that ``value`` is a whole number of tokens."""
+    if not isinstance(value, int | np.integer | torch.SymInt) or not 0 <= value <= INT32_MAX:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of tokens from 0 to {INT32_MAX}")
+
+
 def check_budgets(k: Any, segments: int) -> None:
-    """Refuse an array or tensor of budgets that is not int32 [N]."""
+    """Check that an array or tensor of budgets is int32 [N]."""
     if k.ndim != 1 or len(k) != segments:
         raise ValueError(
             f"k has shape {tuple(k.shape)}, expected one budget for each of the {segments} segments, [{segments}]"
@@ -71,7 +63,7 @@ def check_budgets(k: Any, segments: int) -> None:
 
 
 def check_payloads(payloads: Sequence[Any], tokens: int) -> None:
-    """Refuse payloads whose first axis is not the tokens of the scores."""
+    """Check that the first axis of every payload is the tokens of the scores."""
     for i, payload in enumerate(payloads):
         if payload.ndim < 1 or payload.shape[0] != tokens:
             raise ValueError(
@@ -80,8 +72,13 @@ def check_payloads(payloads: Sequence[Any], tokens: int) -> None:
             )
 
 
-def check_devices(scores: Tensor, **others: Tensor | None) -> None:
-    """Refuse tensors that are not all on the device of the scores."""
+def check_inputs(
+    scores: Tensor, cu_seqlens: Tensor, k: Tensor, protected: Tensor | None = None, forbidden: Tensor | None = None
+) -> None:
+    """Check shapes, dtypes and devices of tensors."""
+    check_arrays(scores, cu_seqlens, protected, forbidden)
+    check_budgets(k, cu_seqlens.shape[0] - 1)
+    others = {"cu_seqlens": cu_seqlens, "k": k, "protected": protected, "forbidden": forbidden}
     for name, other in others.items():
         if other is not None and other.device != scores.device:
             raise ValueError(
@@ -89,23 +86,8 @@ def check_devices(scores: Tensor, **others: Tensor | None) -> None:
             )
 
 
-def check_inputs(
-    scores: Tensor, cu_seqlens: Tensor, k: Tensor, protected: Tensor | None, forbidden: Tensor | None
-) -> None:
-    """Refuse what `check_arrays`, `check_budgets` or `check_devices` refuses."""
-    check_arrays(scores, cu_seqlens, protected, forbidden)
-    check_budgets(k, cu_seqlens.shape[0] - 1)
-    check_devices(scores, cu_seqlens=cu_seqlens, k=k, protected=protected, forbidden=forbidden)
-
-
 def segment_lengths(cu_seqlens: NDArray[np.int32], tokens: int) -> NDArray[np.int32]:
-    """Tokens of each segment, int32 [N].
-
-    Raises
-    ------
-    ValueError
-        If the offsets do not start with 0, fall, or do not end with the number of tokens; naming those at fault.
-    """
+    """Compute the length of each segment, int32 [N]. Offsets must start at 0, never fall and end at ``tokens``."""
     if int(cu_seqlens[0]) != 0 or int(cu_seqlens[-1]) != tokens:
         raise ValueError(
             f"cu_seqlens runs from {cu_seqlens[0]} to {cu_seqlens[-1]}, expected 0 to {tokens}, the tokens of scores"
@@ -121,18 +103,12 @@ def segment_lengths(cu_seqlens: NDArray[np.int32], tokens: int) -> NDArray[np.in
 
 
 def segment_budgets(k: NDArray[np.int32] | int, segments: int) -> NDArray[np.int32]:
-    """One int32 budget a segment from an int or an array.
+    """Turn one whole number, or an int32 array [N], into int32 budgets [N].
 
-    A negative budget in an array counts as 0, as on a GPU, where looking for one would cost a synchronisation.
-
-    Raises
-    ------
-    ValueError
-        If an int is negative or an array is not integers [N] within int32.
+    Negative budgets in an array are not refused: they count as 0. On a GPU a check would cost a synchronisation.
     """
-    if isinstance(k, (int, np.integer)):
-        if not 0 <= k <= INT32_MAX:
-            raise ValueError(f"k is {k}, expected a number of tokens from 0 to {INT32_MAX}")
-        return np.full(segments, k, np.int32)
-    check_budgets(k, segments)
-    return k
+    if isinstance(k, np.ndarray):
+        check_budgets(k, segments)
+        return k
+    check_count("k", k)
+    return np.full(segments, k, np.int32)

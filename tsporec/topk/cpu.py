@@ -1,12 +1,15 @@
-"""Top-k of every segment in numpy: the CPU path, and what everything without a GPU runs on.
+"""Top-k of every segment in numpy: the path of every CPU.
 
-A row-by-row loop spends most of its time in Python, and a padded batch wastes memory on long tails. So the packed
-scores are read in blocks that stay in cache; in a block, rows of similar length are copied side by side and
-partitioned by one numpy call; the k-th best key of each row is its threshold, and one comparison with it, in text
-order, finds the kept tokens. Scores become int32 keys that order as the scores do, with what is forbidden below
-everything and what is protected above, so that one code path serves every dtype and mask.
+A loop over rows spends most of its time in Python, and a padded batch wastes memory on long tails. So:
 
-No compiler is needed, and beyond its output it needs only a few blocks of memory.
+1. Scores become int32 keys that order as the scores do. Forbidden tokens get the lowest key, protected tokens the
+   highest. One code path then serves every dtype and mask.
+2. The packed keys are read in blocks that stay in cache.
+3. In a block, rows of similar length are copied side by side and partitioned by one numpy call. The k-th best key of
+   each row is its threshold.
+4. One comparison with the thresholds, in text order, finds the kept tokens.
+
+No compiler is needed. Memory beyond the output is a few blocks.
 """
 
 from __future__ import annotations
@@ -21,16 +24,14 @@ from numpy.typing import NDArray
 
 from tsporec.topk.checks import INT32_MAX, check_arrays, check_payloads, segment_budgets, segment_lengths
 
-__all__ = ["gather", "mask", "select"]
-
 FORBIDDEN = np.int32(-(2**31))
 NAN = np.int32(-(2**31) + 1)
 PROTECTED = np.int32(2**31 - 1)
 
-BLOCK_TOKENS = 1 << 18  # a block of keys and its copies stay in cache, and numpy is called seldom
+BLOCK_TOKENS = 1 << 18  # large enough to call numpy seldom, small enough that a block and its copies stay in cache
 SORT_UP_TO = 256  # up to this width numpy sorts a row as fast as it partitions it
-NETWORK = 128  # up to this width it does so by a sorting network, three times as fast as just above
-# Row i puts an upper bound on the last 64 keys of a window whose row is i tokens shorter: the last i become FORBIDDEN.
+NETWORK = 128  # up to this width numpy uses a sorting network, three times as fast as just above
+# Row i limits the last 64 keys of a window whose segment is i tokens shorter: minimum(keys, row) forbids the last i.
 _BOUNDS = np.where(np.tri(65, 64, k=-1, dtype=bool)[:, ::-1], FORBIDDEN, PROTECTED)
 
 Array = NDArray[Any]
@@ -40,11 +41,7 @@ Positions = NDArray[np.int64]
 
 
 def select(
-    scores: Array,
-    cu_seqlens: Ints,
-    k: Ints | int,
-    protected: Bools | None = None,
-    forbidden: Bools | None = None,
+    scores: Array, cu_seqlens: Ints, k: Ints | int, protected: Bools | None = None, forbidden: Bools | None = None
 ) -> tuple[Positions, Ints]:
     """Keep the best k tokens of each segment, in text order.
 
@@ -55,7 +52,7 @@ def select(
     cu_seqlens : int32 [N+1]
         Offsets of the segments: starts with 0, never falls, ends with T.
     k : int or int32 [N]
-        Budget of each segment in tokens. The number kept is min(max(k, protected count), allowed count).
+        Budget of each segment in tokens. A segment keeps min(max(k, protected count), allowed count) tokens.
     protected, forbidden : bool [T], optional
         Tokens that are always, or never, kept. Forbidden beats protected.
 
@@ -93,20 +90,12 @@ def select(
 
 
 def mask(
-    scores: Array,
-    cu_seqlens: Ints,
-    k: Ints | int,
-    protected: Bools | None = None,
-    forbidden: Bools | None = None,
+    scores: Array, cu_seqlens: Ints, k: Ints | int, protected: Bools | None = None, forbidden: Bools | None = None
 ) -> Bools:
-    """Mark the tokens that `select` keeps.
+    """Mark the tokens that `select` keeps, bool [T]. Arguments and errors are those of `select`.
 
-    Parameters and errors are those of `select`.
-
-    Returns
-    -------
-    bool [T]
-        True where the token is kept.
+    >>> mask(np.float32([3, 1, 2]), np.int32([0, 3]), 2).tolist()
+    [True, False, True]
     """
     lengths, counts = _checked(scores, cu_seqlens, k, protected, forbidden)
     kept = np.zeros(len(scores), np.bool_)
@@ -123,17 +112,11 @@ def gather(
     protected: Bools | None = None,
     forbidden: Bools | None = None,
 ) -> tuple[list[Array], Ints]:
-    """Select, and cut every payload to the kept tokens.
+    """Cut every payload [T, ...] to the tokens that `select` keeps: (payloads [K, ...], new_cu_seqlens int32 [N+1]).
 
-    Parameters
-    ----------
-    payloads : sequence of arrays [T, ...]
-        Any per-token arrays. The other parameters and the errors are those of `select`.
-
-    Returns
-    -------
-    kept payloads : list of arrays [K, ...]
-    new_cu_seqlens : int32 [N+1]
+    >>> (ids,), _ = gather(np.float32([3, 1, 2]), np.int32([0, 3]), 2, [np.array([7, 8, 9])])
+    >>> ids.tolist()
+    [7, 9]
     """
     check_payloads(payloads, len(scores))
     kept, new_cu = select(scores, cu_seqlens, k, protected, forbidden)
@@ -143,7 +126,7 @@ def gather(
 def _checked(
     scores: Array, cu_seqlens: Ints, k: Ints | int, protected: Bools | None, forbidden: Bools | None
 ) -> tuple[Ints, Ints]:
-    """(lengths, effective k: min(max(k, protected count), allowed count)) of each segment, int32 [N]."""
+    """Check the input; compute (length, number of tokens to keep) of each segment, both int32 [N]."""
     check_arrays(scores, cu_seqlens, protected, forbidden)
     lengths = segment_lengths(cu_seqlens, len(scores))
     counts = np.maximum(segment_budgets(k, len(lengths)), 0)
@@ -157,7 +140,7 @@ def _checked(
 
 
 def _segment_counts(flags: Bools, cu_seqlens: Ints) -> Ints:
-    """Number of set flags in each segment, int32 [N]."""
+    """Count the set flags of each segment, int32 [N]."""
     found = np.flatnonzero(flags)
     return np.diff(np.searchsorted(found, cu_seqlens)).astype(np.int32)
 
@@ -165,12 +148,12 @@ def _segment_counts(flags: Bools, cu_seqlens: Ints) -> Ints:
 def _blocks(
     scores: Array, cu_seqlens: Ints, lengths: Ints, counts: Ints, protected: Bools | None, forbidden: Bools | None
 ) -> Iterator[tuple[int, int, Positions]]:
-    """Yield (start, stop, kept positions relative to start) for runs of whole segments of about BLOCK_TOKENS."""
+    """Yield (start, stop, kept positions relative to start) of each block: whole segments, about BLOCK_TOKENS."""
     segments = len(counts)
     first = 0
     while first < segments:
         start = int(cu_seqlens[first])
-        end = np.int32(min(start + BLOCK_TOKENS, INT32_MAX))  # an int64 here would copy the offsets every time
+        end = np.int32(min(start + BLOCK_TOKENS, INT32_MAX))  # an int64 would make searchsorted copy the offsets
         last = int(cu_seqlens.searchsorted(end, side="right")) - 1
         last = min(max(last, first + 1), segments)
         stop = int(cu_seqlens[last])
@@ -191,13 +174,13 @@ def _blocks(
 def order_keys(scores: Array, protected: Bools | None = None, forbidden: Bools | None = None) -> Ints:
     """Map scores to int32 keys: forbidden < NaN < numbers in their order < protected; -0 and +0 share a key."""
     if scores.dtype == np.float16:
-        # Exact in float32; numpy converts them one by one, at ten times the cost. A copy, for torch wants it writable.
+        # torch converts ten times as fast as numpy. The copy is made because torch wants writable memory.
         scores = torch.from_numpy(scores.copy()).float().numpy()
     # Adding +0 copies and turns -0 into +0.
     values = np.add(scores, np.float32(0), dtype=np.float32, order="C")
     keys: Ints = values.view(np.int32)
     nans = np.isnan(values) if len(values) and math.isnan(np.minimum.reduce(values)) else None
-    # A negative float orders backwards by its magnitude bits: flip them.
+    # Negative floats order backwards by their magnitude bits, so those are flipped.
     flips = keys >> 31
     flips &= 0x7FFFFFFF
     keys ^= flips
@@ -211,7 +194,10 @@ def order_keys(scores: Array, protected: Bools | None = None, forbidden: Bools |
 
 
 def _select_block(keys: Ints, offsets: Ints, lengths: Ints, counts: Ints, total: int) -> Positions:
-    """Kept positions of one block: those at or above their row's threshold, less the later ones of a tie."""
+    """Find the kept positions of one block: keys at or above their row's threshold, without the later ones of a tie.
+
+    keys [5, 1, 5, 4 | 2], counts [2, 1] -> thresholds [5, 2] -> positions [0, 2, 4]
+    """
     width, count = int(lengths[0]), int(counts[0])
     if 0 < count < width and _all_are(width, lengths, len(keys)) and _all_are(count, counts, total):
         rows = keys.reshape(-1, width)
@@ -229,20 +215,20 @@ def _select_block(keys: Ints, offsets: Ints, lengths: Ints, counts: Ints, total:
 
 
 def _all_are(value: int, values: Ints, total: int) -> bool:
-    """Whether all of `values`, whose sum is `total`, are `value`: one pass, where comparing takes two."""
+    """Check in one pass whether all `values`, which sum to `total`, equal `value`."""
     return value * len(values) == total and int(np.maximum.reduce(values)) == value
 
 
 def _thresholds(keys: Ints, offsets: Ints, lengths: Ints, counts: Ints) -> Ints:
-    """Key of the last token kept in each row (of equal keys, the earlier are kept), int32 [n]."""
-    # A row that keeps nothing holds no protected key, one that keeps all it may has nothing else above FORBIDDEN.
+    """Find the key of the last token kept in each row, int32 [n]."""
+    # Keeping nothing: no key is at PROTECTED. Keeping all that is allowed: every allowed key is at or above NAN.
     thresholds = np.where(counts > 0, NAN, PROTECTED)
     rows = np.flatnonzero((counts > 0) & (counts < lengths))
     if not len(rows):
         return thresholds
-    # Rows of similar length go together, the shorter filled up from below: one group an octave where a row costs the
-    # same whatever its width, two where it costs little and numpy's calls count, eight where the filling would. The
-    # bits of a float are its octave and its place in that.
+    # Rows of similar length form a group; the shorter ones are filled up. Narrow rows are cheap, so their groups are an
+    # octave of lengths (below NETWORK) or half an octave. For wide rows the filling costs more: an eighth of an octave.
+    # The upper bits of a float32 are its octave and the place in it.
     widths = lengths[rows] - 1
     bucket = widths.astype(np.float32).view(np.int32) >> 20
     bucket[widths < SORT_UP_TO] &= ~3
@@ -257,17 +243,18 @@ def _thresholds(keys: Ints, offsets: Ints, lengths: Ints, counts: Ints) -> Ints:
 
 
 def _run_thresholds(keys: Ints, starts: Ints, lengths: Ints, counts: Ints) -> Ints:
-    """Thresholds of rows of similar length: side by side, one partition for all."""
+    """Find the thresholds of rows of similar length with one partition of all rows side by side."""
     width = int(np.maximum.reduce(lengths))
     same_k = int(counts[0]) if (counts == counts[0]).all() else None
     if same_k is None and width > SORT_UP_TO:
         return _row_thresholds(keys, starts, lengths, counts)
-    # Every row as a window of the longest one's width; where a shorter row ends, its neighbour is overwritten.
+    # View each row as a window as wide as the longest. Behind a shorter row the window holds the next row's keys, which
+    # then become FORBIDDEN: keys [5, 1 | 4, 3, 2], width 3 -> rows [[5, 1, FORBIDDEN], [4, 3, 2]]
     windows = np.ndarray((len(keys) - width + 1, width), np.int32, keys, strides=(4, 4))
     rows = windows[np.minimum(starts, len(windows) - 1)]
     shortest = int(np.minimum.reduce(lengths))
     if shortest < width:
-        for i in np.flatnonzero(starts >= len(windows)):  # the last row or two of the block
+        for i in np.flatnonzero(starts >= len(windows)):  # windows that would reach beyond the block
             rows[i, : lengths[i]] = keys[starts[i] : starts[i] + lengths[i]]
         tails, span = rows[:, shortest:], width - shortest
         if span <= 64:
@@ -282,7 +269,7 @@ def _run_thresholds(keys: Ints, starts: Ints, lengths: Ints, counts: Ints) -> In
         left, right = rows[:, :NETWORK], rows[:, NETWORK:]
         left.sort(axis=1)
         right.sort(axis=1)
-        # Of two sorted lists, the greater of the i-th best and the (k - 1 - i)-th best are the k best of both.
+        # The k best of two sorted lists are max(i-th best of one, (k - 1 - i)-th best of the other), for i below k.
         best: Ints = np.maximum(left[:, : -same_k - 1 : -1], right[:, -same_k:]).min(axis=1)
         return best
     rows.partition(width - same_k, axis=1)
@@ -290,7 +277,7 @@ def _run_thresholds(keys: Ints, starts: Ints, lengths: Ints, counts: Ints) -> In
 
 
 def _row_thresholds(keys: Ints, starts: Ints, lengths: Ints, counts: Ints) -> Ints:
-    """Thresholds of long rows whose budgets differ, one partition each."""
+    """Find the thresholds of long rows with different budgets, one partition each."""
     thresholds = np.empty(len(starts), np.int32)
     for i, (start, length, count) in enumerate(zip(starts.tolist(), lengths.tolist(), counts.tolist(), strict=True)):
         row = keys[start : start + length].copy()
@@ -300,17 +287,19 @@ def _row_thresholds(keys: Ints, starts: Ints, lengths: Ints, counts: Ints) -> In
 
 
 def _break_ties(keys: Ints, offsets: Ints, counts: Ints, thresholds: Ints, positions: Positions) -> Positions:
-    """Drop the last of the tokens equal to their row's threshold where a row holds more than its count."""
+    """Drop the last of the tokens equal to their row's threshold, in rows that hold more than their count.
+
+    keys [5, 5, 5, 4], counts [2], positions [0, 1, 2] -> [0, 1]
+    """
     found = np.diff(np.searchsorted(positions, offsets))
     excess = found - counts
     tied = np.flatnonzero(excess)
+    # `where`: indices into `positions` of the tied rows. `equal`: indices into `where` of keys at the threshold.
     where = np.flatnonzero(np.repeat(excess > 0, found))
-    at_threshold = keys[positions[where]] == np.repeat(thresholds[tied], found[tied])
-    equal = np.flatnonzero(at_threshold)
-    ends = np.cumsum(found[tied])
-    equal_ends = np.searchsorted(equal, ends)
+    equal = np.flatnonzero(keys[positions[where]] == np.repeat(thresholds[tied], found[tied]))
+    equal_ends = np.searchsorted(equal, np.cumsum(found[tied]))
     equal_counts = np.diff(equal_ends, prepend=0)
-    # A token is dropped if fewer equal tokens follow it in its row than the row has too many.
+    # In each tied row, the last `excess` of the equal tokens are dropped.
     dropped = np.arange(len(equal)) >= np.repeat(equal_ends - excess[tied], equal_counts)
     keep = np.ones(len(positions), np.bool_)
     keep[where[equal[dropped]]] = False

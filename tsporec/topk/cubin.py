@@ -1,7 +1,7 @@
-"""Compile `topk.cu` for one architecture with NVRTC, once: later processes read the cubin from disk.
+"""Compile `topk.cu` with NVRTC, once for each architecture: later processes read the cubin from disk.
 
-The file on disk is named by what determines it (source, architecture, NVRTC version) and starts with the SHA-256 of
-the rest, so that a torn or damaged entry is seen and built again. No GPU is needed to compile.
+A cached file's name is the digest of source, architecture and NVRTC version. The file starts with the SHA-256 of the
+rest, so a damaged file is found and built again. Compiling needs no GPU.
 """
 
 from __future__ import annotations
@@ -14,19 +14,17 @@ from typing import Any
 
 from tsporec._internal.files import write_whole
 
-__all__ = ["SOURCE", "cache_folder", "compile_source", "cubin", "nvrtc_version"]
-
 SOURCE = Path(__file__).with_name("topk.cu")
-DIGEST_BYTES = 32
+_DIGEST_BYTES = 32
 
 
 def cache_folder() -> Path:
-    """Folder of the compiled kernels: `tsporec/kernels` under $XDG_CACHE_HOME, or under ~/.cache."""
+    """Name the folder of compiled kernels: `tsporec/kernels` under $XDG_CACHE_HOME, or under ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tsporec" / "kernels"
 
 
 def nvrtc_version() -> str:
-    """Version of the NVRTC library that would compile, as "13.0"."""
+    """Read the version of the NVRTC library, for example "13.0"."""
     from cuda.bindings import nvrtc
 
     _, major, minor = nvrtc.nvrtcVersion()
@@ -34,19 +32,9 @@ def nvrtc_version() -> str:
 
 
 def compile_source(source: str, architecture: str, log: Any = None) -> bytes:
-    """Compile CUDA C++ to a cubin.
+    """Compile CUDA C++ to a cubin for an architecture such as "sm_90".
 
-    Parameters
-    ----------
-    source : str
-    architecture : str
-        As "sm_90".
-    log : file, optional
-        Where the compiler's report goes: registers, stack and spills of each kernel.
-
-    Returns
-    -------
-    bytes
+    A file given as ``log`` gets the compiler's report: registers, stack and spills of each kernel.
     """
     from cuda.core import Program, ProgramOptions
 
@@ -55,39 +43,18 @@ def compile_source(source: str, architecture: str, log: Any = None) -> bytes:
 
 
 def cubin(architecture: str, folder: Path | None = None) -> bytes:
-    """Cubin of `topk.cu` for `architecture`, from the cache or compiled.
+    """Read the cubin of `topk.cu` from the cache, or compile and cache it.
 
-    Parameters
-    ----------
-    architecture : str
-        As "sm_90".
-    folder : path, optional
-        `cache_folder()` by default. If it cannot be written to, nothing is cached.
-
-    Returns
-    -------
-    bytes
+    The cache is ``folder``, by default `cache_folder()`. If it cannot be written to, nothing is cached.
     """
     source = SOURCE.read_text(encoding="utf-8")
     name = hashlib.sha256("\0".join([source, architecture, nvrtc_version()]).encode()).hexdigest()[:32]
     path = (folder or cache_folder()) / f"{name}.{architecture}.cubin"
-    code = _read(path)
-    if code is None:
-        code = compile_source(source, architecture)
-        with contextlib.suppress(OSError):
-            _write(path, code)
-    return code
-
-
-def _read(path: Path) -> bytes | None:
-    """What `_write` wrote, or None if it is absent or damaged."""
-    try:
+    with contextlib.suppress(OSError):
         content = path.read_bytes()
-    except OSError:
-        return None
-    digest, code = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-    return code if hashlib.sha256(code).digest() == digest else None
-
-
-def _write(path: Path, code: bytes) -> None:
-    write_whole(path, hashlib.sha256(code).digest() + code)
+        if hashlib.sha256(content[_DIGEST_BYTES:]).digest() == content[:_DIGEST_BYTES]:
+            return content[_DIGEST_BYTES:]
+    code = compile_source(source, architecture)
+    with contextlib.suppress(OSError):
+        write_whole(path, hashlib.sha256(code).digest() + code)
+    return code

@@ -1,8 +1,9 @@
-"""Top-k of every segment on a GPU, by the kernels of `topk.cu`; the torch reference where those cannot be built.
+"""Top-k of every segment on a GPU, by the kernels of `topk.cu`, or by the torch reference if those cannot be built.
 
-A call plans first (how many tokens each segment keeps, which segments are long), sums the counts to the new offsets,
-reads their total (the one synchronisation, without which the result could not be allocated; the mask needs none), and
-then selects, compacts and gathers in one pass: a warp for each short segment, a block for each long one.
+1. `topk_plan` counts how many tokens each segment keeps, and lists the long segments.
+2. A running sum of the counts gives the new offsets. Reading their total is the one synchronisation: the result cannot
+   be allocated without it. The mask needs none.
+3. `topk_warp` (short segments) and `topk_block` (long ones) select, compact and gather in one pass.
 """
 
 from __future__ import annotations
@@ -18,30 +19,35 @@ from tsporec.topk import reference
 from tsporec.topk.checks import check_inputs, check_payloads
 from tsporec.topk.device import BLOCK_THREADS, KernelModule, kernel_module
 
-__all__ = ["gather", "mask", "select"]
-
 WARPS = BLOCK_THREADS // 32
 WARP_TOKENS = 256  # as in topk.cu
-SHARED_WORDS = 256 + 4 + 64  # of a block before its cached keys, as in topk.cu
-UNKNOWN_CACHE_TOKENS = 8192  # cached where the longest length is not known on the host
+SHARED_WORDS = 256 + 4 + 64  # shared memory of a block before its cached keys, as in topk.cu
+UNKNOWN_CACHE_TOKENS = 8192  # keys to cache if the host does not know the longest length
 KERNEL_PAYLOADS = 4
 INFINITY = {torch.float32: 0x7F800000, torch.float16: 0x7C00, torch.bfloat16: 0x7F80}
 
 
 class _Inputs(NamedTuple):
+    """The checked, contiguous input of one call."""
+
     scores: Tensor
     offsets: Tensor
+    k: Tensor
     protected: Tensor | None
     forbidden: Tensor | None
 
 
 class _Plan(NamedTuple):
-    counts: Tensor  # int32 [N + 1]: a 0, then what each segment keeps
+    """What `topk_plan` writes."""
+
+    counts: Tensor  # int32 [N + 1]: a 0, then the number of tokens that each segment keeps
     long_segments: Tensor  # int32 [N]
-    status: Tensor  # int32 [3]: long segments, whether the offsets are wrong, longest length
+    status: Tensor  # int32 [3]: number of long segments, 1 if the offsets are wrong, longest length
 
 
 class _Output(NamedTuple):
+    """What the selection writes; None or empty for what is not wanted."""
+
     new_offsets: Tensor | None = None
     kept: Tensor | None = None
     mask: Tensor | None = None
@@ -50,40 +56,31 @@ class _Output(NamedTuple):
 
 
 def mask(
-    scores: Tensor,
-    cu_seqlens: Tensor,
-    k: Tensor,
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
+    scores: Tensor, cu_seqlens: Tensor, k: Tensor, protected: Tensor | None = None, forbidden: Tensor | None = None
 ) -> Tensor:
-    """Mark the best k tokens of each segment, as `reference.mask`, without synchronising."""
-    check_inputs(scores, cu_seqlens, k, protected, forbidden)
+    """Mark the best k tokens of each segment like `reference.mask`, without a synchronisation."""
+    inputs = _checked(scores, cu_seqlens, k, protected, forbidden)
     module = kernel_module(scores.device)
     if module is None:
-        return reference.mask(scores, cu_seqlens, k, protected, forbidden)
+        return reference.mask(*inputs)
     marked = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     if len(k) == 0 or len(scores) == 0:
         return marked
-    inputs = _contiguous(scores, cu_seqlens, protected, forbidden)
-    plan = _plan(module, inputs, k)
+    plan = _plan(module, inputs)
     long_count = len(k) if len(scores) > WARP_TOKENS else 0
     _run(module, inputs, plan, _Output(mask=marked), long_count, UNKNOWN_CACHE_TOKENS, all_long=False)
     return marked
 
 
 def select(
-    scores: Tensor,
-    cu_seqlens: Tensor,
-    k: Tensor,
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
+    scores: Tensor, cu_seqlens: Tensor, k: Tensor, protected: Tensor | None = None, forbidden: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Find the best k tokens of each segment, as `reference.select`."""
+    """Find the best k tokens of each segment like `reference.select`."""
+    inputs = _checked(scores, cu_seqlens, k, protected, forbidden)
     module = kernel_module(scores.device)
     if module is None:
-        check_inputs(scores, cu_seqlens, k, protected, forbidden)
-        return reference.select(scores, cu_seqlens, k, protected, forbidden)
-    _, kept, new_cu = _select(module, scores, cu_seqlens, k, (), protected, forbidden, positions=True)
+        return reference.select(*inputs)
+    _, kept, new_cu = _select(module, inputs, (), positions=True)
     return kept, new_cu
 
 
@@ -95,45 +92,42 @@ def gather(
     protected: Tensor | None = None,
     forbidden: Tensor | None = None,
 ) -> list[Tensor]:
-    """Cut every payload to the kept tokens, as `reference.gather`.
+    """Cut every payload to the kept tokens like `reference.gather`.
 
-    The kernel takes up to four payloads of 1, 2, 4 or 8 bytes a token along; others are indexed afterwards.
+    The kernel gathers up to four payloads of 1, 2, 4 or 8 bytes a token. Others are indexed afterwards.
     """
+    inputs = _checked(scores, cu_seqlens, k, protected, forbidden)
+    check_payloads(payloads, len(scores))
     module = kernel_module(scores.device)
     if module is None:
-        check_inputs(scores, cu_seqlens, k, protected, forbidden)
-        check_payloads(payloads, len(scores))
-        return reference.gather(scores, cu_seqlens, k, payloads, protected, forbidden)
-    check_payloads(payloads, len(scores))
+        return reference.gather(*inputs[:3], payloads, *inputs[3:])
     taken = [i for i, payload in enumerate(payloads) if _fits_kernel(payload)][:KERNEL_PAYLOADS]
     rest = [i for i in range(len(payloads)) if i not in taken]
-    sources = [payloads[i] for i in taken]
-    cut, kept, new_cu = _select(
-        module, scores, cu_seqlens, k, sources, protected, forbidden, positions=bool(rest) or not taken
-    )
+    cut, kept, new_cu = _select(module, inputs, [payloads[i] for i in taken], positions=bool(rest) or not taken)
     out = dict(zip(taken, cut, strict=True))
     out.update((i, payloads[i].index_select(0, kept)) for i in rest)
     return [*(out[i] for i in range(len(payloads))), new_cu]
 
 
-def _select(
-    module: KernelModule,
-    scores: Tensor,
-    cu_seqlens: Tensor,
-    k: Tensor,
-    payloads: Sequence[Tensor],
-    protected: Tensor | None,
-    forbidden: Tensor | None,
-    positions: bool,
-) -> tuple[list[Tensor], Tensor, Tensor]:
-    """(payloads cut, kept positions or an empty tensor, new offsets)."""
+def _checked(
+    scores: Tensor, cu_seqlens: Tensor, k: Tensor, protected: Tensor | None, forbidden: Tensor | None
+) -> _Inputs:
+    """Check the input and make it contiguous."""
     check_inputs(scores, cu_seqlens, k, protected, forbidden)
-    inputs = _contiguous(scores, cu_seqlens, protected, forbidden)
-    if len(k) == 0:
+    flags = (None if mask is None else mask.contiguous() for mask in (protected, forbidden))
+    return _Inputs(scores.detach().contiguous(), cu_seqlens.contiguous(), k.contiguous(), *flags)
+
+
+def _select(
+    module: KernelModule, inputs: _Inputs, payloads: Sequence[Tensor], positions: bool
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Run the kernels: (payloads cut, kept positions or an empty tensor, new offsets)."""
+    scores, segments = inputs.scores, len(inputs.k)
+    if segments == 0:
         total, long_count, wrong, longest = 0, 0, int(len(scores) > 0), 0
         new_cu = torch.zeros_like(inputs.offsets)
     else:
-        plan = _plan(module, inputs, k)
+        plan = _plan(module, inputs)
         new_cu = plan.counts.cumsum(0, dtype=torch.int32)
         total, long_count, wrong, longest = torch.cat([new_cu[-1:], plan.status]).tolist()
     if wrong:
@@ -145,32 +139,21 @@ def _select(
     cut = [payload.new_empty((total, *payload.shape[1:])) for payload in payloads]
     if total:
         output = _Output(new_cu, kept if positions else None, None, [p.detach() for p in payloads], cut)
-        _run(module, inputs, plan, output, long_count, longest, all_long=long_count == len(k))
+        _run(module, inputs, plan, output, long_count, longest, all_long=long_count == segments)
     return cut, kept, new_cu
 
 
-def _contiguous(scores: Tensor, cu_seqlens: Tensor, protected: Tensor | None, forbidden: Tensor | None) -> _Inputs:
-    return _Inputs(
-        scores.detach().contiguous(),
-        cu_seqlens.contiguous(),
-        None if protected is None else protected.contiguous(),
-        None if forbidden is None else forbidden.contiguous(),
-    )
-
-
-def _plan(module: KernelModule, inputs: _Inputs, k: Tensor) -> _Plan:
-    segments, device = len(k), k.device
+def _plan(module: KernelModule, inputs: _Inputs) -> _Plan:
+    segments, device = len(inputs.k), inputs.k.device
     zeros = torch.zeros(segments + 4, dtype=torch.int32, device=device)
     plan = _Plan(zeros[: segments + 1], torch.empty(segments, dtype=torch.int32, device=device), zeros[segments + 1 :])
-    k = k.contiguous()
-    sizes = (np.int32(segments), np.int32(len(inputs.scores)))
-    outputs = tuple(map(_pointer, plan))
+    given, sizes = (inputs.offsets, inputs.k), (np.int32(segments), np.int32(len(inputs.scores)))
     if inputs.protected is None and inputs.forbidden is None:
-        arguments = (_pointer(inputs.offsets), _pointer(k), *sizes, *outputs)
+        arguments = (*map(_pointer, given), *sizes, *map(_pointer, plan))
         module.launch("topk_plan", -(-segments // BLOCK_THREADS), arguments)
     else:
-        masks = (_pointer(inputs.protected), _pointer(inputs.forbidden))
-        arguments = (_pointer(inputs.offsets), _pointer(k), *masks, *sizes, *outputs)
+        masks = (inputs.protected, inputs.forbidden)
+        arguments = (*map(_pointer, (*given, *masks)), *sizes, *map(_pointer, plan))
         module.launch("topk_plan_masked", -(-segments // WARPS), arguments)
     return plan
 
@@ -184,9 +167,8 @@ def _run(
     longest: int,
     all_long: bool,
 ) -> None:
-    """Launch the selection for short segments, unless all are long, and for long ones, where there may be any."""
-    segments = len(plan.long_segments)
-    item = inputs.scores.element_size()
+    """Launch the selection: for short segments unless all are long, for long segments if there may be any."""
+    segments, item = len(inputs.k), inputs.scores.element_size()
     payloads: list[int | np.int32] = []
     for source, target in zip(output.sources, output.targets, strict=True):
         payloads += [_pointer(source), _pointer(target), np.int32(_row_bytes(source))]
@@ -194,26 +176,20 @@ def _run(
     arguments = (
         _pointer(inputs.scores),
         np.uint32(INFINITY[inputs.scores.dtype]),
-        _pointer(inputs.protected),
-        _pointer(inputs.forbidden),
-        _pointer(inputs.offsets),
-        _pointer(plan.counts),
+        *map(_pointer, (inputs.protected, inputs.forbidden, inputs.offsets, plan.counts)),
         np.int32(segments),
         np.int32(len(inputs.scores)),
-        _pointer(output.new_offsets),
-        _pointer(output.kept),
-        _pointer(output.mask),
+        *map(_pointer, (output.new_offsets, output.kept, output.mask)),
         *payloads,
     )
     if not all_long:
         module.launch(f"topk_warp_{8 * item}", -(-segments // WARPS), arguments)
     if long_count:
         cached = longest if 4 * SHARED_WORDS + longest * item <= module.shared_limit else 0
-        long_arguments = (_pointer(plan.long_segments), _pointer(plan.status), np.int32(cached))
         module.launch(
             f"topk_block_{8 * item}",
             min(long_count, 8 * module.processors),
-            arguments + long_arguments,
+            (*arguments, *map(_pointer, (plan.long_segments, plan.status)), np.int32(cached)),
             4 * SHARED_WORDS + cached * item,
         )
 

@@ -1,6 +1,6 @@
-"""The kernels of `topk.cu` on one GPU: loaded once a device, launched on torch's current stream.
+"""The kernels of `topk.cu` on one GPU: loaded once for each device, launched on torch's current stream.
 
-`cuda-core` is imported here and in `cubin`, only when a GPU tensor comes.
+`cuda-core` is imported only when the first GPU tensor comes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import torch
 
 from tsporec.topk import cubin
 
-__all__ = ["BLOCK_THREADS", "KernelModule", "kernel_module"]
-
 BLOCK_THREADS = 256
 NAMES = ("topk_plan", "topk_plan_masked", "topk_warp_32", "topk_warp_16", "topk_block_32", "topk_block_16")
 
@@ -23,14 +21,10 @@ _modules: dict[int, KernelModule | None] = {}
 
 
 class KernelModule:
-    """The kernels, loaded on one device.
+    """The kernels, loaded on the device with this index.
 
-    Attributes
-    ----------
-    processors : int
-        Streaming multiprocessors of the device.
-    shared_limit : int
-        Bytes of shared memory that a block may opt in to.
+    ``processors`` is the number of streaming multiprocessors. ``shared_limit`` is the number of bytes of shared memory
+    that a block may opt in to.
     """
 
     def __init__(self, index: int) -> None:
@@ -42,28 +36,19 @@ class KernelModule:
             device = core.Device(index)
             device.set_current()
             major, minor = torch.cuda.get_device_capability(index)
-            code = core.ObjectCode.from_cubin(cubin.cubin(f"sm_{major}{minor}"))
-            self._kernels = {name: code.get_kernel(name) for name in NAMES}
+            # The kernels stay valid as long as the code object they were loaded from.
+            self._code = core.ObjectCode.from_cubin(cubin.cubin(f"sm_{major}{minor}"))
+            self._kernels = {name: self._code.get_kernel(name) for name in NAMES}
             self.processors = int(device.properties.multiprocessor_count)
             self.shared_limit = int(device.properties.max_shared_memory_per_block_optin)
             for name in ("topk_block_32", "topk_block_16"):
                 self._kernels[name].attributes.max_dynamic_shared_size_bytes = self.shared_limit
-        # The objects above stay valid as long as the module they were loaded from.
-        self._code = code
 
     def launch(self, name: str, blocks: int, arguments: tuple[Any, ...], shared_bytes: int = 0) -> None:
-        """Queue a kernel on torch's current stream of the device.
+        """Queue the kernel ``name`` on torch's current stream of the device.
 
-        Parameters
-        ----------
-        name : str
-            One of NAMES.
-        blocks : int
-            Blocks of BLOCK_THREADS threads.
-        arguments : tuple
-            Pointers as int, numbers as numpy scalars of the width the kernel declares.
-        shared_bytes : int
-            Dynamic shared memory of a block.
+        ``blocks`` is the number of blocks of BLOCK_THREADS threads, ``shared_bytes`` the dynamic shared memory of each.
+        ``arguments`` are pointers (int) and numpy scalars as wide as the kernel declares them.
         """
         config = self._core.LaunchConfig(grid=blocks, block=BLOCK_THREADS, shmem_size=shared_bytes)
         with torch.cuda.device(self.index):
@@ -82,13 +67,13 @@ class _Stream:
 
 
 def kernel_module(device: torch.device) -> KernelModule | None:
-    """Kernels for a device, built at the first call; None, with one warning a device, if they cannot be."""
+    """Get the kernels of a device, built at the first call. If that fails: None, with one warning for each device."""
     index = torch.cuda.current_device() if device.index is None else device.index
     with _lock:
         if index not in _modules:
             try:
                 _modules[index] = KernelModule(index)
-            except Exception as error:  # whatever is wrong with a driver or a compiler, the torch path still works
+            except Exception as error:  # any fault of driver or compiler: the torch path still works
                 _modules[index] = None
                 hint = 'pip install "tsporec[cuda]"' if isinstance(error, ImportError) else "see the error"
                 warnings.warn(

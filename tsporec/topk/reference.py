@@ -1,7 +1,7 @@
 """Top-k of every segment in plain torch: the oracle that the fast paths must match bit for bit.
 
-Written to be read, not to be fast: two stable sorts and a rank. It runs on any device, and is what a GPU falls back
-to when the CUDA kernels cannot be built.
+It is written to be read: two stable sorts and a rank. It runs on any device. A GPU falls back to it if the CUDA kernels
+cannot be built.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-__all__ = ["gather", "mask", "select"]
 
 FORBIDDEN = -(2**31)
 NAN = FORBIDDEN + 1
@@ -32,33 +30,19 @@ def order_keys(scores: Tensor, protected: Tensor | None = None, forbidden: Tenso
 
 
 def mask(
-    scores: Tensor,
-    cu_seqlens: Tensor,
-    k: Tensor,
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
+    scores: Tensor, cu_seqlens: Tensor, k: Tensor, protected: Tensor | None = None, forbidden: Tensor | None = None
 ) -> Tensor:
-    """Mark the best k tokens of each segment.
-
-    Parameters
-    ----------
-    scores : float [T]
-    cu_seqlens, k : int32 [N+1], int32 [N]
-    protected, forbidden : bool [T], optional
-
-    Returns
-    -------
-    bool [T]
-        True for the min(max(k, protected count), allowed count) tokens of each segment with the highest keys;
-        ties go to the earlier token.
-    """
+    """Mark the best k tokens of each segment, bool [T]; see `tsporec.topk.topk_mask` for arguments and ties."""
+    # Example in the comments: one segment, scores [1, 3, 3, 2], k = 2.
     keys = order_keys(scores, protected, forbidden)
     tokens = len(keys)
     positions = torch.arange(tokens, device=keys.device)
     cu = cu_seqlens.long()
     segment = torch.searchsorted(cu, positions, right=True) - 1
+    # Sort by key, then by segment; both sorts are stable, so ties stay in text order -> order [1, 2, 3, 0]
     best_first = torch.sort(keys, descending=True, stable=True).indices
     order = best_first[torch.sort(segment[best_first], stable=True).indices]
+    # Invert the order to each token's rank in its segment -> rank [3, 0, 1, 2]
     rank = torch.empty_like(positions)
     rank[order] = positions - cu[segment]
     counts = torch.maximum(k.long(), _segment_sums(keys == PROTECTED, cu))
@@ -66,17 +50,12 @@ def mask(
 
 
 def select(
-    scores: Tensor,
-    cu_seqlens: Tensor,
-    k: Tensor,
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
+    scores: Tensor, cu_seqlens: Tensor, k: Tensor, protected: Tensor | None = None, forbidden: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Positions (int64 [K], ascending) of the tokens that `mask` marks, and the new offsets (int32 [N+1])."""
+    """Find the tokens that `mask` marks: (positions int64 [K], ascending; new offsets int32 [N+1])."""
     kept = mask(scores, cu_seqlens, k, protected, forbidden)
-    counts = _segment_sums(kept, cu_seqlens.long())
     new_cu = torch.zeros_like(cu_seqlens)
-    new_cu[1:] = counts.cumsum(0)
+    new_cu[1:] = _segment_sums(kept, cu_seqlens.long()).cumsum(0)
     return kept.nonzero().squeeze(1), new_cu
 
 
@@ -88,13 +67,13 @@ def gather(
     protected: Tensor | None = None,
     forbidden: Tensor | None = None,
 ) -> list[Tensor]:
-    """Every payload [T, ...] cut to the kept tokens [K, ...], and the new offsets last."""
+    """Cut every payload [T, ...] to the kept tokens [K, ...]; the new offsets come last."""
     kept, new_cu = select(scores, cu_seqlens, k, protected, forbidden)
     return [*(payload.index_select(0, kept) for payload in payloads), new_cu]
 
 
 def _segment_sums(flags: Tensor, cu: Tensor) -> Tensor:
-    """Number of set flags in each segment, int64 [N]."""
+    """Count the set flags of each segment, int64 [N]."""
     running = torch.zeros(len(flags) + 1, dtype=torch.int64, device=flags.device)
     running[1:] = flags.cumsum(0)
     return running[cu[1:]] - running[cu[:-1]]

@@ -1,12 +1,13 @@
 // Top-k of every segment on a GPU: selection, stable compaction and gather of small payloads in one pass.
 //
-// Include-free, so that NVRTC compiles it anywhere and g++ can run it through tests/cuda_shim. Two kernels share the
-// work: a warp takes a segment of up to WARP_TOKENS, its keys in registers; a block takes a longer one. Both look for
-// the key of the last token kept from the highest bits down (a radix descent), then count in text order what lies
-// above it and what equals it: that gives every kept token its place without any sorting.
+// The file includes nothing, so NVRTC compiles it anywhere and g++ runs it through tests/topk/cuda_shim.
 //
-// Scores are read as bits: 32 or 16 of them, with `infinity` telling float16 from bfloat16. Their order-preserving
-// keys are: forbidden 0 < NaN 1 < numbers < protected (all ones); -0 and +0 share a key.
+// Two kernels share the work. A warp takes a segment of up to WARP_TOKENS and holds its keys in registers. A block takes
+// a longer segment. Both find the key of the last token kept, from the highest bits down (a radix descent). Then they
+// count, in text order, the keys above it and equal to it. The counts give every kept token its place without a sort.
+//
+// Scores are read as 32 or 16 bits; `infinity` distinguishes float16 from bfloat16. Keys order as the scores do:
+// forbidden 0 < NaN 1 < numbers < protected (all ones). -0 and +0 share a key.
 
 typedef unsigned int u32;
 typedef unsigned short u16;
@@ -18,12 +19,12 @@ typedef long long i64;
 #define ITEMS (WARP_TOKENS / 32)
 #define BINS 256
 
-// Shared memory of a block: the histogram, the step of the descent, what each warp counted, then cached keys.
+// Shared memory of a block: the histogram, one step of the descent, the counts of each warp, then cached keys.
 #define STEP BINS
 #define TOTALS (STEP + 4)
 #define CACHE (TOTALS + 64)
 
-// Left to itself the compiler makes a copy of a loop for every mix of the options tested in it, and takes minutes.
+// Without this the compiler copies a loop for every mix of the conditions tested in it, which takes minutes.
 #define KEEP_BRANCH(condition) asm volatile("" : "+r"(condition))
 
 struct Segments {
@@ -81,7 +82,7 @@ struct Output {
     }
 };
 
-// Bounds of a segment, inside [0, tokens] whatever the offsets hold: wrong offsets must not become wild reads.
+// Bounds of a segment. They are clamped to [0, tokens], so wrong offsets never read out of bounds.
 __device__ __forceinline__ void bounds(const int *offsets, int tokens, int segment, int *start, int *stop) {
     *start = min(max(offsets[segment], 0), tokens);
     *stop = max(min(offsets[segment + 1], tokens), *start);
@@ -93,8 +94,8 @@ __device__ __forceinline__ u32 lanes_before(int lane) { return (1u << lane) - 1;
 
 // --- Planning: how many tokens each segment keeps, and which segments are long.
 
-// status: [0] number of long segments, [1] 1 if the offsets are not what they should be, [2] longest length.
-// Called by all lanes of a warp, with the lane's own segment; `valid` says that there is one.
+// status: [0] number of long segments, [1] 1 if the offsets are wrong, [2] length of the longest long segment.
+// All lanes of a warp call this, each with its own segment. `valid` is false for a lane without a segment.
 __device__ __forceinline__ void plan(bool valid, const int *offsets, int segment, int segments, int tokens, int k,
                                      int must, int banned, int *counts, int *long_segments, int *status) {
     const int lane = threadIdx.x & 31;
@@ -121,7 +122,7 @@ __device__ __forceinline__ void plan(bool valid, const int *offsets, int segment
     if (is_long) long_segments[place + __popc(ballot & lanes_before(lane))] = segment;
 }
 
-// A thread a segment. counts[0] and status are zero before.
+// One thread for each segment. The caller zeroes counts[0] and status.
 extern "C" __global__ void __launch_bounds__(256)
     topk_plan(const int *offsets, const int *k, int segments, int tokens, int *counts, int *long_segments, int *status) {
     const int segment = blockIdx.x * blockDim.x + threadIdx.x;
@@ -129,7 +130,7 @@ extern "C" __global__ void __launch_bounds__(256)
     plan(valid, offsets, segment, segments, tokens, valid ? max(k[segment], 0) : 0, 0, 0, counts, long_segments, status);
 }
 
-// A warp a segment, to count its masks.
+// One warp for each segment, which counts the segment's masks.
 extern "C" __global__ void __launch_bounds__(256)
     topk_plan_masked(const int *offsets, const int *k, const u8 *must, const u8 *banned, int segments, int tokens,
                      int *counts, int *long_segments, int *status) {
@@ -148,7 +149,7 @@ extern "C" __global__ void __launch_bounds__(256)
     plan(lane == 0, offsets, segment, segments, tokens, max(k[segment], 0), musts, bans, counts, long_segments, status);
 }
 
-// --- A warp a segment: one bit at a time, by ballots; no shared memory, no atomics.
+// --- One warp for each segment: one bit at a time, by ballots, without shared memory or atomics.
 
 template <class Score>
 __device__ __forceinline__ void warp_segment(const Segments &in, const Tokens<Score> &tokens, const Output &out) {
@@ -168,8 +169,8 @@ __device__ __forceinline__ void warp_segment(const Segments &in, const Tokens<Sc
         keys[i] = t < stop ? tokens.key(t) : 0;
     }
 
-    // Candidates share the bits of `prefix` from `shift` up; `needed` of them are kept, with all above them.
-    // A lane beyond the end holds 0, which never has the bit looked for.
+    // Candidates share the bits of `prefix` from `shift` up. All keys above them and `needed` of them are kept.
+    // A lane beyond the end holds 0, and the bit that is tested is never set in 0.
     u32 prefix = 0;
     int shift = 8 * sizeof(Score), candidates = length;
     while (shift > 0 && candidates != needed) {
@@ -206,7 +207,7 @@ __device__ __forceinline__ void warp_segment(const Segments &in, const Tokens<Sc
     }
 }
 
-// --- A block a segment: eight bits at a time, by a histogram in shared memory.
+// --- One block for each segment: eight bits at a time, by a histogram in shared memory.
 
 template <class Score>
 __device__ __forceinline__ void block_segment(const Segments &in, const Tokens<Score> &tokens, const Output &out,
@@ -271,7 +272,7 @@ __device__ __forceinline__ void block_segment(const Segments &in, const Tokens<S
         candidates = step[2];
     }
 
-    // Every warp counts, then writes, its own run of the segment.
+    // Each warp counts and then writes one run of the segment.
     const u32 threshold = high_bits(prefix, shift);
     const int run = (length + 32 * warps - 1) / (32 * warps) * 32;
     const int from = min(warp * run, length), to = min(from + run, length);
