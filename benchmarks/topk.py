@@ -3,8 +3,8 @@
     python -m benchmarks.topk --output benchmarks/results/topk.json
 
 It runs on one thread. In each round everything that is compared takes a turn, so a busy moment hits all of it. The
-figures are medians over rounds; "over floor" is the median of the ratios within a round. Results are compared before they
-are timed. On a GPU the kernels are also measured against their byte floor.
+figures are medians over rounds; "over floor" is the median of the ratios within a round. Results are compared before
+they are timed. On a GPU the kernels are also measured against their byte floor.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def torch_chain(scores: Tensor, cu: Tensor, ids: Tensor, k: int, stable: bool) -
 def floor(scores: Tensor, outputs: Sequence[Tensor]) -> None:
     """Read the scores once; write ids and positions to memory that was written before.
 
-    Fresh memory would measure page faults: ten times the writing on a virtual machine, or none, as the allocator decides.
+    Fresh memory would measure page faults: ten times the writing on a virtual machine, or none, by the allocator's choice.
     """
     scores.max()
     for output in outputs:
