@@ -58,7 +58,7 @@ def torch_chain(scores: Tensor, cu: Tensor, ids: Tensor, k: int, stable: bool) -
 def floor(scores: Tensor, outputs: Sequence[Tensor]) -> None:
     """Read the scores once; write ids and positions to memory that was written before.
 
-    Fresh memory would measure page faults: ten times the writing on a virtual machine, or none, by the allocator's choice.
+    Fresh memory would measure page faults: up to ten times the writing on a virtual machine, by the allocator's choice.
     """
     scores.max()
     for output in outputs:
