@@ -61,7 +61,7 @@ def test_faults_are_named():
         wrapped([{**good, "pos_position_ids": [1, 2]}])
     with pytest.raises(ValueError, match="give at least one prefix"):
         PackedColumns()
-    with pytest.raises(ValueError, match="packed columns have one budget"):
+    with pytest.raises(ValueError, match="a mapping of budgets name the columns of spans"):
         SelectorCollator(list, make_scorer("head"), {"a": Budget(tokens=1)}, spans=PackedColumns("pos_"))
 
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from tests.collators.features import make_features
 from tsporec.budget import Budget
-from tsporec.collators.positions import policy
 from tsporec.collators.selector import SelectorCollator
-from tsporec.collators.spans import MarkerSpans, check_spans, find_spans
+from tsporec.collators.spans import MarkerSpans, UnlabelledSpans, check_spans, find_spans
 from tsporec.scorers import make_scorer
+from tsporec.selector.model import TokenSelector
 
 
 @given(
@@ -103,20 +103,35 @@ def test_faults_name_the_feature(feature, message):
         SelectorCollator(list, make_scorer("head"), Budget(tokens=1))([good, feature])
 
 
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ({"item_spans": None}, r"item_spans must be a list of \(start, end\), whole numbers; found None"),
+        ({"item_spans": 5}, "item_spans must be a list of"),
+        ({"item_spans": [(0, float("inf"))]}, "item_spans must be a list of"),
+        ({"item_spans": [(0.9, 2.9)]}, "item_spans must be a list of"),
+        ({"item_spans": [(0, 1, 2)]}, "item_spans must be a list of"),
+        ({"input_ids": [4, 5, 999, 7]}, "token id 999 is outside the vocabulary"),
+        ({"input_ids": [4, -5, 6, 7]}, "token id -5 is outside the vocabulary"),
+        (
+            {"input_ids": np.full(4, 2**63, np.uint64)},
+            "input_ids must fit int32; found values from 9223372036854775808",
+        ),
+        ({"input_ids": [1.0, 2.0]}, "input_ids must be one flat list of integers"),
+    ],
+)
+def test_ids_and_spans_that_cannot_be_name_the_feature(tokenizer, column, message):
+    good = {"input_ids": [4, 5, 6, 7], "item_spans": [(0, 3)]}
+    wrapped = SelectorCollator(list, TokenSelector().for_tokenizer(tokenizer), 1)
+    with pytest.raises(ValueError, match=f"feature 1: {message}"):
+        wrapped([good, {**good, **column}])
+
+
 def test_unbalanced_markers_are_named():
     for ids in ([90, 1], [91, 1, 90], [90, 90, 91, 91]):
         with pytest.raises(ValueError, match="feature 0: the markers 90 and 91 are not balanced"):
             SelectorCollator(list, make_scorer("head"), Budget(tokens=1), spans=(90, 91))([{"input_ids": ids}])
     assert check_spans([], 0) == []
-
-
-def test_position_policies():
-    positions, kept = np.arange(5, 11), np.array([0, 2, 5])
-    assert policy("renumber")(positions, kept).tolist() == [5, 6, 7]
-    assert policy("keep")(positions, kept).tolist() == [5, 7, 10]
-    assert policy("right_align")(positions, kept).tolist() == [8, 9, 10]
-    with pytest.raises(ValueError, match="there is no position policy 'left'"):
-        policy("left")
 
 
 def test_special_tokens_of_the_base_collators_tokenizer_are_protected(tokenizer):
@@ -127,9 +142,42 @@ def test_special_tokens_of_the_base_collators_tokenizer_are_protected(tokenizer)
     assert batch["input_ids"].tolist() == [[2, 1]]
 
 
+def test_special_tokens_are_those_of_the_selector_if_no_tokenizer_is_known(tokenizer):
+    feature = {"input_ids": [1, 5, 6, 7, 2], "labels": [-100] * 5}
+    selector = TokenSelector().for_tokenizer(tokenizer)
+    (cut,) = SelectorCollator(list, selector, 2, UnlabelledSpans())([feature])
+    assert cut["input_ids"] == [1, 2]
+    with pytest.warns(UserWarning, match=r"special tokens of the prompts are not protected .* give tokenizer="):
+        SelectorCollator(list, make_scorer("head"), 2, UnlabelledSpans())
+    (cut,) = SelectorCollator(list, make_scorer("head"), 2, UnlabelledSpans(), tokenizer=tokenizer)([feature])
+    assert cut["input_ids"] == [1, 2]
+
+
+def test_a_selector_is_an_object_a_name_or_a_folder(tokenizer, wordpiece_tokenizer, tmp_path):
+    feature = {"input_ids": list(range(5, 25)), "item_spans": [(0, 20)]}
+    unbound = TokenSelector.from_pretrained("tsporec/base")
+    unbound.save_pretrained(tmp_path / "selector")
+    bound = unbound.for_tokenizer(tokenizer)
+    expected = SelectorCollator(list, bound, Budget(tokens=4))([feature])
+    for selector in ("tsporec/base", tmp_path / "selector", str(tmp_path / "selector"), unbound, bound):
+        assert SelectorCollator(list, selector, 4, tokenizer=tokenizer)([feature]) == expected
+    with pytest.raises(ValueError, match="is bound to another tokenizer"):
+        SelectorCollator(list, bound, tokenizer=wordpiece_tokenizer)
+    with pytest.raises(ValueError, match="selector is int; expected a TokenSelector"):
+        SelectorCollator(list, 16)
+    with pytest.raises(ValueError, match=r"a Budget or a whole number of tokens; found 0\.5"):
+        SelectorCollator(list, bound, 0.5)
+
+
+def test_spans_beside_a_mapping_of_budgets_are_refused():
+    for spans in ("item_spans", (90, 91)):
+        with pytest.raises(ValueError, match="name the columns of spans; found spans="):
+            SelectorCollator(list, make_scorer("head"), {"title_spans": 4}, spans)
+
+
 def test_fields_have_budgets_of_their_own():
     feature = {"input_ids": list(range(10, 30)), "title": [(0, 4), (10, 14)], "text": [(4, 10), (14, 20)]}
-    budget = {"title": Budget(keep_ratio=1.0), "text": Budget(tokens=2)}
+    budget = {"title": Budget(keep_ratio=1.0), "text": 2}
     assert SelectorCollator(list, make_scorer("head"), budget)([feature]) == [
         {"input_ids": [10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 25]}
     ]
@@ -143,7 +191,7 @@ def test_columns_of_unequal_length_are_named_and_others_pass():
     with pytest.raises(ValueError, match="feature 0: attention_mask has 2 values and input_ids has 3 tokens"):
         wrapped([feature])
     feature = {"input_ids": [5, 6, 7], "labels": [8, 9, 4], "item_spans": [(0, 3)]}  # an encoder's input
-    explicit = SelectorCollator(list, make_scorer("head"), Budget(tokens=1), token_columns=["attention_mask"])
+    explicit = SelectorCollator(list, make_scorer("head"), Budget(tokens=1), whole_columns=["labels"])
     assert explicit([feature]) == [{"input_ids": [5], "labels": [8, 9, 4]}]
     assert wrapped([feature]) == [{"input_ids": [5, 6, 7], "labels": [8, 9, 4]}]
 
@@ -195,7 +243,6 @@ def test_square_attention_masks_are_cut_on_both_sides_and_others_pass_whole():
 def test_the_selector_by_default_is_the_one_in_the_box(tokenizer, tmp_path, monkeypatch):
     from transformers import DataCollatorWithPadding
 
-    from tsporec import TokenSelector
     from tsporec.selector import hub
 
     monkeypatch.setattr(hub, "BOX", tmp_path)
@@ -204,5 +251,5 @@ def test_the_selector_by_default_is_the_one_in_the_box(tokenizer, tmp_path, monk
         SelectorCollator(base)
     TokenSelector().save_pretrained(tmp_path / "base")
     assert SelectorCollator(base)([{"input_ids": [5, 6], "item_spans": [(0, 2)]}])["input_ids"].tolist() == [[5, 6]]
-    with pytest.raises(ValueError, match="give a selector, or a tokenizer"):
+    with pytest.raises(ValueError, match="has to be bound to a tokenizer; give tokenizer="):
         SelectorCollator(list)

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import TEXTS
-from tsporec.collators.positions import policy
 from tsporec.collators.spans import ItemStringSpans, MarkerSpans, UnlabelledSpans, find_spans, spans_of_strings
 
 
@@ -29,6 +28,30 @@ def test_an_item_that_is_not_there_is_named():
         spans_of_strings("a b", ["pen"], [(0, 1), (1, 3)])
 
 
+@pytest.mark.parametrize("kind", ["collapsed", "all zero", "one item collapsed"])
+def test_offsets_that_cannot_be_are_refused(kind):
+    text, items = 'Bought "blue gel pen", "paper pack". Next?', ["blue gel pen", "paper pack"]
+    good = [(0, 6), (6, 8), (8, 12), (12, 16), (16, 20), (20, 22), (22, 24), (24, 29), (29, 34), (34, 36), (36, 42)]
+    assert spans_of_strings(text, items, good) == [(2, 5), (7, 9)]
+    wrong = {
+        "collapsed": [(a, a) for a, _ in good],
+        "all zero": [(0, 0)] * len(good),
+        "one item collapsed": [(a, a if 24 <= a < 34 else b) for a, b in good],
+    }[kind]
+    with pytest.raises(ValueError, match=r"offsets are empty|no token has offsets in the item 'paper pack'"):
+        spans_of_strings(text, items, wrong)
+    # A prompt that was truncated has no tokens for its last items, or for its first.
+    assert spans_of_strings(text, items, good[:5]) == [(2, 5)]
+    assert spans_of_strings(text, items, good[6:]) == [(1, 3)]
+
+
+def test_one_pair_of_offsets_a_token():
+    feature = {"prompt": "gel pen", "items": ["pen"], "offset_mapping": [(0, 3), (3, 7)], "input_ids": [1, 5, 6]}
+    with pytest.raises(ValueError, match="offset_mapping has 2 pairs and input_ids has 3 tokens"):
+        ItemStringSpans()(feature)
+    assert ItemStringSpans()({**feature, "offset_mapping": [(0, 0), (0, 3), (3, 7)]}) == [(2, 3)]
+
+
 def test_separators_split_what_stands_between_markers():
     ids = [5, 90, 1, 2, 92, 3, 92, 92, 4, 91, 6, 92]
     assert MarkerSpans(90, 91, 92)({"input_ids": ids}) == [(2, 4), (5, 6), (8, 9)]
@@ -41,17 +64,3 @@ def test_the_unlabelled_part():
     assert UnlabelledSpans("done")(feature) == [(0, 1)]
     with pytest.raises(ValueError, match="there is no column 'completion_mask'"):
         UnlabelledSpans("completion_mask")(feature)
-
-
-@given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4), data=st.data())
-def test_positions_of_packed_runs_go_on_run_by_run(lengths, data):
-    positions = np.concatenate([np.arange(n) + 3 for n in lengths])
-    kept = np.array(sorted(data.draw(st.sets(st.integers(0, len(positions) - 1)))), dtype=np.int64)
-    run = np.repeat(np.arange(len(lengths)), lengths)[kept]
-    renumbered, aligned = policy("renumber")(positions, kept), policy("right_align")(positions, kept)
-    for r, n in enumerate(lengths):
-        count = (run == r).sum()
-        assert renumbered[run == r].tolist() == list(range(3, 3 + count))
-        assert aligned[run == r].tolist() == list(range(3 + n - count, 3 + n))
-    everything = np.arange(len(positions))
-    assert policy("renumber")(positions, everything).tolist() == positions.tolist()

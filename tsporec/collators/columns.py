@@ -1,43 +1,52 @@
-"""The per-token columns of a feature: which they are, and how they are cut alike."""
+"""Which columns of a feature hold one value a token, and how they are cut alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.collators.spans import IGNORED_LABEL, Span, SpanFinder, check_spans
+from tsporec.collators.positions import Ints, Reposition
+from tsporec.collators.spans import IGNORED_LABEL, Span, SpanFinder, check_spans, read_spans
 
-Ints = NDArray[np.int64]
-Reposition = Callable[[Ints, Ints], Ints]
-
-MASKS = (
+TOKEN_COLUMNS = (
     "attention_mask",
     "token_type_ids",
-    "special_tokens_mask",
+    "mm_token_type_ids",
     "position_ids",
+    "special_tokens_mask",
+    "offset_mapping",
+    "labels",
+    "loss_mask",
+    "weights",
     "completion_mask",
     "assistant_masks",
 )
-"""Columns that are per token wherever they stand."""
+"""The columns that are known to hold one value a token, besides the ids."""
+
+DOCUMENTS = "seq_lengths"
+"""Column of TRL's packed features: the lengths of their documents."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One run of ids in a feature, and what of it may be dropped.
+    """One run of ids in a feature, and the spans in it that may be cut.
 
     Parameters
     ----------
     ids : int64 ``[L]``
     spans : list of (start, end)
-        Ascending and apart.
+        Ascending, without overlap.
     budgets : list of int
-        Which budget each span has.
+        The number of each span's budget.
     labelled : bool ``[L]`` or None
-        Tokens that have a label.
+        Tokens that have a label. None: no token has one.
     """
 
     ids: Ints
@@ -47,121 +56,222 @@ class Part:
 
 
 class FlatColumns:
-    """The layout of nearly every dataset: one flat list of ids and columns of its length.
+    """The layout of nearly every dataset: one flat list of ids, and columns with one value for each of them.
 
     Parameters
     ----------
     finders : list of SpanFinder
         One for each budget.
     ids : str
-    token_columns : names, optional
-        The per-token columns besides ``ids``; by default every column of its length.
+        Column of token ids. The known per-token columns have its prefix: ``prompt_ids`` and ``prompt_attention_mask``.
+    token_columns : names
+        Per-token columns besides the known ones (:data:`TOKEN_COLUMNS`).
+    whole_columns : names
+        Columns that are never cut, even if their name is known or they are as long as the ids.
     reposition : callable
-        For ``position_ids``; see :mod:`tsporec.collators.positions`.
+        Applied to ``position_ids``; see :mod:`tsporec.collators.positions`.
+
+    Attributes
+    ----------
+    uncut : Counter
+        How many features had an unknown column as long as the ids, by column. Such a column is passed whole.
     """
 
     def __init__(
-        self, finders: Sequence[SpanFinder], ids: str, token_columns: Sequence[str] | None, reposition: Reposition
+        self,
+        finders: Sequence[SpanFinder],
+        ids: str,
+        token_columns: Sequence[str],
+        whole_columns: Sequence[str],
+        reposition: Reposition,
     ) -> None:
         self.finders, self.ids, self.reposition = list(finders), ids, reposition
-        self.prefix = ids.removesuffix("input_ids").removesuffix("ids")
-        self.token_columns = None if token_columns is None else (ids, *token_columns)
-        self.own = {name for finder in finders for name in getattr(finder, "columns", ())}
+        self.prefix = ids.removesuffix("input_ids").removesuffix("ids") if ids.endswith("ids") else ""
+        self.labels = f"{self.prefix}labels"
+        self.whole_columns = {DOCUMENTS, *whole_columns}
+        known = {ids, *(self.prefix + name for name in TOKEN_COLUMNS), *token_columns}
+        self.token_columns = known - self.whole_columns
+        self.span_columns = {name for finder in finders for name in getattr(finder, "columns", ())}
+        self.uncut: Counter[str] = Counter()
 
     def parts(self, feature: Mapping[str, Any]) -> list[Part]:
-        """The one part of the feature; none if it has no span."""
-        found = [(span, n) for n, finder in enumerate(self.finders) for span in finder(feature)]
+        """Return the one part of the feature, or none if it has no ids and no span.
+
+        Raises
+        ------
+        ValueError
+            If ids or spans are not as they should be, or a per-token column has another length than the ids.
+        """
+        found = [(span, n) for n, finder in enumerate(self.finders) for span in read_spans(finder, feature)]
         if not isinstance(feature, Mapping) or self.ids not in feature:
             if not found:
                 return []
             names = sorted(feature) if isinstance(feature, Mapping) else type(feature).__name__
             raise ValueError(f"there is no column {self.ids!r} among {names}. Tokenise before collating.")
         ids = flat_ids(feature[self.ids], self.ids)
-        if len(self.finders) > 1:
-            found.sort(key=lambda pair: pair[0])
-        spans = check_spans([span for span, _ in found], len(ids))
+        found.sort(key=lambda pair: pair[0])
+        check_spans([span for span, _ in found], len(ids))
         self._check_lengths(feature, len(ids))
-        labels = feature.get(f"{self.prefix}labels")
-        labelled = None
-        if self._per_token(f"{self.prefix}labels", labels, len(ids)):
-            labelled = np.asarray(labels) != IGNORED_LABEL
-        return [Part(ids, spans, [n for _, n in found], labelled)]
+        found = split_at(found, self._document_ends(feature, len(ids)))
+        return [Part(ids, [span for span, _ in found], [n for _, n in found], self._labelled(feature, len(ids)))]
 
     def rebuild(self, feature: Mapping[str, Any], kept: Sequence[Ints | None]) -> Mapping[str, Any]:
-        """The feature cut to the ``kept`` positions of its part (None: all), its span columns gone."""
-        if not kept and not (isinstance(feature, Mapping) and self.own.intersection(feature)):
+        """Return the feature without its span columns, cut to the ``kept`` positions of its part (None: all)."""
+        if not kept and not (isinstance(feature, Mapping) and self.span_columns.intersection(feature)):
             return feature
-        columns = {name: value for name, value in feature.items() if name not in self.own}
+        columns = {name: value for name, value in feature.items() if name not in self.span_columns}
         if not kept or kept[0] is None:
             return columns
         length = len(feature[self.ids])
         for name, value in columns.items():
-            if name == "seq_lengths" and "seq_lengths" in feature:  # documents that TRL packed into one feature
+            if name in self.token_columns:
+                columns[name] = self._cut(name, value, kept[0], length)
+            elif name == DOCUMENTS:
                 ends = np.searchsorted(kept[0], np.cumsum(np.asarray(value)))
                 columns[name] = like(value, np.diff(ends, prepend=0))
-            elif name == f"{self.prefix}attention_mask" and getattr(value, "ndim", 1) > 1:
-                columns[name] = cut_grid(name, value, kept[0], length)
-            elif self._per_token(name, value, length):
-                columns[name] = cut(value, kept[0], self.reposition if name.endswith("position_ids") else None)
+            elif shape_of(value)[:1] == (length,):
+                self._note_uncut(name, length)
         return columns
 
-    def _per_token(self, name: str, value: Any, length: int) -> bool:
-        if self.token_columns is not None and name not in self.token_columns:
-            return False
-        return name.startswith(self.prefix) and length_of(value) == length
+    def _cut(self, name: str, value: Any, kept: Ints, length: int) -> Any:
+        """Return a per-token column at the ``kept`` positions, in the type it had."""
+        shape = shape_of(value)
+        if not shape or (len(shape) == 1 and shape[0] != length):
+            return value  # one value, or an encoder-decoder's labels
+        if name == f"{self.prefix}attention_mask" and len(shape) > 1:
+            return cut_mask(name, value, kept, length)
+        # Rows of values have their tokens on the last axis (positions [3, 1, L]), values with parts on the first.
+        pairs = name == f"{self.prefix}offset_mapping" or name.removeprefix(self.prefix) not in TOKEN_COLUMNS
+        axes = [axis for axis in ((0, -1) if pairs else (-1, 0)) if shape[axis] == length]
+        if not axes:
+            raise ValueError(
+                f"{name} has shape {shape} for {length} tokens, of which some are dropped; expected one value a token. "
+                f"If it is not per token, give whole_columns=[{name!r}]."
+            )
+        if name == f"{self.prefix}position_ids":
+            return like(value, self.reposition(np.asarray(value, dtype=np.int64), kept))
+        return cut(value, kept, axes[0])
 
     def _check_lengths(self, feature: Mapping[str, Any], length: int) -> None:
-        names = [self.prefix + name for name in MASKS] if self.token_columns is None else self.token_columns
-        for name in names:
-            value = feature.get(name)
-            found = None if getattr(value, "ndim", 1) > 1 else length_of(value)
-            if found is not None and found != length:
+        for name in self.token_columns.intersection(feature):
+            shape = shape_of(feature[name])
+            if len(shape) == 1 and shape[0] != length and name != self.labels:
                 raise ValueError(
-                    f"{name} has {found} values and {self.ids} has {length} tokens; expected one value a token."
+                    f"{name} has {shape[0]} values and {self.ids} has {length} tokens; expected one value a token."
                 )
+
+    def _labelled(self, feature: Mapping[str, Any], length: int) -> NDArray[np.bool_] | None:
+        """Return which tokens have a label in any row: bool ``[L]``; None if labels are not per token."""
+        labels = feature.get(self.labels)
+        if self.labels not in self.token_columns or shape_of(labels)[-1:] != (length,):
+            return None
+        rows = np.asarray(labels) != IGNORED_LABEL
+        labelled: NDArray[np.bool_] = rows.any(axis=tuple(range(rows.ndim - 1)))
+        return labelled
+
+    def _document_ends(self, feature: Mapping[str, Any], length: int) -> list[int]:
+        """Return where documents that are packed into the feature end: by their lengths, or where positions fall."""
+        lengths, positions = feature.get(DOCUMENTS), feature.get(f"{self.prefix}position_ids")
+        if lengths is not None:
+            ends: Ints = np.cumsum(flat_ids(lengths, DOCUMENTS))
+            if length != (ends[-1] if len(ends) else 0):
+                raise ValueError(f"{DOCUMENTS} must add up to the {length} tokens of {self.ids}; found {lengths}.")
+            return list(map(int, ends))
+        if positions is None or shape_of(positions)[-1:] != (length,):
+            return []
+        rows = np.asarray(positions)
+        falls = (np.diff(rows, axis=-1) < 0).all(axis=tuple(range(rows.ndim - 1)))
+        return list(map(int, np.flatnonzero(falls) + 1))
+
+    def _note_uncut(self, name: str, length: int) -> None:
+        if name in self.whole_columns or not (name.startswith(self.prefix) or name in TOKEN_COLUMNS):
+            return
+        self.uncut[name] += 1
+        if self.uncut[name] == 1:
+            warnings.warn(
+                f"column {name!r} has as many values as {self.ids} has tokens ({length}), and it is passed whole. Give "
+                f"token_columns=[{name!r}] if it holds one value a token, whole_columns=[{name!r}] if it does not. "
+                "Further features with it are counted in collator.layout.uncut.",
+                stacklevel=2,
+            )
+
+
+def split_at(found: list[tuple[Span, int]], ends: list[int]) -> list[tuple[Span, int]]:
+    """Split spans (with their budgets' numbers) where a document ends: no segment reaches over two documents.
+
+    >>> split_at([((1, 5), 0), ((6, 7), 0)], [3, 9])
+    [((1, 3), 0), ((3, 5), 0), ((6, 7), 0)]
+    """
+    if not ends:
+        return found
+    return [
+        (piece, number)
+        for (start, end), number in found
+        for piece in pairwise([start, *(cut for cut in ends if start < cut < end), end])
+    ]
 
 
 def flat_ids(value: Any, name: str) -> Ints:
-    """int64 ``[L]``, or a ValueError where ``value`` is no flat list of integers."""
+    """Return ``value`` as int64 ``[L]``; a ValueError if it is not one flat list of integers that fit int32."""
     try:
         ids = np.asarray(value)
     except ValueError:
         ids = np.zeros((0, 0))
-    if ids.ndim != 1 or (ids.size and not np.issubdtype(ids.dtype, np.integer)):
-        raise ValueError(f"{name} must be one flat list of token ids; found shape {ids.shape}, {ids.dtype}.")
+    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+        raise ValueError(f"{name} must be one flat list of integers; found shape {ids.shape}, {ids.dtype}.")
+    if ids.size and not -(2**31) <= ids.min() <= ids.max() < 2**31:
+        raise ValueError(f"{name} must fit int32; found values from {ids.min()} to {ids.max()}.")
     return ids.astype(np.int64)
 
 
-def length_of(value: Any) -> int | None:
-    """The length of a column's value; None for scalars and text."""
-    if isinstance(value, str | bytes) or not hasattr(value, "__len__"):
-        return None
-    return None if getattr(value, "ndim", 1) == 0 else len(value)
+def shape_of(value: Any) -> tuple[int, ...]:
+    """Return the shape of a column's value; lists are measured by their first elements. () for scalars and text.
+
+    >>> shape_of([[1, 2, 3], [4, 5, 6]]), shape_of("text"), shape_of(np.zeros((3, 1, 5)))
+    ((2, 3), (), (3, 1, 5))
+    """
+    if hasattr(value, "shape"):
+        return tuple(value.shape)
+    if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__len__"):
+        return ()
+    return (len(value), *(shape_of(value[0]) if len(value) and isinstance(value, Sequence) else ()))
 
 
-def cut(value: Any, kept: Ints, reposition: Reposition | None = None) -> Any:
-    """``value`` at the ``kept`` places, as the type it was; positions go by ``reposition``."""
-    if reposition is not None:
-        return like(value, reposition(np.asarray(value, dtype=np.int64), kept))
+def cut(value: Any, kept: Ints, axis: int = 0) -> Any:
+    """Return ``value`` at the ``kept`` places of its first (0) or last (-1) axis, in the type it had.
+
+    >>> cut([5, 6, 7], np.array([0, 2])), cut([[5, 6, 7]], np.array([0, 2]), -1)
+    ([5, 7], [[5, 7]])
+    """
     if isinstance(value, list | tuple):
+        if axis == -1 and len(shape_of(value)) > 1:
+            return type(value)(cut(row, kept, -1) for row in value)
         return type(value)(map(value.__getitem__, kept.tolist()))
-    return value[kept]
+    if hasattr(value, "shape"):
+        return value[kept] if axis == 0 else value[..., kept]
+    return [value[i] for i in kept.tolist()]
 
 
-def cut_grid(name: str, value: Any, kept: Ints, length: int) -> Any:
-    """An attention mask of who sees whom, ``[..., L, L]``, cut on both sides."""
-    if tuple(value.shape[-2:]) != (length, length):
+def cut_mask(name: str, value: Any, kept: Ints, length: int) -> Any:
+    """Cut an attention mask of several axes: ``[1, ..., L]``, or who sees whom, ``[..., L, L]``, on both sides."""
+    shape = shape_of(value)
+    if shape[-1] == length and set(shape[:-1]) == {1}:
+        return cut(value, kept, -1)
+    if shape[-2:] != (length, length):
         raise ValueError(
-            f"{name} has shape {tuple(value.shape)} for {length} tokens, of which some are to be dropped; "
+            f"{name} has shape {shape} for {length} tokens, of which some are dropped; "
             f"expected one value a token or [..., {length}, {length}]."
         )
-    return value[..., kept[:, None], kept]
+    grid = value if hasattr(value, "shape") else np.asarray(value)
+    return like(value, grid[..., kept[:, None], kept])
 
 
-def like(value: Any, array: Ints) -> Any:
-    """``array`` as the type of ``value``: list, tuple, numpy array or tensor of its dtype."""
+def like(value: Any, array: Any) -> Any:
+    """Return ``array`` in the type of ``value``: list, tuple, numpy array or tensor, with its dtype."""
     if isinstance(value, list | tuple):
         return type(value)(array.tolist())
     if isinstance(value, np.ndarray):
         return array.astype(value.dtype)
-    return value.new_tensor(array)
+    if hasattr(value, "new_tensor"):
+        return array if type(array) is type(value) else value.new_tensor(array)
+    return array.tolist()

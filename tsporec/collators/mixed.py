@@ -1,4 +1,4 @@
-"""A collator that is another one in each feature: what a recommender is warmed up with, to read any of several cuts."""
+"""Apply a randomly chosen collator to each feature: how a recommender is warmed up, to read any of several cuts."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from tsporec.collators.selector import CollatorAround, SelectorCollator
 
 
 class MixedCollator(CollatorAround):
-    """Cut every feature by one of several collators, drawn anew each time, then call their base collator.
+    """Cut each feature by one of several collators, sampled anew each time, then call their base collator.
 
-    A recommender trained on it reads whatever each of them keeps: warm one up on the first tokens, random ones, tf-idf
-    and the untrained selector at the budgets in use, and its losses can tell good subsets from bad ones.
+    A recommender that is trained on it learns to read whatever each of them keeps. Warm one up on the first tokens,
+    random tokens, tf-idf and the untrained selector, at the budgets in use. Its losses then tell good subsets from bad.
 
     Parameters
     ----------
     collators : SelectorCollator, one or more
-        With one base collator. Each is as likely as any other.
+        They wrap the same base collator, and each is equally likely.
 
     Notes
     -----
-    The draw is from torch's global generator: a Trainer's ``seed`` fixes it, in a DataLoader's workers too.
+    Collators are sampled with torch's global generator, so a Trainer's ``seed`` fixes them, in workers too.
 
     Examples
     --------
-    >>> rules = [make_scorer("head"), make_scorer("random"), selector]                          # doctest: +SKIP
-    >>> MixedCollator([SelectorCollator(base, rule, Budget(tokens=8)) for rule in rules])       # doctest: +SKIP
+    >>> from tsporec import make_scorer
+    >>> rules = make_scorer("head"), make_scorer("random")
+    >>> mixed = MixedCollator([SelectorCollator(list, rule, budget=2) for rule in rules])
+    >>> len(mixed([{"input_ids": [5, 6, 7, 8], "item_spans": [(0, 4)]}])[0]["input_ids"])
+    2
     """
 
     def __init__(self, collators: Sequence[SelectorCollator]) -> None:
@@ -39,14 +42,14 @@ class MixedCollator(CollatorAround):
             )
         self.base_collator = self.collators[0].base_collator
         if any(one.base_collator != self.base_collator for one in self.collators):
-            raise ValueError("the collators wrap different base collators; a batch can be made by one alone.")
+            raise ValueError("the collators wrap different base collators; one batch is made by one base collator.")
 
     def cut(self, features: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The features in their order, each cut by the collator drawn for it."""
-        drawn = torch.randint(len(self.collators), (len(features),)).tolist()
+        """Return the features in their order, each cut by the collator sampled for it."""
+        sampled = torch.randint(len(self.collators), (len(features),)).tolist()
         cut: list[Mapping[str, Any]] = list(features)
         for number, collator in enumerate(self.collators):
-            mine = [i for i, one in enumerate(drawn) if one == number]
+            mine = [i for i, one in enumerate(sampled) if one == number]
             for i, feature in zip(mine, collator.cut([features[i] for i in mine], mine), strict=True):
                 cut[i] = feature
         return cut

@@ -7,28 +7,33 @@ from typing import Any
 
 import numpy as np
 
-from tsporec.collators.columns import Ints, Part, cut, flat_ids, length_of, like
-from tsporec.collators.positions import policy
+from tsporec.collators.columns import Part, cut, flat_ids, like, shape_of
+from tsporec.collators.positions import Ints, policy
 
 
 class PackedColumns:
-    """A spec of packed columns: give it to :class:`~tsporec.collators.selector.SelectorCollator` as ``spans``.
+    """Describe packed columns; give it to :class:`~tsporec.collators.selector.SelectorCollator` as ``spans``.
 
     Parameters
     ----------
     *prefixes : str
-        Each names ``{prefix}input_ids [T]``, ``{prefix}cu_input_lens [N]`` (the *lengths* of the N items, in spite
-        of its name) and, if there, ``{prefix}position_ids [T]``. A prefix that a feature lacks is passed over, but
-        not all of them.
+        A prefix names three columns: ``{prefix}input_ids [T]``, ``{prefix}cu_input_lens [N]`` and, if it is there,
+        ``{prefix}position_ids [T]``. The second holds the *lengths* of the N items, in spite of its name. A feature may
+        lack the columns of some prefixes, but not of all.
     tail : int
-        Placeholder tokens at the end of each item: always kept, outside the budget.
+        Placeholder tokens at the end of each item. They are always kept and do not count. Default 0.
     positions : str
-        What becomes of the positions. HLLM's are right-aligned: the tail stays where it was.
+        What becomes of the positions. Default "right_align", as HLLM has them: the tail keeps its positions.
+    ids, lengths, position_ids : str
+        What follows the prefix in the names of the columns.
 
     Examples
     --------
-    >>> SelectorCollator(customize_rmpad_collate, selector, Budget(tokens=64),     # doctest: +SKIP
-    ...                  spans=PackedColumns("pos_", "neg_", tail=1))
+    >>> from tsporec import SelectorCollator, make_scorer
+    >>> spans = PackedColumns("pos_", tail=1)
+    >>> collator = SelectorCollator(list, make_scorer("head"), budget=2, spans=spans)
+    >>> collator([{"pos_input_ids": [5, 6, 7, 0, 8, 0], "pos_cu_input_lens": [4, 2]}])
+    [{'pos_input_ids': [5, 6, 0, 8, 0], 'pos_cu_input_lens': [3, 2]}]
     """
 
     def __init__(
@@ -46,7 +51,7 @@ class PackedColumns:
         self.ids, self.lengths, self.position_ids = ids, lengths, position_ids
 
     def parts(self, feature: Mapping[str, Any]) -> list[Part]:
-        """One part a prefix; a span an item, its tail aside."""
+        """Return one part for each prefix, with a span for each item, without its tail."""
         return [self._part(feature, prefix) for prefix in self._present(feature)]
 
     def _present(self, feature: Mapping[str, Any]) -> list[str]:
@@ -64,15 +69,16 @@ class PackedColumns:
                 f"{prefix}{self.lengths} must be lengths of at least {self.tail} that add up to the {len(ids)} tokens "
                 f"of {prefix}{self.ids}; found {lengths.tolist()[:10]}, {lengths.sum()} in all."
             )
-        positions = length_of(feature.get(prefix + self.position_ids))
-        if positions is not None and positions != len(ids):
-            raise ValueError(f"{prefix}{self.position_ids} has {positions} values for {len(ids)} tokens.")
+        positions = shape_of(feature.get(prefix + self.position_ids))
+        if positions not in ((), (len(ids),)):
+            raise ValueError(f"{prefix}{self.position_ids} has {positions[0]} values for {len(ids)} tokens.")
+        # Lengths [4, 2] with a tail of 1 -> spans [(0, 3), (4, 5)].
         ends = np.cumsum(lengths)
         spans = list(zip((ends - lengths).tolist(), (ends - self.tail).tolist(), strict=True))
         return Part(ids, spans, [0] * len(spans))
 
     def rebuild(self, feature: Mapping[str, Any], kept: Sequence[Ints | None]) -> Mapping[str, Any]:
-        """The feature with ids, lengths and positions of the ``kept`` tokens of each part."""
+        """Return the feature with the ids, lengths and positions of the ``kept`` tokens of each part (None: all)."""
         columns = dict(feature)
         for prefix, places in zip(self._present(feature), kept, strict=True):
             if places is None:
@@ -83,5 +89,5 @@ class PackedColumns:
             columns[prefix + self.lengths] = like(lengths, np.diff(ends, prepend=0))
             name = prefix + self.position_ids
             if name in feature:
-                columns[name] = cut(feature[name], places, self.reposition)
+                columns[name] = like(feature[name], self.reposition(np.asarray(feature[name], np.int64), places))
         return columns

@@ -2,214 +2,250 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.budget import Budget
-from tsporec.collators import positions as position_policies
+from tsporec.budget import Budget, as_budget
 from tsporec.collators.columns import FlatColumns, Part
 from tsporec.collators.packed import PackedColumns
-from tsporec.collators.spans import ITEM_SPANS, ColumnSpans, SpanFinder, find_spans
-from tsporec.scorers.base import Scorer, Scores
+from tsporec.collators.positions import policy
+from tsporec.collators.spans import ITEM_SPANS, ColumnSpans, SpanFinder, UnlabelledSpans, find_spans
+from tsporec.scorers.base import Scorer, Scores, score_tokens
 from tsporec.scorers.cached import CachedScorer
-from tsporec.selector.model import TokenSelector
+from tsporec.selection import select_scored
+from tsporec.selector.bound import bound_selector
 from tsporec.tokens.pieces import special_token_ids
 from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets, ranges
-from tsporec.topk import cpu
 
 T = TypeVar("T")
-DEFAULT_BUDGET = Budget(tokens=16)
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 
 class CollatorAround:
-    """A collator that cuts features, as a subclass says in ``cut``, before ``base_collator`` makes a batch of them."""
+    """Cut the features, as a subclass says in :meth:`cut`, before the base collator makes a batch of them."""
 
     base_collator: Callable[..., Any]
 
     def __call__(self, features: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> Any:
-        """The base collator's batch of the cut features; further arguments go to it.
+        """Return the base collator's batch of the cut features. Further arguments go to the base collator.
 
         Raises
         ------
         ValueError
-            Naming the feature's index: spans missing, outside, or overlapping; markers unbalanced; ids that are not
-            one flat list; per-token columns of another length.
+            If ids, spans or per-token columns of a feature are not as they should be. The message gives its number.
         """
         return self.base_collator(self.cut(features), *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the base collator's: trainers look for ``tokenizer`` and the like."""
+        """Look up other attributes on the base collator: trainers read ``tokenizer`` and the like."""
         if name.startswith("__") or "base_collator" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self.base_collator, name)
 
     def cut(self, features: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The features with their item texts cut."""
+        """Return the features with their item texts cut."""
         raise NotImplementedError
 
 
 class SelectorCollator(CollatorAround):
-    """Cut the item texts of every feature to the best tokens, then call the collator it wraps.
+    """Cut the item texts of every feature to their best tokens, then call the collator it wraps.
 
     Parameters
     ----------
     base_collator : callable
-        Takes a list of features and makes a batch: any Hugging Face collator, or one's own.
-    selector : Scorer, optional
-        A :class:`~tsporec.selector.model.TokenSelector` bound to the tokenizer, or any other scorer. By default the
-        selector in the box, bound to ``tokenizer``.
-    budget : Budget, or {column: Budget}
-        Of each span; a ``total`` is shared by the spans of a feature, in their order. Fields with budgets of their
-        own have a span column each: ``{"title_spans": Budget(keep_ratio=1.0), "text_spans": Budget(tokens=16)}``.
+        Makes a batch of a list of features: any Hugging Face collator, or one of your own.
+    selector : TokenSelector, other scorer, str or Path, optional
+        What scores the tokens: an object, or a name, a folder or a Hub id to load. It is bound to ``tokenizer`` unless
+        it already is. Default: the bundled selector.
+    budget : Budget, int or {column: Budget or int}
+        Budget of each span; a whole number is a number of tokens. The spans of a feature share a ``total``, oldest
+        first. Give a mapping if fields have budgets of their own: its keys are the span columns, for example
+        ``{"title_spans": Budget(keep_ratio=1.0), "text_spans": 16}``. Default 16 tokens.
     spans : str, ids, callable or PackedColumns
-        Where the item texts stand in the ids: a column of ``[(start, end), ...]`` (removed before the base
-        collator), begin and end marker ids (and a separator's), a callable ``feature -> [(start, end), ...]`` such
-        as those of :mod:`tsporec.collators.spans`, or the spec of packed columns.
-    positions : "renumber", "keep" or "right_align"
-        What becomes of a ``position_ids`` column; see :mod:`tsporec.collators.positions`. Packed columns have
-        their own.
+        Where the item texts stand in the ids: the name of a column of ``[(start, end), ...]``, which is removed before
+        the base collator; begin and end marker ids (and a separator's); a callable ``feature -> [(start, end), ...]``
+        such as those of :mod:`tsporec.collators.spans`; or packed columns. Default "item_spans".
+    positions : str
+        What becomes of ``position_ids``: "renumber" them as if dropped tokens had never been there, or "right_align"
+        them, so that the last position stays. Default "renumber". Packed columns have their own setting.
     protected_ids : ints, optional
-        Token ids that are always kept; by default the special tokens of ``tokenizer``.
+        Token ids that are always kept. Default: the special tokens of ``tokenizer``, or of the tokenizer that
+        ``selector`` is bound to.
     cache_tokens : int
-        Scores of so many tokens of item texts are remembered. 0: none.
+        Scores of this many tokens of item texts are kept in memory. Default 4,000,000; 0 for none.
     ids : str
-        The column of token ids: ``"prompt_ids"`` for TRL's preference data. Then only columns of that prefix are cut.
-    token_columns : names, optional
-        The per-token columns besides ``ids``. By default every column as long as ``ids``: name them where another
-        column may happen to be as long.
-    tokenizer : optional
-        By default the base collator's, if it has one.
+        Column of token ids. Default "input_ids"; ``"prompt_ids"`` for TRL's preference data. Other per-token columns
+        are then those with the same prefix.
+    token_columns : names
+        Per-token columns besides the known ones (:data:`tsporec.collators.columns.TOKEN_COLUMNS`).
+    whole_columns : names
+        Columns that are never cut: ``["labels"]`` for an encoder-decoder.
+    tokenizer : a Hugging Face tokenizer, optional
+        Default: the base collator's ``tokenizer``, if it has one.
+
+    Raises
+    ------
+    ValueError
+        If ``selector`` is bound to another tokenizer, or an argument is not one of the above.
 
     Notes
     -----
-    Never dropped: text outside spans, ``protected_ids``, tokens whose label is not -100. A non-empty span keeps at
-    least one token. Per-token columns are cut alike (lists, numpy arrays and tensors keep their type); other columns
-    pass. With a budget that drops nothing, features reach the base collator unchanged but for the span column.
+    Always kept: text outside spans, ``protected_ids``, tokens whose label is not -100, and at least one token of a span
+    that is not empty. Lists, numpy arrays and tensors keep their type. If a budget drops nothing, features reach the
+    base collator unchanged but for the span columns. One collator may be used by several threads.
 
     Examples
     --------
-    >>> collator = SelectorCollator(                                                  # doctest: +SKIP
-    ...     DataCollatorForSeq2Seq(tokenizer), selector, budget=Budget(tokens=16), spans="item_spans"
-    ... )
-    >>> Trainer(model, TrainingArguments(..., remove_unused_columns=False), data_collator=collator)  # doctest: +SKIP
+    >>> from transformers import DataCollatorForSeq2Seq
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> tokenizer = word_tokenizer("I bought a blue gel pen of fine quality and then".split())
+    >>> feature = dict(tokenizer("I bought a blue gel pen of fine quality and then"), item_spans=[(3, 9)])
+    >>> collator = SelectorCollator(DataCollatorForSeq2Seq(tokenizer), budget=3, spans="item_spans")
+    >>> tokenizer.decode(collator([feature])["input_ids"][0])
+    ' I bought a blue gel pen and then'
+
+    For a Trainer, keep the span column: ``TrainingArguments(..., remove_unused_columns=False)``.
     """
 
     def __init__(
         self,
         base_collator: Callable[..., Any],
-        selector: Scorer | None = None,
-        budget: Budget | Mapping[str, Budget] = DEFAULT_BUDGET,
-        spans: str | tuple[int, ...] | SpanFinder | PackedColumns = ITEM_SPANS,
+        selector: Scorer | str | Path | None = None,
+        budget: Budget | int | Mapping[str, Budget | int] = 16,
+        spans: str | tuple[int, ...] | SpanFinder | PackedColumns | None = None,
         *,
         positions: str = "renumber",
         protected_ids: Sequence[int] | None = None,
         cache_tokens: int = 4_000_000,
         ids: str = "input_ids",
-        token_columns: Sequence[str] | None = None,
+        token_columns: Sequence[str] = (),
+        whole_columns: Sequence[str] = (),
         tokenizer: Any = None,
     ) -> None:
-        tokenizer = tokenizer if tokenizer is not None else getattr(base_collator, "tokenizer", None)
         self.base_collator = base_collator
-        self.scorer: Scorer = _scorer(selector, tokenizer)
-        if cache_tokens:
-            self.scorer = CachedScorer(self.scorer, cache_tokens)
-        self.budgets = list(budget.values()) if isinstance(budget, Mapping) else [budget]
-        for one in self.budgets:
-            if one.total is not None and one.minimum < 1:
-                raise ValueError("a total with minimum=0 could drop a whole item; give a minimum of at least 1.")
+        if tokenizer is None:  # a base collator's may be of another kind, such as a processor
+            found = getattr(base_collator, "tokenizer", None)
+            tokenizer = found if hasattr(found, "get_vocab") else None
+        scorer = bound_selector(selector, tokenizer)
+        self.scorer: Scorer = CachedScorer(scorer, cache_tokens) if cache_tokens else scorer
+        self.budgets = [as_budget(one) for one in (budget.values() if isinstance(budget, Mapping) else [budget])]
+        if any(one.total is not None and one.minimum < 1 for one in self.budgets):
+            raise ValueError("a total with minimum=0 could drop a whole item; give a minimum of at least 1.")
+        if isinstance(budget, Mapping) and (spans is not None or not budget):
+            raise ValueError(
+                f"the keys of a mapping of budgets name the columns of spans; found spans={spans!r} beside the budgets "
+                f"of {list(budget)}. Leave out spans=, or give one budget."
+            )
         self.layout: FlatColumns | PackedColumns
         if isinstance(spans, PackedColumns):
-            if isinstance(budget, Mapping):
-                raise ValueError("packed columns have one budget; found a budget for each of several columns.")
             self.layout = spans
         else:
-            finders: list[SpanFinder] = [find_spans(spans)]
+            finders = [find_spans(ITEM_SPANS if spans is None else spans)]
             if isinstance(budget, Mapping):
                 finders = [ColumnSpans(column) for column in budget]
-            self.layout = FlatColumns(finders, ids, token_columns, position_policies.policy(positions))
+            self.layout = FlatColumns(finders, ids, token_columns, whole_columns, policy(positions))
         if protected_ids is None:
-            protected_ids = special_token_ids(tokenizer)
+            protected_ids = _special_ids(tokenizer, scorer, spans)
         self.protected_ids = np.unique(np.asarray(list(protected_ids), dtype=np.int64))
 
     def cut(
         self, features: Sequence[Mapping[str, Any]], numbers: Sequence[int] | None = None
     ) -> list[Mapping[str, Any]]:
-        """The features with their item texts cut and the span columns gone; those given are not changed.
+        """Return the features with their item texts cut and the span columns removed.
 
-        Errors name a feature by its number: its place or, where they are of a larger batch, that of ``numbers``.
+        1. The layout reads the ids, spans and labels of each feature (``parts``).
+        2. The tokens of all spans are packed into one array and scored in one call.
+        3. The budget says how many tokens each span may keep.
+        4. The best tokens of each span are selected. Protected and labelled tokens are always among them.
+        5. The layout builds each feature anew from the kept tokens (``rebuild``). The given features do not change.
+
+        Parameters
+        ----------
+        features : sequence of mappings
+        numbers : ints, optional
+            The number that errors give to each feature. Default: its place in ``features``.
         """
-        named = range(len(features)) if numbers is None else numbers
-        parts = _each(self.layout.parts, named, features)
-        kept = iter(self._kept([part for row in parts for part in row]))
-        return _each(self.layout.rebuild, named, features, [[next(kept) for _ in row] for row in parts])
+        numbers = range(len(features)) if numbers is None else numbers
+        rows = _each(self.layout.parts, numbers, features)
+        try:
+            kept = iter(self._kept([part for row in rows for part in row]))
+        except ValueError:
+            _each(self._kept, numbers, rows)  # find the feature at fault
+            raise
+        return _each(self.layout.rebuild, numbers, features, [[next(kept) for _ in row] for row in rows])
 
-    def _kept(self, parts: list[Part]) -> list[NDArray[np.int64] | None]:
-        """The kept positions of each part, None where all are: every span of the batch is scored in one call."""
-        none = np.zeros(0, dtype=np.int64)
+    def _kept(self, parts: list[Part]) -> list[Ints | None]:
+        """Return the kept positions of each part, None if all are kept: steps 2 to 4 of :meth:`cut`."""
+        if not parts:
+            return []
+        # The ids of all parts end to end, and where in them the tokens of the spans stand.
         starts = lengths_to_offsets([len(part.ids) for part in parts]).astype(np.int64)
-        flat = np.concatenate([*(part.ids for part in parts), none])
+        ids = np.concatenate([part.ids for part in parts])
         counts = np.array([len(part.spans) for part in parts], dtype=np.int64)
         bounds = np.array([span for part in parts for span in part.spans], dtype=np.int64).reshape(-1, 2)
         bounds += np.repeat(starts[:-1], counts)[:, None]
         lengths = bounds[:, 1] - bounds[:, 0]
-        cu = lengths_to_offsets(lengths)
         where = ranges(bounds[:, 0], lengths)
-        protected = np.isin(flat[where], self.protected_ids)
+        tokens = RaggedTokens(ids[where], lengths_to_offsets(lengths))
+        protected = np.isin(tokens.ids, self.protected_ids)
         if any(part.labelled is not None for part in parts):
             labelled = [np.zeros(len(p.ids), bool) if p.labelled is None else p.labelled for p in parts]
-            protected |= np.concatenate([*labelled, np.zeros(0, dtype=bool)])[where]
-        tokens = RaggedTokens(flat[where], cu)
-        scores = np.asarray(self.scorer.score(tokens))
-        if scores.shape != (tokens.num_tokens,):
-            raise ValueError(f"the selector gave scores of shape {scores.shape} for {tokens.num_tokens} tokens.")
-        k = self._budgets(scores, cu, counts, np.array([n for part in parts for n in part.budgets]), protected)
-        chosen, _ = cpu.select(scores, cu, k, protected)
-        keep = np.ones(len(flat), dtype=bool)
+            protected |= np.concatenate(labelled)[where]
+        scores = score_tokens(self.scorer, tokens)
+        budget_of_span = np.array([number for part in parts for number in part.budgets], dtype=np.int64)
+        k = self._resolve(scores, tokens.cu_seqlens, counts, budget_of_span, protected)
+        kept = select_scored(scores, tokens.cu_seqlens, k, protected=protected).kept
+        keep = np.ones(len(ids), dtype=bool)
         keep[where] = False
-        keep[where[chosen]] = True
-        rows = [keep[a:b] for a, b in pairwise(starts)]
+        keep[where[kept]] = True
+        rows = [keep[start:end] for start, end in pairwise(starts)]
         return [None if row.all() else np.flatnonzero(row) for row in rows]
 
-    def _budgets(
-        self,
-        scores: Scores,
-        cu: NDArray[np.int32],
-        counts: NDArray[np.int64],
-        budgets: NDArray[np.int64],
-        protected: NDArray[np.bool_],
+    def _resolve(
+        self, scores: Scores, cu_seqlens: NDArray[np.int32], counts: Ints, budget_of_span: Ints, protected: Bools
     ) -> NDArray[np.int32]:
-        """Tokens asked of each span, int32 ``[N]``, by the budget it has and the part it is in."""
+        """Return the tokens that each span may keep: int32 ``[N]``. The spans of a part share a total."""
         if len(self.budgets) == 1:
-            return self.budgets[0].resolve(scores, cu, lengths_to_offsets(counts), protected)
-        k = np.zeros(len(cu) - 1, dtype=np.int32)
+            return self.budgets[0].resolve(scores, cu_seqlens, lengths_to_offsets(counts), protected)
+        lengths = np.diff(cu_seqlens)
+        k = np.zeros(len(lengths), dtype=np.int32)
         part_of_span = np.repeat(np.arange(len(counts)), counts)
         for number, budget in enumerate(self.budgets):
-            mine = budgets == number
-            tokens = np.repeat(mine, np.diff(cu))
-            offsets = lengths_to_offsets(np.bincount(part_of_span[mine], minlength=len(counts)))
-            own = lengths_to_offsets(np.diff(cu)[mine])
-            k[mine] = budget.resolve(scores[tokens], own, offsets, protected[tokens])
+            spans = budget_of_span == number
+            tokens = np.repeat(spans, lengths)
+            samples = lengths_to_offsets(np.bincount(part_of_span[spans], minlength=len(counts)))
+            offsets = lengths_to_offsets(lengths[spans])
+            k[spans] = budget.resolve(scores[tokens], offsets, samples, protected[tokens])
         return k
 
 
 def _each(work: Callable[..., T], numbers: Sequence[int], *columns: Sequence[Any]) -> list[T]:
-    """``work`` on every row of the columns; its ValueErrors name the feature by its number."""
+    """Call ``work`` on every row of the columns; its ValueErrors get the number of the feature."""
     done: list[T] = []
     try:
         for arguments in zip(*columns, strict=True):
-            done.append(work(*arguments))  # noqa: PERF401 - how many are done is the place of the one at fault
+            done.append(work(*arguments))  # noqa: PERF401 - the number of results is the place of the row at fault
     except ValueError as error:
         raise ValueError(f"feature {numbers[len(done)]}: {error}") from error
     return done
 
 
-def _scorer(selector: Scorer | None, tokenizer: Any) -> Scorer:
-    if selector is not None:
-        return selector
-    if tokenizer is None:
-        raise ValueError("give a selector, or a tokenizer for the one in the box to be bound to.")
-    return TokenSelector.from_pretrained().for_tokenizer(tokenizer)
+def _special_ids(tokenizer: Any, scorer: Scorer, spans: Any) -> Sequence[int]:
+    """Return the ids of the special tokens, from the tokenizer or from the selector that is bound to one."""
+    if tokenizer is not None:
+        return special_token_ids(tokenizer)
+    known: Sequence[int] | None = getattr(scorer, "special_token_ids", None)
+    if known is None and isinstance(spans, UnlabelledSpans):
+        warnings.warn(
+            "no tokenizer is known, so the special tokens of the prompts are not protected and may be dropped; give "
+            "tokenizer=… or protected_ids=….",
+            stacklevel=3,
+        )
+    return known or ()

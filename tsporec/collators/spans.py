@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -11,46 +12,51 @@ from numpy.typing import NDArray
 
 Span = tuple[int, int]
 SpanFinder = Callable[[Mapping[str, Any]], Sequence[Span]]
-"""Feature -> its ``(start, end)`` spans, ascending and apart. A finder may name the ``columns`` that only it reads."""
+"""Feature -> its ``(start, end)`` spans, ascending, without overlap. ``columns`` of a finder are read by it alone."""
 
 ITEM_SPANS = "item_spans"
 IGNORED_LABEL = -100
 
 
 class ColumnSpans:
-    """Spans that the dataset wrote into a column.
+    """Read the spans from a column of the dataset.
 
     Parameters
     ----------
     column : str
-        Holds ``[(start, end), ...]`` into the feature's ids.
+        Holds ``[(start, end), ...]``, positions in the feature's ids. Default "item_spans".
+
+    Examples
+    --------
+    >>> ColumnSpans()({"input_ids": [5, 6, 7], "item_spans": [(1, 3)]})
+    [(1, 3)]
     """
 
     def __init__(self, column: str = ITEM_SPANS) -> None:
         self.column, self.columns = column, (column,)
 
     def __call__(self, feature: Mapping[str, Any]) -> Sequence[Span]:
-        """The feature's spans.
-
-        Raises
-        ------
-        ValueError
-            If the column is not there.
-        """
-        return [(int(start), int(end)) for start, end in _column(feature, self.column)]
+        """Return the column's value; a ValueError if ``feature`` lacks it."""
+        spans: Sequence[Span] = _column(feature, self.column)
+        return spans
 
 
 class MarkerSpans:
-    """Spans between a begin and an end marker; the markers themselves stay.
+    """Find the spans between begin and end markers. The markers stay.
 
     Parameters
     ----------
     begin, end : int
-        Token ids. They may be the same (a separator): then everything between two of them is a span.
+        Token ids. If they are the same, everything between two markers is a span.
     separator : int, optional
-        Splits what stands between begin and end into spans, as in ``begin item separator item end``.
+        Token id that splits the text between begin and end into several spans.
     ids : str
-        The column to look in.
+        Column of token ids. Default "input_ids".
+
+    Examples
+    --------
+    >>> MarkerSpans(90, 91, 92)({"input_ids": [90, 5, 6, 92, 7, 91, 8]})
+    [(1, 3), (4, 5)]
     """
 
     columns: tuple[str, ...] = ()
@@ -59,13 +65,7 @@ class MarkerSpans:
         self.begin, self.end, self.separator, self.ids = begin, end, separator, ids
 
     def __call__(self, feature: Mapping[str, Any]) -> Sequence[Span]:
-        """The feature's spans, empty ones left out.
-
-        Raises
-        ------
-        ValueError
-            If a marker is missing its partner.
-        """
+        """Return the spans of ``feature`` that are not empty; a ValueError if a marker lacks its partner."""
         ids = np.asarray(_column(feature, self.ids))
         marks = np.flatnonzero((ids == self.begin) | (ids == self.end)).tolist()
         if self.begin == self.end:
@@ -84,16 +84,19 @@ class MarkerSpans:
 
 
 class UnlabelledSpans:
-    """Every run of tokens that the loss does not look at: the prompt, as it was tokenised.
+    """Find every run of tokens that the loss ignores: the prompt, as it was tokenised.
+
+    Padding (``attention_mask`` 0) is in no span. Special tokens are kept, as everywhere.
 
     Parameters
     ----------
     mask : str
-        ``"labels"`` (a label other than -100 counts), or a column of 0 and 1 such as TRL's ``completion_mask``.
+        ``"labels"``, in which -100 is no label, or a column of 0 and 1 such as TRL's ``completion_mask``.
 
-    Notes
-    -----
-    Padding (``attention_mask`` 0) is no part of a span. Special tokens stay, as everywhere.
+    Examples
+    --------
+    >>> UnlabelledSpans()({"input_ids": [5, 6, 7], "labels": [-100, -100, 7]})
+    [(0, 2)]
     """
 
     columns: tuple[str, ...] = ()
@@ -102,57 +105,69 @@ class UnlabelledSpans:
         self.mask = mask
 
     def __call__(self, feature: Mapping[str, Any]) -> Sequence[Span]:
-        """The runs of the feature, of at least one token."""
+        """Return the runs of ``feature``; a ValueError if it lacks the column."""
         labels = np.asarray(_column(feature, self.mask))
         free = labels == (IGNORED_LABEL if self.mask == "labels" else 0)
-        mask = feature.get("attention_mask")
-        if mask is not None and len(mask) == len(free):
-            free = free & (np.asarray(mask) != 0)
+        attended = feature.get("attention_mask")
+        if attended is not None and np.shape(attended) == free.shape:
+            free &= np.asarray(attended) != 0
+        if free.ndim > 1:  # labels [R, L]: a token with a label in any row is no part of a run
+            free = free.reshape(-1, free.shape[-1]).all(axis=0)
+        # Where a run starts or ends: free [1, 1, 0, 1] -> edges [0, 2, 3, 4].
         edges = np.flatnonzero(np.diff(np.concatenate([[False], free, [False]])))
         return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 class ItemStringSpans:
-    """Spans of the items' strings in the prompt, by the character offsets that a fast tokenizer gives.
+    """Find the items' strings in the prompt, by the character offsets of a fast tokenizer.
 
     Parameters
     ----------
     text, items, offsets : str
-        Columns: the prompt; the items' strings in the order they stand in it; ``offset_mapping`` of the prompt's
-        tokens (``return_offsets_mapping=True``). All three are removed before the base collator.
+        Three columns, removed before the base collator: the prompt, the items' strings in the order in which they
+        stand in it, and the ``offset_mapping`` of its tokens (``return_offsets_mapping=True``).
+    ids : str
+        Column of token ids, one for each pair of offsets. Default "input_ids".
     """
 
-    def __init__(self, text: str = "prompt", items: str = "items", offsets: str = "offset_mapping") -> None:
-        self.text, self.items, self.offsets = text, items, offsets
-        self.columns = (text, items, offsets)
+    def __init__(
+        self, text: str = "prompt", items: str = "items", offsets: str = "offset_mapping", *, ids: str = "input_ids"
+    ) -> None:
+        self.columns, self.ids = (text, items, offsets), ids
 
     def __call__(self, feature: Mapping[str, Any]) -> Sequence[Span]:
-        """The span of each item; see :func:`spans_of_strings`."""
+        """Return the span of each item; see :func:`spans_of_strings`."""
         text, items, offsets = (_column(feature, name) for name in self.columns)
+        tokens = len(_column(feature, self.ids))
+        if len(offsets) != tokens:
+            raise ValueError(
+                f"{self.columns[2]} has {len(offsets)} pairs and {self.ids} has {tokens} tokens; expected the offsets "
+                "of each token, (0, 0) for one that was added to the text."
+            )
         return spans_of_strings(text, items, offsets)
 
 
 def spans_of_strings(text: str, strings: Sequence[str], offsets: Any) -> list[Span]:
-    """The tokens of each of ``strings`` in ``text``.
+    """Return the span of the tokens of each string in ``text``.
 
     Parameters
     ----------
     text : str
     strings : list of str
-        In the order they stand in ``text``; each is looked for behind the one before.
+        In the order in which they stand in ``text``: each is searched behind the one before.
     offsets : int ``[L, 2]``
-        Start and end of each token in characters of ``text``; tokens of no width (special ones) belong to none.
+        Start and end of each token in characters of ``text``. Special tokens have no width and are in no string.
 
     Returns
     -------
     list of (start, end)
-        Of the tokens that lie wholly in the string, white space before it aside: a token that holds a quote too is
-        left out, and so never dropped.
+        A span has the tokens that lie wholly in its string; white space before the string does not count. A token that
+        also holds a quote is therefore outside, and never dropped. A string without such a token has no span.
 
     Raises
     ------
     ValueError
-        If a string is not there.
+        If a string is not in the text, or the tokens before and behind it have offsets but none has one inside it.
 
     Examples
     --------
@@ -160,12 +175,11 @@ def spans_of_strings(text: str, strings: Sequence[str], offsets: Any) -> list[Sp
     [(2, 4)]
     """
     bounds: NDArray[np.int64] = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
-    starts, ends = bounds[:, 0].copy(), bounds[:, 1]
-    blank = np.fromiter((c.isspace() for c in text), dtype=bool, count=len(text))
-    for _ in range(2):  # a token may carry the space before its word
-        inside = starts < np.minimum(ends, len(text))
-        starts[inside] += blank[starts[inside]]
-    solid = ends > bounds[:, 0]
+    solid = bounds[:, 1] > bounds[:, 0]
+    if len(bounds) and strings and not solid.any():
+        raise ValueError(f"all {len(bounds)} offsets are empty; expected the start and end of each token in the text.")
+    starts, ends = _skip_blanks(text, bounds), bounds[:, 1]
+    read_from, read_to = (bounds[solid, 0].min(), ends[solid].max()) if solid.any() else (0, 0)
     spans, place = [], 0
     for string in strings:
         found = text.find(string, place)
@@ -178,11 +192,27 @@ def spans_of_strings(text: str, strings: Sequence[str], offsets: Any) -> list[Sp
         tokens = np.flatnonzero(solid & (starts >= found) & (ends <= place))
         if len(tokens):
             spans.append((int(tokens[0]), int(tokens[-1]) + 1))
+        elif read_from <= found < place <= read_to and not (solid & (starts < place) & (ends > found)).any():
+            raise ValueError(f"no token has offsets in the item {string!r}, characters {found} to {place} of the text.")
     return spans
 
 
+def _skip_blanks(text: str, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the starts of tokens, moved behind up to two blanks: a token may carry the space before its word."""
+    blank = np.fromiter((c.isspace() for c in text), dtype=bool, count=len(text))
+    starts = bounds[:, 0].copy()
+    for _ in range(2):
+        inside = (starts < np.minimum(bounds[:, 1], len(text))) & (starts >= 0)
+        starts[inside] += blank[starts[inside]]
+    return starts
+
+
 def find_spans(spans: str | tuple[int, ...] | SpanFinder) -> SpanFinder:
-    """The finder that ``spans`` means: a column's name, marker ids, or a callable itself."""
+    """Return the finder that ``spans`` means: the name of a column, marker ids, or a finder itself.
+
+    >>> find_spans((90, 91))({"input_ids": [90, 5, 91]})
+    [(1, 2)]
+    """
     if isinstance(spans, str):
         return ColumnSpans(spans)
     if isinstance(spans, tuple) and len(spans) in (2, 3):
@@ -190,13 +220,22 @@ def find_spans(spans: str | tuple[int, ...] | SpanFinder) -> SpanFinder:
     if callable(spans):
         return spans
     raise ValueError(
-        f"spans must be a column's name, a pair of marker ids (with a separator's, if any) or a callable; "
-        f"found {spans!r}."
+        f"spans must be a column's name, a pair of marker ids (and a separator's) or a callable; found {spans!r}."
     )
 
 
-def check_spans(spans: Sequence[Span], length: int) -> list[Span]:
-    """``spans`` as they are, or a ValueError: outside ``length`` tokens, reversed, overlapping or out of order."""
+def read_spans(finder: SpanFinder, feature: Mapping[str, Any]) -> list[Span]:
+    """Return the spans that ``finder`` finds as pairs of whole numbers; a ValueError if they are none."""
+    value = finder(feature)
+    try:
+        return [(index(start), index(end)) for start, end in value]
+    except (TypeError, ValueError) as error:
+        name = getattr(finder, "column", "spans")
+        raise ValueError(f"{name} must be a list of (start, end), whole numbers; found {value!r:.80}.") from error
+
+
+def check_spans(spans: list[Span], length: int) -> list[Span]:
+    """Return ``spans``; a ValueError if one is outside ``length`` tokens, reversed, overlapping or out of order."""
     before = 0
     for start, end in spans:
         if not 0 <= start <= end <= length:
@@ -208,7 +247,7 @@ def check_spans(spans: Sequence[Span], length: int) -> list[Span]:
                 f"span ({start}, {end}) overlaps or precedes the one that ends at {before}; spans must ascend."
             )
         before = end
-    return list(spans)
+    return spans
 
 
 def _column(feature: Mapping[str, Any], name: str) -> Any:

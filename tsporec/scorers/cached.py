@@ -1,64 +1,77 @@
-"""Scores remembered by text: an item seen before costs a look-up."""
+"""Keep the scores of texts in memory: an item that was scored before costs a look-up."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import pairwise
+from threading import Lock
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from tsporec.scorers.base import Scorer, Scores
+from tsporec.scorers.base import Scorer, Scores, score_tokens
 from tsporec.tokens.ragged import RaggedTokens
 
 
 class CachedScorer:
-    """A scorer that remembers the scores of the segments it has seen, the least recently used forgotten first.
+    """Remember the scores of the segments that a scorer has seen, and forget the least recently used first.
 
     Parameters
     ----------
     scorer : Scorer
-        Asked once a call for all segments not seen yet. Where its weights change, call :meth:`clear`.
+        Asked once a call, for all segments that are not in memory. All scores are forgotten when it changes: when its
+        weights are trained or loaded, or an attribute is set, as ``fit`` does. Call :meth:`clear` after you change an
+        array of a scorer in place.
     max_tokens : int
-        Tokens to remember scores of; a token costs 8 bytes, and each segment some 200 more.
+        Tokens to remember scores of. A token costs 8 bytes and a segment some 200 more. Default 4,000,000.
 
     Notes
     -----
-    A copy or a pickle starts with an empty memory; a forked process goes on with its own. Not for use by several
-    threads at once.
+    Several threads may share it; they score one after the other. A copy or a pickle starts with an empty memory, a
+    forked process with a copy of the memory.
+
+    Examples
+    --------
+    >>> from tsporec.scorers import make_scorer
+    >>> tokens = RaggedTokens.from_lists([[5, 6], [5, 6]])
+    >>> CachedScorer(make_scorer("tfidf").fit(tokens)).score(tokens).tolist()
+    [1.0, 1.0, 1.0, 1.0]
     """
 
     def __init__(self, scorer: Scorer, max_tokens: int = 4_000_000) -> None:
         self.scorer, self.max_tokens = scorer, max_tokens
-        self._scores: OrderedDict[bytes, bytes] = OrderedDict()  # a text's ids (int32) -> its scores (float32)
-        self._tokens = 0
+        self._lock = Lock()
+        self.clear()
 
     def score(self, tokens: RaggedTokens) -> Scores:
-        """float32 ``[T]``, as the scorer gives them.
+        """Return the scores of ``tokens``, as the scorer gives them: float32 ``[T]``.
 
         Raises
         ------
         ValueError
-            If the scorer does not return one score a token; nothing is remembered then.
+            If the scorer does not return one score a token. Nothing is remembered then.
         """
-        # A segment's bytes are its key: hashed in C, and equal keys are equal texts. Scores are bytes as well, for
-        # joining bytes takes half the time of concatenating arrays.
+        # A segment's bytes are its key, for they are hashed in C. Scores are bytes too: joining them is twice as fast
+        # as concatenating arrays.
         raw, cu = tokens.ids.tobytes(), (4 * tokens.cu_seqlens.astype(np.int64)).tolist()
         keys = [raw[start:end] for start, end in pairwise(cu)]
-        found = list(map(self._scores.get, keys))
-        new = {keys[i]: i for i, scores in enumerate(found) if scores is None} if None in found else {}
-        fresh = self._ask(tokens, new) if new else {}
-        touch = self._scores.move_to_end
-        for key in keys:
-            if key not in fresh:
-                touch(key)
-        for key, scores in fresh.items():
-            self._remember(key, scores)
+        with self._lock:
+            if not _same(self._state, _state(self.scorer)):
+                self.clear()
+            found = list(map(self._scores.get, keys))
+            new = {keys[i]: i for i, scores in enumerate(found) if scores is None} if None in found else {}
+            fresh = self._ask(tokens, new) if new else {}
+            for key in keys:
+                if key not in fresh:
+                    self._scores.move_to_end(key)
+            for key, scores in fresh.items():
+                self._remember(key, scores)
         every = [fresh[key] if scores is None else scores for key, scores in zip(keys, found, strict=True)]
         return np.frombuffer(bytearray().join(every), dtype=np.float32)
 
     def fit(self, corpus: RaggedTokens) -> CachedScorer:
-        """Fit the scorer, if it can be, and forget its old scores; returns itself."""
+        """Fit the scorer, if it can be, and forget its old scores. Returns this cached scorer."""
         fit = getattr(self.scorer, "fit", None)
         if fit is not None:
             self.scorer = fit(corpus)
@@ -66,23 +79,21 @@ class CachedScorer:
         return self
 
     def for_tokenizer(self, tokenizer: Any) -> CachedScorer:
-        """A cached scorer for ids of ``tokenizer``, with a memory of its own; itself where ids need no reading."""
+        """Return a cached scorer for ids of ``tokenizer`` with an empty memory; itself if ids are never looked up."""
         bind = getattr(self.scorer, "for_tokenizer", None)
         bound = self.scorer if bind is None else bind(tokenizer)
         return self if bound is self.scorer else CachedScorer(bound, self.max_tokens)
 
     def clear(self) -> None:
         """Forget all scores."""
-        self._scores, self._tokens = OrderedDict(), 0
+        self._scores: OrderedDict[bytes, bytes] = OrderedDict()  # a text's ids, int32 -> its scores, float32
+        self._tokens = 0
+        self._state = _state(self.scorer)
 
     def _ask(self, tokens: RaggedTokens, new: dict[bytes, int]) -> dict[bytes, bytes]:
         unseen = tokens.take(list(new.values()))
-        scores = np.asarray(self.scorer.score(unseen), dtype=np.float32)
-        if scores.shape != (unseen.num_tokens,):
-            raise ValueError(
-                f"{type(self.scorer).__name__}.score returned shape {scores.shape} for {unseen.num_tokens} tokens; "
-                "expected one score a token."
-            )
+        scores = score_tokens(self.scorer, unseen)
+        self._state = _state(self.scorer)  # what a scorer sets while it scores changes no score
         parts = [part.tobytes() for part in np.split(scores, unseen.cu_seqlens[1:-1])]
         return dict(zip(new, parts, strict=True))
 
@@ -94,13 +105,27 @@ class CachedScorer:
             self._tokens -= len(forgotten) // 4
 
     def __getattr__(self, name: str) -> Any:
-        """Everything but the memory is the scorer's own."""
+        """Look up other attributes on the scorer."""
         if name in ("scorer", "_scores"):  # not there yet while unpickling
             raise AttributeError(name)
         return getattr(self.scorer, name)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"scorer": self.scorer, "max_tokens": self.max_tokens, "_scores": OrderedDict(), "_tokens": 0}
+        return {"scorer": self.scorer, "max_tokens": self.max_tokens}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__init__(**state)  # type: ignore[misc] # an empty memory and a lock of its own
+
+
+def _state(scorer: Any) -> list[Any]:
+    """Return what changes when a scorer learns: its attributes, and the version and address of each weight."""
+    held = list(getattr(scorer, "__dict__", {}).values())
+    modules = [scorer] if isinstance(scorer, nn.Module) else [value for value in held if isinstance(value, nn.Module)]
+    weights = [weight for module in modules for weight in (*module.parameters(), *module.buffers())]
+    return [[(0 if weight.is_inference() else weight._version, weight.data_ptr()) for weight in weights], *held]
+
+
+def _same(before: list[Any], after: list[Any]) -> bool:
+    """Return whether two states are the same: equal versions, identical attributes."""
+    pairs = zip(before[1:], after[1:], strict=False)
+    return len(before) == len(after) and before[0] == after[0] and all(a is b for a, b in pairs)

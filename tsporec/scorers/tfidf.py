@@ -42,12 +42,14 @@ class TfidfScorer(BaseScorer):
         Raises
         ------
         ValueError
-            If the scorer has not been fitted.
+            If the scorer has not been fitted, or a token id is negative.
         """
         if self.idf is None:
             raise ValueError(
                 "the tfidf scorer has no document frequencies; call scorer.fit(corpus) with the catalogue first."
             )
+        if tokens.ids.min(initial=0) < 0:
+            raise ValueError(f"token id {tokens.ids.min()} is negative; expected ids of a tokenizer's vocabulary.")
         idf = np.append(self.idf, self.unseen)[np.minimum(tokens.ids, len(self.idf))]
         pairs = tokens.segment_ids() * (2**31) + tokens.ids
         _, first, counts = np.unique(pairs, return_index=True, return_counts=True)

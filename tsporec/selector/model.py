@@ -314,6 +314,14 @@ class TokenSelector(nn.Module):
         return None if self.vocabulary is None else self.vocabulary.fingerprint
 
     @property
+    def special_token_ids(self) -> list[int] | None:
+        """Ids of the special tokens of the tokenizer that the selector is bound to; None if it is unbound."""
+        if self.vocabulary is None:
+            return None
+        special: list[int] = np.flatnonzero(self.vocabulary.classes[:, CLASSES.index("special")]).tolist()
+        return special
+
+    @property
     def fingerprint(self) -> str:
         """Digest of shape, weights and, where bound, the tokenizer."""
         self._check_precision()

@@ -11,26 +11,14 @@ from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
 from tsporec._internal.progress import progress
-from tsporec.budget import Budget
-from tsporec.collators.selector import SelectorCollator
-from tsporec.collators.spans import IGNORED_LABEL, ITEM_SPANS, SpanFinder, check_spans, find_spans
+from tsporec.collators.columns import FlatColumns
+from tsporec.collators.positions import renumber
+from tsporec.collators.spans import IGNORED_LABEL, ITEM_SPANS, SpanFinder, find_spans
 from tsporec.language_model import weights_digest
 from tsporec.learning.candidates import Candidates
 from tsporec.learning.rewards.base import Floats
+from tsporec.tokens.pieces import special_token_ids
 from tsporec.tokens.ragged import RaggedTokens
-
-
-def feature_segments(
-    features: Sequence[Mapping[str, Any]], spans: str | tuple[int, int] | SpanFinder = ITEM_SPANS
-) -> tuple[RaggedTokens, NDArray[np.int64]]:
-    """The spans of all features as segments, and int64 ``[N]``, the feature each is of."""
-    finder, pieces, owner = find_spans(spans), [], []
-    for number, feature in enumerate(features):
-        ids = np.asarray(feature["input_ids"]).reshape(-1)
-        for start, end in check_spans(finder(feature), len(ids)):
-            pieces.append(ids[start:end])
-            owner.append(number)
-    return RaggedTokens.from_lists(pieces), np.array(owner, dtype=np.int64)
 
 
 class LabelReward:
@@ -64,7 +52,11 @@ class LabelReward:
         rest: int | None = None,
     ) -> None:
         self.model, self.collator, self.features, self.spans, self.rest = model.eval(), collator, features, spans, rest
-        self.segments, self.owner = feature_segments(features, spans)
+        self.layout = FlatColumns([find_spans(spans)], "input_ids", (), (), renumber)
+        self.parts = [part for feature in features for part in self.layout.parts(feature)]
+        self.protected_ids = special_token_ids(getattr(collator, "tokenizer", None))
+        self.segments = RaggedTokens.from_lists([p.ids[start:end] for p in self.parts for start, end in p.spans])
+        self.owner = np.repeat(np.arange(len(self.parts)), [len(part.spans) for part in self.parts])
         for number, feature in enumerate(features):
             if "labels" not in feature or (np.asarray(feature["labels"]) == IGNORED_LABEL).all():
                 raise ValueError(f"feature {number} has no labels to be likely; expected some that are not -100.")
@@ -97,34 +89,14 @@ class LabelReward:
         return rewards
 
     def _cut(self, owner: int, span: int, kept: NDArray[np.int64]) -> Any:
-        """The batch of feature ``owner`` with its span number ``span`` cut to the places ``kept`` within it."""
-        cut = SelectorCollator(
-            self.collator, _Marked(span, kept), _Sizes(span, len(kept), self.rest), self.spans, cache_tokens=0
-        )
-        return cut([self.features[owner]])
-
-
-class _Marked:
-    """Scores that put the kept places of one span first; elsewhere the first tokens."""
-
-    def __init__(self, span: int, kept: NDArray[np.int64]) -> None:
-        self.span, self.kept = span, kept
-
-    def score(self, tokens: RaggedTokens) -> Floats:
-        scores = -tokens.offsets().astype(np.float32)
-        scores[tokens.cu_seqlens[self.span] + self.kept] = 1.0
-        return scores
-
-
-class _Sizes(Budget):
-    """A size for one span, another (or all of it) for the rest."""
-
-    def __init__(self, span: int, size: int, rest: int | None) -> None:
-        super().__init__(tokens=max(size, 1))
-        self.__dict__.update(span=span, size=size, rest=rest)
-
-    def resolve(self, scores: Any, cu_seqlens: NDArray[np.int32], *_: Any, **__: Any) -> NDArray[np.int32]:
-        lengths = np.diff(cu_seqlens)
-        k = lengths.copy() if self.rest is None else np.minimum(lengths, self.rest)  # type: ignore[attr-defined]
-        k[self.span] = self.size  # type: ignore[attr-defined]
-        return k.astype(np.int32)
+        """Return the batch of one feature with its span number ``span`` cut to the places ``kept`` within it."""
+        part = self.parts[owner]
+        keep = np.isin(part.ids, self.protected_ids)
+        if part.labelled is not None:
+            keep |= part.labelled
+        outside = np.ones(len(part.ids), dtype=bool)
+        for number, (start, end) in enumerate(part.spans):
+            outside[start:end] = False
+            rest = end if self.rest is None else min(start + self.rest, end)
+            keep[start + kept if number == span else slice(start, rest)] = True
+        return self.collator([self.layout.rebuild(self.features[owner], [np.flatnonzero(keep | outside)])])
