@@ -87,6 +87,26 @@ def test_views_are_drawn_and_shapes_hold():
         recommender.fit(np.full_like(features, np.nan), sequences[:90], sequences[90:])
 
 
+def test_the_seed_decides_and_the_global_random_state_stays(generative):
+    features, sequences, _ = world(np.random.default_rng(2))
+    config = EmbeddingConfig(width=16, epochs=2, dropout=0.5, seed=3)
+    found = []
+    for state in (0, 1):
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        recommender = make_recommender(8, config).fit(np.stack([features, -features]), sequences[:90], sequences[90:])
+        generative.fit([generative.template.feature([0], 1)], lambda rows: _batch(rows), learning_rate=0.0)
+        assert torch.equal(torch.get_rng_state(), before)
+        found.append(recommender.scores(features, [[0, 1]]))
+    np.testing.assert_array_equal(*found)
+    other = make_recommender(8, EmbeddingConfig(width=16, seed=4)).scores(features, [[0, 1]])
+    assert not np.array_equal(make_recommender(8, config).scores(features, [[0, 1]]), other)
+
+
+def _batch(rows):
+    return {name: torch.tensor([row[name] for row in rows]) for name in ("input_ids", "attention_mask", "labels")}
+
+
 def test_windows_predict_every_item_once():
     for length in range(2, 12):
         windows = cut_windows([list(range(length))], 4)
@@ -102,9 +122,10 @@ def generative(tokenizer):
 
 def test_trie():
     trie = Trie([[5, 6], [5, 7], [5, 6], [5]])
-    assert trie.allowed([]) == [5]
-    assert trie.allowed([5]) == [6, 7]
-    assert (trie.items([5, 6]), trie.items([5]), trie.items([9]), trie.allowed([9])) == ([0, 2], [3], [], [])
+    assert trie.children == [{5: 1}, {6: 2, 7: 3}, {}, {}]
+    assert trie.items == [[], [3], [0, 2], [1]]
+    assert trie.counts[1:] == [4, 2, 1]
+    assert trie.path([5, 7]) == [1, 3]
     with pytest.raises(ValueError, match="item 1 has no tokens"):
         Trie([[1], []])
 
@@ -142,10 +163,41 @@ def test_wide_beams_find_the_exact_ranking(generative):
     some = generative.recommend(feature, beams=2, exclude=[found[0][0]])
     assert found[0][0] not in [item for item, _ in some]
     assert len(some) == 2
+    for item in range(6):
+        (best,) = generative.recommend(feature, beams=1, exclude=[other for other in range(6) if other != item])
+        assert best == (item, pytest.approx(exact[item], abs=1e-3))
+    assert generative.recommend(feature, exclude=range(6)) == []
     assert ranks_of_targets([found, found], [found[2][0], 99], 6).tolist() == [3, 6]
     assert generative.candidate_log_likelihoods(feature, []).shape == (0,)
     with pytest.raises(ValueError, match="beams must be at least 1"):
         generative.recommend(feature, beams=0)
+
+
+@pytest.mark.parametrize("beams", [1, 2, 3, 9])
+def test_exclusion_is_a_search_among_the_others(tokenizer, beams):
+    titles = ["gel pen", "gel ink", "gel pen", "tape", "gel pad", "pen tape"]
+    texts, model = encode(tokenizer), make_causal_lm(len(tokenizer), seed=5)
+
+    def search(left, exclude=()):
+        template = PromptTemplate.build(texts, [titles[i] for i in left], tokenizer)
+        feature = PromptTemplate.build(texts, titles, tokenizer).feature([0])
+        found = GenerativeRecommender(model, template).recommend(feature, beams, exclude)
+        return [left[item] for item, _ in found]
+
+    for exclude in ([], [0], [1, 4], [0, 2], [0, 1, 2, 4], [3, 5]):
+        assert search(range(6), exclude) == search([i for i in range(6) if i not in exclude])
+
+
+def test_items_with_equal_titles_share_a_place(tokenizer):
+    titles = ["pen", "ink", "pen", "tape"]
+    template = PromptTemplate.build(encode(tokenizer, TEXTS[:4]), titles, tokenizer)
+    recommender = GenerativeRecommender(make_causal_lm(len(tokenizer)), template)
+    feature = template.feature([1])
+    found = recommender.recommend(feature, beams=9)
+    exact = recommender.candidate_log_likelihoods(feature, range(4))
+    assert [item for item, _ in found] == sorted(range(4), key=lambda item: (-exact[item], item))
+    assert dict(found)[0] == dict(found)[2]
+    assert [item for item, _ in recommender.recommend(feature, beams=9, exclude=[0])] == [i for i, _ in found if i]
 
 
 def test_fine_tuning_through_a_selector_collator(tokenizer):

@@ -1,5 +1,5 @@
-"""Reference recommenders: what rewards and evaluations run on. Yours can stand in their place.
+"""Recommenders that rewards and evaluations run on; a user's own recommender can take their place.
 
-``encoder`` turns item texts into vectors, ``embedding`` ranks items by vectors as HLLM does, and ``generative`` ranks
-them by the likelihood of their titles after a prompt.
+``encoder`` turns item texts into vectors. ``embedding`` ranks items by their vectors, as HLLM does. ``generative``
+ranks items by the likelihood of their titles after a prompt; ``trie`` keeps its search to titles that exist.
 """

@@ -1,7 +1,7 @@
 """An embedding recommender in the manner of HLLM (Chen et al., 2024): item vectors from text, a user model over them.
 
-The item's vector is a projection of what :class:`~tsporec.recommenders.encoder.ItemEncoder` makes of its tokens; a
-small causal transformer reads the vectors of a history; the next item is the one whose vector is most like the context.
+An item's vector is a projection of its features, which come from :class:`~tsporec.recommenders.encoder.ItemEncoder`. A
+small causal transformer reads the vectors of a history. Items with vectors close to its output are recommended.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
+from tqdm.auto import tqdm
 
 from tsporec._internal.files import write_whole
-from tsporec._internal.progress import progress
 from tsporec.metrics import ndcg, ranks
 
 History = Sequence[int]
@@ -32,19 +32,22 @@ class EmbeddingConfig:
     Parameters
     ----------
     width, layers, heads : int
-        Of the user model.
+        Size of the user model. Default: 96, 1, 2.
     dropout : float
+        Dropout of the user model and of item features. Default: 0.2.
     max_history : int
-        Items read; older ones are cut off.
+        Number of items read; older items are cut off. Default: 10.
     temperature : float
-        Of the softmax over cosine similarities, at the start; it is learned.
+        Temperature of the softmax over cosine similarities before training. It is learned. Default: 0.05.
     epochs, patience : int
-        At most ``epochs``; stops when held-out likelihood has not risen for ``patience`` epochs.
+        Training takes at most ``epochs`` epochs. It stops if the held-out likelihood has not risen for ``patience``
+        epochs. Default: 30, 4.
     batch_size : int
-        Sequences a step.
+        Sequences of one step. Default: 256.
     learning_rate, weight_decay : float
-        Of AdamW.
+        Options of AdamW. Default: 2e-3, 0.01.
     seed : int
+        Random seed of weights, order and dropout. Default: 0.
     """
 
     width: int = 96
@@ -62,13 +65,21 @@ class EmbeddingConfig:
 
 
 class EmbeddingRecommender(nn.Module):
-    """Project item features, read histories, rank all items.
+    """Project item features, read histories, rank all items. Make one with :func:`make_recommender`.
 
     Parameters
     ----------
     feature_width : int
-        W, the width of an item's features.
+        Width W of an item's features.
     config : EmbeddingConfig, optional
+
+    Examples
+    --------
+    >>> features = np.eye(4, dtype=np.float32)
+    >>> recommender = make_recommender(4, EmbeddingConfig(width=8, epochs=1))
+    >>> recommender = recommender.fit(features, [[0, 1, 2], [1, 2, 3]], held_out=[[0, 1]])
+    >>> recommender.scores(features, [[0, 1], [2]]).shape
+    (2, 4)
     """
 
     mean: Tensor
@@ -89,41 +100,38 @@ class EmbeddingRecommender(nn.Module):
         self.dropout = nn.Dropout(self.config.dropout)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(self.config.temperature)))
 
-    # -- reading
-
     def item_vectors(self, features: Tensor) -> Tensor:
-        """Unit vectors ``[..., width]`` of item features ``[..., W]``."""
+        """Map item features ``[..., W]`` to unit vectors ``[..., width]``."""
         return F.normalize(self.project(self.dropout((features - self.mean) / self.scale)), dim=-1)
 
     def contexts(self, vectors: Tensor, histories: Tensor) -> Tensor:
-        """A unit vector for every place of every history.
+        """Read histories: a unit vector for every place of every history, which has seen the items up to that place.
 
         Parameters
         ----------
-        vectors : ``[N, width]``
-            Of all items.
+        vectors : float ``[N, width]``
+            Vectors of all items.
         histories : int64 ``[B, L]``
-            Items oldest first, right-padded with -1.
+            Item indices, oldest first, right-padded with -1.
 
         Returns
         -------
-        ``[B, L, width]``
-            At place ``l``: what is known after item ``l``.
+        float ``[B, L, width]``
         """
         length = histories.shape[1]
         read = vectors[histories.clamp(min=0)] * math.sqrt(self.config.width) + self.place.weight[:length]
         causal = torch.ones(length, length, dtype=torch.bool, device=histories.device).triu(1)
-        # Padding stands behind the items and a place sees only what is before it, so no padding mask is needed.
+        # Padding follows the items and attention is causal, so no padding mask is needed.
         return F.normalize(self.reader(self.dropout(read), mask=causal), dim=-1)
 
     @property
     def temperature(self) -> float:
-        """What similarities are divided by before the softmax."""
+        """Learned temperature: similarities are divided by it before the softmax."""
         return float(self.log_temperature.detach().exp())
 
     @torch.no_grad()
     def user_contexts(self, vectors: Tensor, histories: Sequence[History]) -> Tensor:
-        """``[M, width]``: the context after the last item of each history (not empty), in eval mode."""
+        """Read histories (none empty) in eval mode: ``[M, width]``, the context after each history's last item."""
         self.eval()
         parts = []
         for start in range(0, len(histories), 512):
@@ -134,12 +142,10 @@ class EmbeddingRecommender(nn.Module):
 
     @torch.no_grad()
     def scores(self, features: NDArray[np.float32], histories: Sequence[History]) -> NDArray[np.float32]:
-        """float32 ``[M, N]``: the logit of every item after each history, from item features ``[N, W]``."""
+        """Score every item after each history: logits float32 ``[M, N]`` from item features ``[N, W]``."""
         self.eval()
         vectors = self.item_vectors(torch.from_numpy(features))
         return (self.user_contexts(vectors, histories) @ vectors.T / self.temperature).numpy()
-
-    # -- learning
 
     def fit(
         self,
@@ -148,15 +154,19 @@ class EmbeddingRecommender(nn.Module):
         held_out: Sequence[History],
         description: str = "fit",
     ) -> EmbeddingRecommender:
-        """Learn to predict every next item of ``sequences`` among all items; keep what does best on ``held_out``.
+        """Train to predict every next item of ``sequences`` among all items; keep the best weights on ``held_out``.
+
+        Order, views and dropout follow ``config.seed``. Torch's global random state is left as it was.
 
         Parameters
         ----------
         features : float32 ``[N, W]`` or ``[V, N, W]``
-            Of all items, or V views of each (token subsets): every step draws a view for every item, and what is
-            held out is read with their mean.
+            Features of all items, or V views of each item (token subsets). Every step samples a view of every item;
+            held-out sequences are read with the mean of the views.
         sequences, held_out : sequences of item indices
-            At least two items each.
+            Each needs at least two items.
+        description : str
+            Label of the progress bar.
         """
         if not sequences or not held_out or min(map(len, [*sequences, *held_out])) < 2:
             raise ValueError("fit needs training and held-out sequences of at least two items each.")
@@ -165,7 +175,6 @@ class EmbeddingRecommender(nn.Module):
                 f"features must be finite, [N, {len(self.mean)}] or [V, N, {len(self.mean)}]; found shape "
                 f"{list(features.shape)}{'' if np.isfinite(features).all() else ' with NaN or infinity'}."
             )
-        generator = torch.Generator().manual_seed(self.config.seed)
         views = torch.from_numpy(features if features.ndim == 3 else features[None])
         fixed = views.mean(dim=0)
         self.mean.copy_(views.flatten(0, 1).mean(dim=0))
@@ -175,40 +184,46 @@ class EmbeddingRecommender(nn.Module):
             self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
         best, best_state, waited = -math.inf, self._snapshot(), 0
-        for _ in progress(range(self.config.epochs), description=description):
-            self.train()
-            for batch in torch.split(torch.randperm(len(windows), generator=generator), self.config.batch_size):
-                chosen = torch.randint(len(views), (views.shape[1],), generator=generator)
-                drawn = fixed if len(views) == 1 else views[chosen, torch.arange(views.shape[1])]
-                loss = self._loss(drawn, windows[batch])
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-            likelihood = self.log_likelihood(fixed, held_out)
-            if likelihood > best:
-                best, best_state, waited = likelihood, self._snapshot(), 0
-            else:
-                waited += 1
-                if waited >= self.config.patience:
-                    break
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.seed)
+            for _ in tqdm(range(self.config.epochs), desc=description, disable=None, leave=False):
+                self._epoch(views, windows, optimizer)
+                likelihood = self.log_likelihood(fixed, held_out)
+                if likelihood > best:
+                    best, best_state, waited = likelihood, self._snapshot(), 0
+                else:
+                    waited += 1
+                    if waited >= self.config.patience:
+                        break
         self.load_state_dict(best_state)
         return self.eval()
 
+    def _epoch(self, views: Tensor, windows: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        self.train()
+        items = torch.arange(views.shape[1])
+        for batch in torch.split(torch.randperm(len(windows)), self.config.batch_size):
+            sampled = views[0] if len(views) == 1 else views[torch.randint(len(views), items.shape), items]
+            loss = self._loss(sampled, windows[batch])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
     @torch.no_grad()
     def log_likelihood(self, features: Tensor, sequences: Sequence[History]) -> float:
-        """Mean log-likelihood, in nats, of every next item of ``sequences``."""
+        """Compute the mean log-likelihood, in nats, of every next item of ``sequences``, in eval mode."""
         self.eval()
         length = self.config.max_history + 1
         return -float(self._loss(features, pad_histories(cut_windows(sequences, length), length)))
 
     @torch.no_grad()
     def held_out_ndcg(self, features: NDArray[np.float32], sequences: Sequence[History], k: int = 10) -> float:
-        """Mean NDCG@k of every item of each sequence but its first, those before it masked."""
+        """Compute the mean NDCG@k of every next item of ``sequences``, with the items before it masked."""
         histories = [s[:place] for s in sequences for place in range(1, len(s))]
         targets = [item for s in sequences for item in s[1:]]
         return float(ndcg(ranks(self.scores(features, histories), targets, histories), k).mean())
 
     def _loss(self, features: Tensor, windows: Tensor) -> Tensor:
+        """Compute the mean cross-entropy of every next item in ``windows [B, L]``, padded with -1."""
         vectors = self.item_vectors(features)
         given, targets = windows[:, :-1], windows[:, 1:]
         known = targets >= 0
@@ -217,8 +232,6 @@ class EmbeddingRecommender(nn.Module):
 
     def _snapshot(self) -> dict[str, Tensor]:
         return {key: value.clone() for key, value in self.state_dict().items()}
-
-    # -- keeping
 
     def save(self, folder: str | Path) -> None:
         """Write config (JSON) and weights (safetensors) to ``folder``."""
@@ -231,7 +244,7 @@ class EmbeddingRecommender(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path) -> EmbeddingRecommender:
-        """What :meth:`save` wrote."""
+        """Load a recommender that :meth:`save` wrote, in eval mode."""
         from safetensors.torch import load_file
 
         header = json.loads((Path(folder) / "recommender.json").read_text())
@@ -241,14 +254,19 @@ class EmbeddingRecommender(nn.Module):
 
 
 def make_recommender(feature_width: int, config: EmbeddingConfig | None = None) -> EmbeddingRecommender:
-    """A recommender whose first weights and dropout follow ``config.seed``."""
+    """Make a recommender with weights from ``config.seed``. Torch's global random state is left as it was."""
     config = config or EmbeddingConfig()
-    torch.manual_seed(config.seed)
-    return EmbeddingRecommender(feature_width, config)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return EmbeddingRecommender(feature_width, config)
 
 
 def pad_histories(histories: Sequence[History], longest: int) -> Tensor:
-    """int64 ``[M, L]``: the last ``longest`` items of each history, right-padded with -1."""
+    """Keep the last ``longest`` items of each history and pad on the right with -1: int64 ``[M, L]``.
+
+    >>> pad_histories([[1, 2, 3], [4]], 2).tolist()
+    [[2, 3], [4, -1]]
+    """
     cut = [list(history)[-longest:] for history in histories]
     if not all(cut):
         raise ValueError("a history is empty; a user without items has no context.")
@@ -257,7 +275,7 @@ def pad_histories(histories: Sequence[History], longest: int) -> Tensor:
 
 
 def cut_windows(sequences: Sequence[History], longest: int) -> list[History]:
-    """Windows of at most ``longest`` items that together predict every item of every sequence but its first.
+    """Cut sequences into windows of at most ``longest`` items that predict every item but each sequence's first, once.
 
     >>> cut_windows([[1, 2, 3, 4, 5]], 3)
     [[1, 2, 3], [3, 4, 5]]

@@ -1,13 +1,14 @@
-"""A generative recommender: a prompt with the history's texts, the next item's title as its continuation.
+"""A generative recommender: a prompt shows the texts of the history, and the next item's title continues it.
 
 Features are plain ``{"input_ids", "labels", "item_spans"}``, so any collator and any Trainer takes them, and
-:class:`~tsporec.collators.selector.SelectorCollator` cuts them. The catalogue is ranked by beam search that can
-only spell titles; a few recommendation candidates are ranked by their exact likelihood.
+:class:`~tsporec.collators.selector.SelectorCollator` cuts them. Beam search over the titles ranks the whole catalogue.
+A few candidate items are ranked by their exact likelihood.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
+from tqdm.auto import tqdm
 
-from tsporec._internal.progress import progress
 from tsporec.collators.spans import IGNORED_LABEL
 from tsporec.recommenders.trie import Trie
 from tsporec.tokens.ragged import RaggedTokens
@@ -30,16 +31,24 @@ SEPARATOR = "\n-"
 
 @dataclass(frozen=True, eq=False)
 class PromptTemplate:
-    """Prompts from histories, with the span of every item's text.
+    """Make prompts from histories, with the span of every item's text.
 
     Parameters
     ----------
     texts : RaggedTokens
         The text of every item, as the prompt shows it.
     titles : RaggedTokens
-        The title of every item, as it is generated; each ends with ``end``.
+        The title of every item, as it is generated. Each ends with the end-of-sequence token.
     instruction, separator, question : lists of token ids
-        Before the items, before each item, after them.
+        Tokens before the items, before each item, and after the items.
+
+    Examples
+    --------
+    >>> texts, titles = ([[10, 11], [12]], [[20, 2], [21, 2]])
+    >>> template = PromptTemplate(*map(RaggedTokens.from_lists, (texts, titles)), [1], [5], [6])
+    >>> feature = template.feature([0, 1])
+    >>> feature["input_ids"], feature["item_spans"]
+    ([1, 5, 10, 11, 5, 12, 6], [(2, 4), (5, 6)])
     """
 
     texts: RaggedTokens
@@ -50,7 +59,7 @@ class PromptTemplate:
 
     @classmethod
     def build(cls, texts: RaggedTokens, titles: Sequence[str], tokenizer: Any) -> PromptTemplate:
-        """The template in English for ``tokenizer``; titles get a leading space and the end-of-sequence token."""
+        """Build the English template for ``tokenizer``. Titles get a leading space and the end-of-sequence token."""
         end = tokenizer.eos_token_id
         if end is None:
             raise ValueError(
@@ -65,7 +74,7 @@ class PromptTemplate:
         return cls(texts, spelled, start + ids(INSTRUCTION), ids(SEPARATOR), ids(QUESTION))
 
     def feature(self, history: Sequence[int], target: int | None = None) -> dict[str, Any]:
-        """The feature of one history (item indices, oldest first); labels are the target's title, if one is given."""
+        """Make the feature of a history (item indices, oldest first). A ``target``'s title becomes the labels."""
         ids, spans = list(self.instruction), []
         for item in history:
             ids += self.separator
@@ -84,12 +93,22 @@ class PromptTemplate:
 
 
 class GenerativeRecommender:
-    """Ranks items by the likelihood that a causal LM gives their titles after a prompt.
+    """Rank items by the likelihood that a causal LM gives their titles after a prompt.
 
     Parameters
     ----------
-    model : a Hugging Face causal LM
+    model : Hugging Face causal LM
     template : PromptTemplate
+
+    Examples
+    --------
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=30, n_embd=8, n_layer=1, n_head=2)).eval()
+    >>> texts, titles = ([[10], [11], [12]], [[20, 2], [21, 2], [22, 2]])
+    >>> template = PromptTemplate(*map(RaggedTokens.from_lists, (texts, titles)), [1], [5], [6])
+    >>> found = GenerativeRecommender(model, template).recommend(template.feature([0]), exclude=[0])
+    >>> sorted(item for item, log_likelihood in found)
+    [1, 2]
     """
 
     def __init__(self, model: Any, template: PromptTemplate) -> None:
@@ -110,29 +129,30 @@ class GenerativeRecommender:
         learning_rate: float = 1e-4,
         seed: int = 0,
     ) -> list[float]:
-        """Fine-tune the model on ``features`` through ``collator`` (a :class:`SelectorCollator`, say); the losses.
+        """Fine-tune the model on ``features`` through ``collator``, and return the loss of each step.
 
-        A small loop for tests and benchmarks; for real training give the same features and collator to
-        ``transformers.Trainer``.
+        This is a small loop for tests and benchmarks. For real training give the same features and collator to
+        ``transformers.Trainer``. Order and dropout follow ``seed``; torch's global random state is left as it was.
         """
-        torch.manual_seed(seed)
         trained = [weight for weight in self.model.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=learning_rate)
         losses = []
         self.model.train()
-        for _ in range(epochs):
-            order = torch.split(torch.randperm(len(features)), batch_size)
-            for rows in progress(order, description="fine-tune"):
-                loss = self._loss(collator([dict(features[i]) for i in rows.tolist()]))
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                losses.append(float(loss.detach()))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for _ in range(epochs):
+                order = torch.split(torch.randperm(len(features)), batch_size)
+                for rows in tqdm(order, desc="fine-tune", disable=None, leave=False):
+                    loss = self._loss(collator([dict(features[i]) for i in rows.tolist()]))
+                    optimizer.zero_grad(set_to_none=True)
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                    losses.append(float(loss.detach()))
         self.model.eval()
         return losses
 
     def _loss(self, batch: Any) -> Tensor:
-        """The mean over the labels, as the model's own; no logits are made before the first of them."""
+        """Compute the model's own loss, the mean over labels, without logits for positions before the first label."""
         inputs = {key: value.to(self._device) for key, value in batch.items()}
         labels = inputs.pop("labels")
         used = torch.nonzero((labels != IGNORED_LABEL).any(dim=0)).flatten()
@@ -144,72 +164,71 @@ class GenerativeRecommender:
 
     @torch.inference_mode()
     def candidate_log_likelihoods(self, feature: dict[str, Any], candidates: Sequence[int]) -> NDArray[np.float32]:
-        """float32 ``[C]``: the exact log-likelihood, in nats, of each recommendation candidate's title.
+        """Compute the exact log-likelihood of each candidate item's title: float32 ``[C]``, in nats.
 
-        ``feature`` ends where titles begin (:meth:`PromptTemplate.feature` without a target, cut or not). The
-        prompt is read once, its keys and values serve all candidates.
+        ``feature`` comes from :meth:`PromptTemplate.feature` without a target, cut or whole. The prompt is read once;
+        its keys and values serve all candidates.
         """
         if not len(candidates):
             return np.zeros(0, dtype=np.float32)
         self.model.eval()
-        past, first = self._read_prompt(feature, len(candidates))
-        titles = [self.template.titles[item].astype(np.int64) for item in candidates]
-        width = max(map(len, titles))
-        ids = torch.full((len(titles), width), 0, dtype=torch.int64)
-        known = torch.zeros(len(titles), width, dtype=torch.bool)
-        for row, title in enumerate(titles):
-            ids[row, : len(title)] = torch.from_numpy(title)
-            known[row, : len(title)] = True
-        ids, known = ids.to(self._device), known.to(self._device)
-        logits = first[:, None]
-        if width > 1:
-            # Padding stands behind the titles and nothing known looks back at it, so it needs no mask.
+        past, logits = self._read_prompt(feature)
+        past.batch_repeat_interleave(len(candidates))
+        # [[7, 2], [9]] -> ids [[7, 2], [9, 0]]. Padding follows the titles, so causal attention needs no mask.
+        padded, known = self.template.titles.take(candidates).to_padded()
+        ids = torch.from_numpy(padded.astype(np.int64)).to(self._device)
+        logits = logits[:, None].expand(len(candidates), -1, -1)
+        if ids.shape[1] > 1:
             rest = self.model(input_ids=ids[:, :-1], past_key_values=past, use_cache=True).logits
             logits = torch.cat([logits, rest], dim=1)
         chosen = F.log_softmax(logits.float(), dim=-1).gather(2, ids[..., None])[..., 0]
-        total: NDArray[np.float32] = (chosen * known).sum(dim=1).cpu().numpy()
+        total: NDArray[np.float32] = (chosen * torch.from_numpy(known).to(self._device)).sum(dim=1).cpu().numpy()
         return total
 
     @torch.inference_mode()
     def recommend(
         self, feature: dict[str, Any], beams: int = 20, exclude: Sequence[int] = ()
     ) -> list[tuple[int, float]]:
-        """(item, log-likelihood of its title), best first, by beam search over the titles' trie.
+        """Find the items with the likeliest titles by beam search: (item, log-likelihood in nats), best first.
 
-        At most ``beams`` hypotheses are kept at every length, so an item may be missed whose title begins unlikely;
-        items that share a title share its likelihood, the first of them first.
+        Beam search may miss an item whose title begins with unlikely tokens. Items with equal titles share a likelihood
+        and are ordered by their index.
 
         Parameters
         ----------
-        feature : as :meth:`PromptTemplate.feature` gives it without a target, cut or not
+        feature : dict
+            From :meth:`PromptTemplate.feature` without a target, cut or whole.
         beams : int
-        exclude : item indices that are not recommended (the history)
+            Number of beginnings of titles to keep at every length, and of items to return at most. Default: 20.
+        exclude : item indices
+            Items to leave out, such as the history.
         """
+        # transformers' generate(prefix_allowed_tokens_fn=...) finds the same items in 2 to 4 times the time: it reads
+        # the prompt once for each beam and fills up with dead beams.
         if beams < 1:
             raise ValueError(f"beams must be at least 1, found {beams}.")
         self.model.eval()
-        past, logits = self._read_prompt(feature, 1)
+        past, logits = self._read_prompt(feature)
         live: list[tuple[float, int]] = [(0.0, 0)]  # (log-likelihood, trie node)
-        excluded, done = set(exclude), []
+        done: list[tuple[int, float]] = []
+        excluded = set(exclude)
+        # Excluded items below each node: a node that leads to no other item is never entered.
+        hidden = Counter(n for item in excluded for n in self.trie.path(self.template.titles[item].tolist()))
         while live:
             log_p = F.log_softmax(logits.float(), dim=-1).cpu().numpy()
             grown = [
                 (score + float(log_p[row, token]), after, row, token)
                 for row, (score, node) in enumerate(live)
-                for token, after in self.trie.children(node).items()
+                for token, after in self.trie.children[node].items()
+                if self.trie.counts[after] > hidden[after]
             ]
-            grown.sort(key=lambda entry: -entry[0])
-            kept = []
-            for score, node, row, token in grown[: beams + len(excluded)]:
-                done += [(item, score) for item in self.trie.ends(node) if item not in excluded]
-                if self.trie.children(node):
-                    kept.append((score, node, row, token))
-            kept = kept[:beams]
-            done.sort(key=lambda entry: (-entry[1], entry[0]))
-            # A longer title is never likelier than its beginning, so hypotheses below the last place are lost.
+            grown = sorted(grown, key=lambda beam: -beam[0])[:beams]
+            done += [(i, score) for score, node, *_ in grown for i in self.trie.items[node] if i not in excluded]
+            done.sort(key=lambda found: (-found[1], found[0]))
+            # A longer title is never likelier than its beginning, so a beam below the last place cannot come back.
             bar = done[beams - 1][1] if len(done) >= beams else -np.inf
-            kept = [entry for entry in kept if entry[0] > bar]
-            live = [(score, node) for score, node, _, _ in kept]
+            kept = [beam for beam in grown if self.trie.children[beam[1]] and beam[0] > bar]
+            live = [(score, node) for score, node, *_ in kept]
             if live:
                 past.reorder_cache(torch.tensor([row for _, _, row, _ in kept], device=self._device))
                 tokens = torch.tensor([[token] for *_, token in kept], device=self._device)
@@ -217,20 +236,21 @@ class GenerativeRecommender:
                 past, logits = out.past_key_values, out.logits[:, -1]
         return done[:beams]
 
-    def _read_prompt(self, feature: dict[str, Any], rows: int) -> tuple[Any, Tensor]:
-        """(keys and values, logits of the next token), both repeated ``rows`` times."""
+    def _read_prompt(self, feature: dict[str, Any]) -> tuple[Any, Tensor]:
+        """Read a prompt: (its keys and values, logits ``[1, V]`` of the next token)."""
         ids = torch.tensor([feature["input_ids"]], device=self._device)
         out = self.model(input_ids=ids, use_cache=True)
-        past = out.past_key_values
-        if rows > 1:
-            past.batch_repeat_interleave(rows)
-        return past, out.logits[:, -1].expand(rows, -1)
+        return out.past_key_values, out.logits[:, -1]
 
 
 def ranks_of_targets(
     recommended: Sequence[Sequence[tuple[int, float]]], targets: Sequence[int], items: int
 ) -> NDArray[np.int64]:
-    """int64 ``[B]``: the rank of each target in its list, 1 the best; one not in its list ranks last, at ``items``."""
+    """Find the rank of each target in its list: int64 ``[B]``, 1 the best. A target that is absent ranks at ``items``.
+
+    >>> ranks_of_targets([[(7, -1.0), (3, -2.0)], [(7, -1.0)]], [3, 5], items=100).tolist()
+    [2, 100]
+    """
     found = []
     for row, target in zip(recommended, targets, strict=True):
         place = [item for item, _ in row]

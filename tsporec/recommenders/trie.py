@@ -1,4 +1,4 @@
-"""A prefix tree of token sequences: which tokens may follow, so that generation ends in an item's title."""
+"""A prefix tree of token sequences: it says which tokens may follow, so that generation ends in an item's title."""
 
 from __future__ import annotations
 
@@ -6,56 +6,60 @@ from collections.abc import Iterable, Sequence
 
 
 class Trie:
-    """Sequences of token ids and the items they belong to.
+    """Token sequences and the items they belong to. Nodes are numbered; the root is 0.
 
     Parameters
     ----------
     sequences : iterable of int sequences
-        Sequence ``i`` names item ``i``; equal sequences share a leaf. Empty ones are refused.
+        Sequence ``i`` belongs to item ``i``. Items with equal sequences share a node.
+
+    Attributes
+    ----------
+    children : list of dict
+        For each node: token -> the node after it.
+    items : list of lists
+        For each node: the items whose sequence ends there.
+    counts : list of int
+        For each node: the number of items whose sequence goes through it or ends there.
+
+    Raises
+    ------
+    ValueError
+        If a sequence is empty.
 
     Examples
     --------
     >>> trie = Trie([[5, 6], [5, 7], [5, 6]])
-    >>> trie.allowed([5]), trie.items([5, 6])
-    ([6, 7], [0, 2])
+    >>> trie.children[0], trie.children[1], trie.items[2]
+    ({5: 1}, {6: 2, 7: 3}, [0, 2])
     """
 
     def __init__(self, sequences: Iterable[Sequence[int]]) -> None:
-        self._next: list[dict[int, int]] = [{}]
-        self._items: list[list[int]] = [[]]
+        self.children: list[dict[int, int]] = [{}]
+        self.items: list[list[int]] = [[]]
+        self.counts = [0]
         for item, sequence in enumerate(sequences):
             if not len(sequence):
-                raise ValueError(f"item {item} has no tokens; it could never be generated. Give it a title.")
+                raise ValueError(f"item {item} has no tokens, so it can never be generated; give it a title.")
             node = 0
             for token in sequence:
-                if token not in self._next[node]:
-                    self._next[node][token] = len(self._next)
-                    self._next.append({})
-                    self._items.append([])
-                node = self._next[node][token]
-            self._items[node].append(item)
+                if token not in self.children[node]:
+                    self.children[node][token] = len(self.children)
+                    self.children.append({})
+                    self.items.append([])
+                    self.counts.append(0)
+                node = self.children[node][token]
+                self.counts[node] += 1
+            self.items[node].append(item)
 
-    def walk(self, prefix: Sequence[int]) -> int | None:
-        """The node that ``prefix`` leads to, None where nothing begins so."""
-        node: int | None = 0
-        for token in prefix:
-            node = self._next[node].get(token) if node is not None else None
-        return node
+    def path(self, sequence: Sequence[int]) -> list[int]:
+        """Find the nodes after each token of a known sequence.
 
-    def allowed(self, prefix: Sequence[int]) -> list[int]:
-        """The tokens that may follow ``prefix``, ascending."""
-        node = self.walk(prefix)
-        return [] if node is None else sorted(self._next[node])
-
-    def items(self, prefix: Sequence[int]) -> list[int]:
-        """The items whose whole sequence is ``prefix``."""
-        node = self.walk(prefix)
-        return [] if node is None else self._items[node]
-
-    def children(self, node: int) -> dict[int, int]:
-        """Token -> node after it."""
-        return self._next[node]
-
-    def ends(self, node: int) -> list[int]:
-        """The items that end at ``node``."""
-        return self._items[node]
+        >>> Trie([[5, 6], [5, 7]]).path([5, 7])
+        [1, 3]
+        """
+        node, nodes = 0, []
+        for token in sequence:
+            node = self.children[node][token]
+            nodes.append(node)
+        return nodes
