@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import random_tokens
-from tsporec.budget import Budget
+from tsporec.budget import Budget, as_budget
 from tsporec.scorers import make_scorer
 from tsporec.scorers.base import bind
 from tsporec.scorers.cached import CachedScorer
-from tsporec.selection import rank, score_tokens, select, select_scored
+from tsporec.selection import rank, score_tokens, select, select_scored, select_words
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets
@@ -55,6 +57,40 @@ def test_ranks_say_what_a_smaller_budget_keeps(seed, k):
     whole = select_scored(scores, tokens.cu_seqlens, 50)
     kept = whole.kept[rank(scores, whole) < k]
     assert kept.tolist() == select_scored(scores, tokens.cu_seqlens, k).kept.tolist()
+
+
+def words_one_by_one(scores, words, cu, k, protected):
+    """The definition of whole-word selection, word by word."""
+    kept = []
+    for i, (start, end) in enumerate(pairwise(cu.tolist())):
+        groups = {w: [t for t in range(start, end) if words[t] == w] for w in words[start:end].tolist()}
+        chosen = [w for w, tokens in groups.items() if protected[tokens].any()]
+        room = k[i] - sum(len(groups[w]) for w in chosen)
+        value = np.nan_to_num(scores.astype(np.float64), nan=-np.inf)
+        for w in sorted(set(groups) - set(chosen), key=lambda w: (-value[groups[w]].mean(), w)):
+            if len(groups[w]) <= room:
+                chosen.append(w)
+                room -= len(groups[w])
+        if groups and not chosen:
+            chosen.append(min(groups, key=lambda w: (len(groups[w]), w)))
+        kept += [t for w in chosen for t in groups[w]]
+    return sorted(kept)
+
+
+@given(seed=st.integers(0, 2**32 - 1), budget=BUDGETS)
+def test_whole_words_fill_the_budget(seed, budget):
+    rng = np.random.default_rng(seed)
+    tokens = random_tokens(rng, segments=4)
+    scores = rng.choice([0.0, 1.0, 2.0, 5.0, np.nan], size=tokens.num_tokens).astype(np.float32)
+    words, protected = np.cumsum(rng.random(tokens.num_tokens) < 0.4), rng.random(tokens.num_tokens) < 0.05
+    samples = [0, 2, 4]
+    found = select_words(scores, words, tokens.cu_seqlens, budget, sample_offsets=samples, protected=protected)
+    k = as_budget(budget).resolve(scores, tokens.cu_seqlens, samples, protected)
+    assert found.kept.tolist() == words_one_by_one(scores, words, tokens.cu_seqlens, k, protected)
+    again = select_words(scores, words, tokens.cu_seqlens, k, protected=protected)
+    assert again.kept.tolist() == found.kept.tolist()
+    assert again.cu_seqlens.tolist() == found.cu_seqlens.tolist()
+    assert (np.diff(found.cu_seqlens) > 0).tolist() == (tokens.lengths > 0).tolist()
 
 
 def test_one_number_a_segment():

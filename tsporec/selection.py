@@ -1,6 +1,7 @@
 """From scores to kept tokens: the step that every way in shares.
 
-:func:`score_tokens` asks a scorer, :func:`select_scored` applies a budget to its scores, and :func:`select` does both.
+:func:`score_tokens` asks a scorer. :func:`select_scored` applies a budget to its scores and keeps exactly the best
+tokens; :func:`select_words` keeps whole words. :func:`select` scores and keeps the best tokens.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from tsporec.budget import Budget, as_budget
 from tsporec.scorers.base import Scorer, score_tokens
-from tsporec.tokens.ragged import RaggedTokens
+from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets
 from tsporec.topk import cpu
 
-__all__ = ["Selection", "rank", "score_tokens", "select", "select_scored"]
+__all__ = ["Selection", "rank", "score_tokens", "select", "select_scored", "select_words"]
 
 Bools = NDArray[np.bool_]
 
@@ -123,6 +124,72 @@ def select_scored(
     if not isinstance(budget, np.ndarray):
         budget = as_budget(budget).resolve(scores, cu_seqlens, sample_offsets, protected, forbidden)
     return Selection(*cpu.select(scores, cu_seqlens, budget, protected, forbidden))
+
+
+def select_words(
+    scores: NDArray[np.floating],
+    words: NDArray[np.int64],
+    cu_seqlens: NDArray[np.int32],
+    budget: Budget | int | NDArray[np.int32],
+    *,
+    sample_offsets: ArrayLike | None = None,
+    protected: Bools | None = None,
+) -> Selection:
+    """Keep whole words of each segment, the best first, as long as they fit into the budget.
+
+    Words with a protected token are kept first. The others follow by the mean score of their tokens, the earlier first
+    if means are equal. A word that does not fit into what is left of the budget is skipped. If no word at all fits, the
+    shortest is kept, so that a segment with tokens never vanishes; only this, or protected words, exceed the budget.
+
+    Parameters
+    ----------
+    scores : float ``[T]``
+        NaN ranks below every number.
+    words : int64 ``[T]``
+        The number of each token's word, equal for neighbours of one word; see
+        :func:`tsporec.tokens.words.word_of_tokens`. No word reaches over two segments.
+    cu_seqlens, budget, sample_offsets, protected
+        As in :func:`select_scored`; budgets are in tokens.
+
+    Examples
+    --------
+    >>> scores, words = np.float32([1, 2, 9, 5, 0]), np.array([0, 0, 1, 1, 2])  # means 1.5, 7 and 0
+    >>> select_words(scores, words, np.int32([0, 5]), 3).kept.tolist()
+    [2, 3, 4]
+    """
+    if not isinstance(budget, np.ndarray):
+        budget = as_budget(budget).resolve(scores, cu_seqlens, sample_offsets, protected)
+    count, lengths = len(cu_seqlens) - 1, np.diff(cu_seqlens)
+    token_segment = np.repeat(np.arange(count), lengths)
+    # Number the words of all segments, and describe each: words [0, 0, 1 | 0] -> word [0, 0, 1, 2], size [2, 1, 1].
+    first = np.ones(len(scores), dtype=bool)
+    first[1:] = (np.diff(words) != 0) | (np.diff(token_segment) != 0)
+    word = np.cumsum(first) - 1
+    size, segment = np.bincount(word), token_segment[first]
+    value = np.nan_to_num(scores.astype(np.float64), nan=-np.inf, neginf=-np.inf)
+    mean = np.bincount(word, weights=value) / size
+    kept = np.zeros(len(size), dtype=bool)
+    if protected is not None:
+        kept[word[protected]] = True
+    room = budget - np.bincount(segment, weights=size * kept, minlength=count).astype(np.int64)
+    # Take the longest run of the best words that fits in each segment, drop the words that no longer fit, repeat.
+    order = np.lexsort((-mean, segment))
+    order = order[~kept[order]]
+    while len(order := order[size[order] <= room[segment[order]]]):
+        spent = np.cumsum(size[order])
+        start = np.searchsorted(segment[order], np.arange(count))
+        spent -= np.append(0, spent)[start][segment[order]]
+        fits = spent <= room[segment[order]]
+        kept[order[fits]] = True
+        room -= np.bincount(segment[order[fits]], weights=size[order[fits]], minlength=count).astype(np.int64)
+        order = order[~fits]
+    # The shortest word of each segment of which nothing is kept.
+    empty = np.bincount(segment, weights=kept, minlength=count) == 0
+    shortest = np.lexsort((size, segment))
+    shortest = shortest[np.diff(segment[shortest], prepend=-1) > 0]
+    kept[shortest[empty[segment[shortest]]]] = True
+    chosen = kept[word]
+    return Selection(np.flatnonzero(chosen), lengths_to_offsets(np.bincount(token_segment[chosen], minlength=count)))
 
 
 def rank(scores: NDArray[Any], selection: Selection) -> NDArray[np.int32]:

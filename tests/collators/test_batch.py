@@ -11,6 +11,7 @@ from tests.conftest import make_causal_lm
 from tsporec.budget import Budget
 from tsporec.collators.batch import BatchSelector, span_ids
 from tsporec.collators.selector import SelectorCollator
+from tsporec.selector.model import TokenSelector
 
 PAD, SPECIAL = 0, (1, 2)
 
@@ -112,6 +113,13 @@ def test_the_selector_gets_no_gradient_and_moves_with_the_module():
     assert cut["input_ids"].shape == (1, 1)
     assert not selecting.to(torch.float64).protected_ids.is_floating_point()
     assert selecting.selector.table.grad is None
+
+
+def test_special_tokens_are_those_of_the_selector(tokenizer):
+    selector = TokenSelector().for_tokenizer(tokenizer)
+    ids = torch.tensor([[1, 5, 6, 2]])
+    cut = BatchSelector(selector, 1)(ids, torch.ones_like(ids), torch.ones_like(ids))
+    assert cut["input_ids"].tolist() == [[1, 2]]
 
 
 def test_bad_input_is_named():

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizer
 
 from tests.conftest import TEXTS
 from tsporec.budget import Budget
 from tsporec.scorers import make_scorer
 from tsporec.selector.compress_text import compress_ids, compress_text
 from tsporec.selector.model import TokenSelector
+from tsporec.tokenizer import wrap_tokenizer
 from tsporec.tokens.ragged import RaggedTokens
 
 any_text = st.one_of(st.sampled_from([*TEXTS, "naïve 日本 🙂 é"]), st.text(max_size=30))
@@ -101,6 +103,64 @@ def test_the_best_words_are_kept(tokenizer):
     kept = selector.compress_ids(TEXTS[0], Budget(tokens=8), tokenizer)
     assert tokenizer.decode(kept).split() == short.split()
     assert np.array_equal(selector.compress_ids(TEXTS[0], Budget(keep_ratio=1.0), tokenizer, "token"), ids[0])
+
+
+def test_a_list_of_texts_is_each_text(each_tokenizer):
+    texts = [*TEXTS, "", "naïve 日本 🙂 é"]
+    for granularity in ("word", "token"):
+        for budget in (3, Budget(keep_ratio=0.4), Budget(total=5)):
+            for compress in (compress_text, compress_ids):
+                together = compress(make_scorer("random"), each_tokenizer, texts, budget, granularity)
+                alone = [compress(make_scorer("random"), each_tokenizer, t, budget, granularity) for t in texts]
+                assert together == alone
+    assert compress_text(make_scorer("head"), each_tokenizer, [], 3) == []
+
+
+def test_words_are_spelled_as_in_the_text(wordpiece_tokenizer):
+    text = "Gel pen\U0001f58a don't 0.5mm (12) $3.99 PEN-300x 蓝色中性笔"  # of which WordPiece knows little
+    assert compress_text(make_scorer("head"), wordpiece_tokenizer, text, Budget(keep_ratio=1.0)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["ปากกาเจลสีน้ำเงิน", "ປາກກາສີຟ້າ", "ប៊ិចពណ៌ខៀវ", "ရုံးသုံးအပြာ", "ㄅㄆㄇㄈㄉㄊㄋㄌ", "ＧＥＬＰＥＮ０．５", "ｼﾞｪﾙﾎﾞｰﾙﾍﾟﾝ"]
+)
+def test_scripts_without_spaces_obey_the_budget(tokenizer, text):
+    kept = compress_ids(make_scorer("random"), tokenizer, text * 5, 24)
+    assert 12 < len(kept) <= 24
+    assert "\ufffd" not in tokenizer.decode(kept)
+
+
+def test_a_wrapped_tokenizer_is_asked_for_the_whole_text(tokenizer):
+    wrapped = wrap_tokenizer(tokenizer, make_scorer("head"), 2)
+    assert compress_text(make_scorer("head"), wrapped, TEXTS[0], Budget(keep_ratio=1.0)) == TEXTS[0]
+
+
+def test_special_tokens_of_a_slow_tokenizer_are_spelled():
+    class Slow(PreTrainedTokenizer):
+        words = ("<unk>", "<s>", "▁gel", "▁pen")
+
+        def get_vocab(self):
+            return {word: i for i, word in enumerate(self.words)}
+
+        vocab_size = property(lambda self: len(self.words))
+
+        def _tokenize(self, text, **kwargs):
+            return [f"▁{word}" for word in text.split()]
+
+        def _convert_token_to_id(self, token):
+            return self.words.index(token) if token in self.words else 0
+
+        def _convert_id_to_token(self, index):
+            return self.words[index]
+
+    slow = Slow(unk_token="<unk>", bos_token="<s>")
+    assert compress_text(make_scorer("head"), slow, "<s> gel pen", 2) == "<s> gel"
+
+
+@pytest.mark.parametrize("text", [5, ["gel", None], "gel \ud800 pen"])
+def test_what_is_no_text_is_refused(tokenizer, text):
+    with pytest.raises(ValueError, match=r"expected a text or a list of texts|is no valid Unicode"):
+        compress_text(make_scorer("head"), tokenizer, text, 2)
 
 
 def test_granularity_is_checked(tokenizer):

@@ -1,23 +1,24 @@
-"""Selection between the batch and the model, on the model's device: no round trip over the CPU.
+"""Selection between the batch and the model, on the model's device.
 
-The collator selects in the data loader's workers. Where the scorer is better run on the GPU, let the base collator pad
-whole texts, and cut the batch there::
+A collator selects in the workers of the data loader. If the selector is to run on the GPU, let the base collator pad
+whole texts and cut the batch on the device::
 
-    batch = collator(features)                                     # any collator; padded, whole texts
-    batch["span_ids"] = span_ids(spans, batch["attention_mask"])   # which tokens may go
+    batch = collator(features)                                     # any collator: padded, whole texts
+    batch["span_ids"] = span_ids(spans, batch["attention_mask"])   # which tokens may be dropped
     model(**selecting(**batch))
 
-The kept tokens are those that `SelectorCollator` keeps.
+The kept tokens are those that :class:`~tsporec.collators.selector.SelectorCollator` keeps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsporec.budget import Budget
+from tsporec.budget import Budget, as_budget
 from tsporec.collators.spans import IGNORED_LABEL
 from tsporec.topk import topk_mask, topk_padded
 
@@ -25,23 +26,24 @@ __all__ = ["BatchSelector", "span_ids"]
 
 
 def span_ids(spans: Sequence[Sequence[tuple[int, int]]], attention_mask: Tensor) -> Tensor:
-    """Number the tokens of each row's spans, for `BatchSelector`.
+    """Number the tokens of each row's spans, for :class:`BatchSelector`.
 
     Parameters
     ----------
-    spans : for each row, its ``(start, end)`` in the row without padding
+    spans : list of lists of (start, end)
+        For each row, its spans as positions in the row without padding.
     attention_mask : int or bool ``[B, L]``
-        Padding on either side.
+        0 in the padding, which may be on either side.
 
     Returns
     -------
     int32 ``[B, L]``
-        ``n`` for the tokens of the row's n-th span, from 1; 0 outside spans.
+        ``n`` for the tokens of the row's n-th span, counted from 1; 0 outside spans.
 
     Raises
     ------
     ValueError
-        If the rows do not match, or a span lies outside its row or overlaps the one before.
+        If there is not one list for each row, or a span is outside its row or overlaps the one before.
 
     Examples
     --------
@@ -69,24 +71,37 @@ def span_ids(spans: Sequence[Sequence[tuple[int, int]]], attention_mask: Tensor)
 class BatchSelector(nn.Module):
     """Cut the spans of a padded batch to their best tokens, on the batch's device.
 
+    Always kept, as in the collator: tokens outside spans, ``protected_ids``, tokens whose label is not -100.
+
     Parameters
     ----------
     selector : nn.Module
         ``forward(ids [T], cu_seqlens [N + 1]) -> scores [T]``, as
-        :class:`~tsporec.selector.model.TokenSelector`. It is run without gradients.
-    budget : Budget
-        Of each span: ``tokens`` or ``keep_ratio``.
-    protected_ids : ints
-        Token ids that are always kept: the special tokens.
+        :class:`~tsporec.selector.model.TokenSelector`. It runs without gradients.
+    budget : Budget or int
+        Budget of each span: a number of tokens or a ``keep_ratio``.
+    protected_ids : ints, optional
+        Token ids that are always kept. Default: the special tokens of the tokenizer that ``selector`` is bound to.
     padding_side : "right" or "left"
-        Of the batch that comes out.
+        Side of the padding in the batch that comes out. Default "right".
     pad_token_id : int
+        Default 0.
     width : int, optional
-        Columns of the batch that comes out. By default what the longest row needs, which is read back from the device.
+        Columns of the batch that comes out. Default: those of the longest row, which is read back from the device.
 
-    Notes
-    -----
-    Never dropped, as in the collator: tokens outside spans, `protected_ids`, tokens whose label is not -100.
+    Raises
+    ------
+    ValueError
+        If the budget is a ``total``, or an argument is not one of the above.
+
+    Examples
+    --------
+    >>> from tsporec import TokenSelector
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> selector = TokenSelector.from_pretrained().for_tokenizer(word_tokenizer("a blue gel pen".split()))
+    >>> ids, mask = torch.tensor([[1, 4, 5, 6, 7]]), torch.ones(1, 5, dtype=torch.int64)
+    >>> BatchSelector(selector, 2)(ids, mask, span_ids([[(0, 5)]], mask))["input_ids"].shape
+    torch.Size([1, 2])
     """
 
     protected_ids: Tensor
@@ -94,22 +109,21 @@ class BatchSelector(nn.Module):
     def __init__(
         self,
         selector: nn.Module,
-        budget: Budget,
-        protected_ids: Sequence[int] = (),
+        budget: Budget | int,
+        protected_ids: Sequence[int] | None = None,
         padding_side: str = "right",
         pad_token_id: int = 0,
         width: int | None = None,
     ) -> None:
         super().__init__()
-        if budget.total is not None:
+        self.budget = as_budget(budget)
+        if self.budget.total is not None:
             raise ValueError("a total is shared out on the CPU; give the spans tokens or a keep_ratio here")
         if padding_side not in ("right", "left"):
             raise ValueError(f"padding_side is {padding_side!r}, expected 'right' or 'left'")
-        self.selector = selector
-        self.budget = budget
-        self.padding_side = padding_side
-        self.pad_token_id = pad_token_id
-        self.width = width
+        if protected_ids is None:
+            protected_ids = getattr(selector, "special_token_ids", None) or ()
+        self.selector, self.padding_side, self.pad_token_id, self.width = selector, padding_side, pad_token_id, width
         protected = torch.tensor(sorted({int(i) for i in protected_ids}), dtype=torch.int64)
         self.register_buffer("protected_ids", protected, persistent=False)
 
@@ -126,10 +140,10 @@ class BatchSelector(nn.Module):
         Parameters
         ----------
         input_ids : int ``[B, L]``
-            Scored; returned too, unless `inputs_embeds` is given.
+            The ids to score. They are returned too, unless ``inputs_embeds`` is given.
         attention_mask : int or bool ``[B, L]``
         span_ids : int ``[B, L]``
-            As :func:`span_ids`; neighbouring spans have different numbers.
+            See :func:`span_ids`; neighbouring spans have different numbers.
         labels : int ``[B, L]``, optional
         inputs_embeds : float ``[B, L, D]``, optional
             Gradients pass through.
@@ -143,7 +157,7 @@ class BatchSelector(nn.Module):
         Raises
         ------
         ValueError
-            If a tensor does not have the shape of `input_ids`.
+            If a tensor does not have the shape of ``input_ids``.
         """
         for name, column in (("attention_mask", attention_mask), ("span_ids", span_ids), ("labels", labels)):
             if column is not None and column.shape != input_ids.shape:
@@ -152,48 +166,41 @@ class BatchSelector(nn.Module):
                 )
         rows, length = input_ids.shape
         keep = self._keep(input_ids, attention_mask.bool(), span_ids, labels)
-        payloads, fill, names = [input_ids], [self.pad_token_id], ["input_ids"]
-        if inputs_embeds is not None:
-            payloads, fill, names = [inputs_embeds], [0], ["inputs_embeds"]
+        columns = {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": inputs_embeds}
+        fill = [self.pad_token_id if inputs_embeds is None else 0]
         if labels is not None:
-            payloads, fill, names = [*payloads, labels], [*fill, IGNORED_LABEL], [*names, "labels"]
-        width = int(keep.sum(dim=1).max()) if self.width is None and rows else self.width or 0
+            columns["labels"] = labels
+            fill.append(IGNORED_LABEL)
+        # Pack the kept tokens of each row: equal scores keep all that is not forbidden, in order.
         cut, mask = topk_padded(
             keep.new_zeros(rows * length, dtype=torch.float32),
             torch.arange(rows + 1, dtype=torch.int32, device=keep.device) * length,
             length,
-            [payload.flatten(0, 1) for payload in payloads],
-            width,
+            [column.flatten(0, 1) for column in columns.values()],
+            int(keep.sum(dim=1).max()) if self.width is None and rows else self.width or 0,
             forbidden=~keep.flatten(),
             fill=fill,
             side=self.padding_side,
         )
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0) * mask
-        return {**dict(zip(names, cut, strict=True)), "attention_mask": mask, "position_ids": positions}
+        return {**dict(zip(columns, cut, strict=True)), "attention_mask": mask, "position_ids": positions}
 
     @torch.no_grad()
     def _keep(self, ids: Tensor, valid: Tensor, numbers: Tensor, labels: Tensor | None) -> Tensor:
-        """Which tokens stay: bool ``[B, L]``."""
-        inside = valid & (numbers > 0)
-        where = inside.flatten().nonzero().squeeze(1)
+        """Return which tokens stay: bool ``[B, L]``."""
+        where = (valid & (numbers > 0)).flatten().nonzero().squeeze(1)
         if not len(where):
             return valid
+        # Number the spans of the whole batch: rows [1, 1, 2], [1, 1, 0] -> spans of 2, 1 and 2 tokens.
         span = numbers.flatten()[where] + (where // ids.shape[1]) * (numbers.max() + 1)
         _, lengths = torch.unique_consecutive(span, return_counts=True)
-        cu = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+        cu_seqlens = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
         texts = ids.flatten()[where]
         protected = torch.isin(texts, self.protected_ids)
         if labels is not None:
             protected |= labels.flatten()[where] != IGNORED_LABEL
-        scores = self.selector(texts, cu)
-        kept = topk_mask(scores.detach(), cu, self._asked(lengths), protected)
+        k = self.budget.resolve(np.zeros(0), cu_seqlens.cpu().numpy())
+        scores = self.selector(texts, cu_seqlens).detach()
         keep = valid.flatten().clone()
-        keep[where] = kept
+        keep[where] = topk_mask(scores, cu_seqlens, torch.from_numpy(k).to(ids.device), protected)
         return keep.view_as(valid)
-
-    def _asked(self, lengths: Tensor) -> Tensor:
-        """Tokens asked of each span, int32 ``[N]``, as `Budget.resolve` has them."""
-        if self.budget.tokens is not None:
-            return torch.full_like(lengths, self.budget.tokens, dtype=torch.int32)
-        assert self.budget.keep_ratio is not None
-        return torch.ceil(lengths.double() * self.budget.keep_ratio - 1e-9).to(torch.int32)

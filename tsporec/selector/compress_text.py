@@ -1,7 +1,9 @@
-"""Text in, the best of it out: as text for models behind an API, as token ids for engines that take them."""
+"""Shorten texts: as text for models behind an API, as token ids for engines that take them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,150 +11,160 @@ from numpy.typing import NDArray
 
 from tsporec.budget import Budget
 from tsporec.scorers.base import Scorer
-from tsporec.selection import select
+from tsporec.selection import score_tokens, select_scored, select_words
 from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
+from tsporec.tokens.words import word_of_tokens
 
-Bools = NDArray[np.bool_]
-
-# Scripts without spaces between words, in which a character is about a word: kana and Chinese characters.
-_WIDE = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+Ints = NDArray[np.int64]
 
 
-def compress_ids(scorer: Scorer, tokenizer: Any, text: str, budget: Budget, granularity: str = "word") -> list[int]:
-    """The ids of ``text`` that are worth keeping, in order, as the tokenizer gave them.
+def compress_ids(
+    scorer: Scorer, tokenizer: Any, text: str | Sequence[str], budget: Budget | int, granularity: str = "word"
+) -> Any:
+    """Return the ids of ``text`` that are worth keeping, in order, as the tokenizer gave them.
 
     Parameters
     ----------
     scorer : Scorer
         For ids of ``tokenizer``.
     tokenizer : a Hugging Face tokenizer
-    text : str
-        Special tokens written in it are always kept; none are added.
-    budget : Budget
-        In tokens.
+    text : str or list of str
+        Special tokens that are written in it are always kept. None are added.
+    budget : Budget or int
+        Budget of each text, in tokens.
     granularity : "word" or "token"
-        Words whole (what white space surrounds; in scripts without spaces a token, and never less than a
-        character): best first by the mean of their tokens' scores, the earlier among equals, as long as they fit into
-        what is left; so at most the budget's tokens are kept, and at least one word. Or the best tokens, exactly as
-        many as the budget says: a character whose bytes are spread over tokens may then lose some, and decodes to
-        U+FFFD.
+        "word" keeps whole words, best first by the mean score of their tokens, as many as fit into the budget and at
+        least one (:func:`tsporec.selection.select_words`). In scripts without spaces a token counts as a word, and a
+        character with its marks is never split. "token" keeps exactly the best tokens. A character whose bytes are
+        spread over several tokens may then lose some of them, and decodes to U+FFFD. Default "word".
+
+    Returns
+    -------
+    list of int, or a list of such lists if ``text`` is a list
 
     Raises
     ------
     ValueError
-        For another granularity.
+        If ``granularity`` is another, or ``text`` is no text.
+
+    Examples
+    --------
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> from tsporec.scorers import make_scorer
+    >>> compress_ids(make_scorer("head"), word_tokenizer("a blue gel pen".split()), "blue gel pen", 2)
+    [5, 6]
     """
-    read = _read(tokenizer, text)
-    return [int(i) for i in read.tokens.ids[_kept(scorer, read, budget, granularity)]]
+    single, reads = _read(tokenizer, text)
+    kept = _kept(scorer, reads, budget, granularity)
+    ids = [read.ids[places].tolist() for read, places in zip(reads, kept, strict=True)]
+    return ids[0] if single else ids
 
 
-def compress_text(scorer: Scorer, tokenizer: Any, text: str, budget: Budget, granularity: str = "word") -> str:
-    """As :func:`compress_ids`, spelled: words with one space where there was any white space between them.
+def compress_text(
+    scorer: Scorer, tokenizer: Any, text: str | Sequence[str], budget: Budget | int, granularity: str = "word"
+) -> Any:
+    """Return what of ``text`` is worth keeping, in order.
 
-    By tokens it is what the tokenizer decodes the kept ids to.
+    Words are spelled as in ``text``, with one space for the white space between them. With granularity "token" the
+    result is what the tokenizer decodes the kept ids to. Parameters and errors are those of :func:`compress_ids`.
+
+    Returns
+    -------
+    str, or a list of str if ``text`` is a list
+
+    Examples
+    --------
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> from tsporec.scorers import make_scorer
+    >>> compress_text(make_scorer("head"), word_tokenizer("a blue gel pen".split()), ["blue gel pen", "a pen"], 2)
+    ['blue gel', 'a pen']
     """
-    read = _read(tokenizer, text)
-    kept = _kept(scorer, read, budget, granularity)
-    tokens, special, word, spelled, spans = read
-    if granularity == "token":
-        return str(tokenizer.decode(tokens.ids[kept].tolist(), clean_up_tokenization_spaces=False))
-    out, before = "", 0
-    for number in np.unique(word[kept]).tolist():
-        own = np.flatnonzero(word == number)
-        start, end = int(spans[own[0], 0]), int(spans[own[-1], 1])
-        marks = own[special[own]]
-        if len(marks):  # spelled by its name; what else is in its word is white space
-            start = end = int(spans[marks[0], 0])
-            name = tokenizer.convert_ids_to_tokens(int(tokens.ids[marks[0]]))
-        else:
-            name = spelled[start:end].strip()
-            start = spelled.index(name, start)
-            end = start + len(name)
-        apart = any(c.isspace() for c in spelled[before:start])
-        out += (" " if apart and out else "") + name
-        before = end
-    return out
-
-
-def word_of_tokens(text: str, spans: NDArray[np.int64], special: Bools | None = None) -> NDArray[np.int64]:
-    """int64 ``[L]``: the number of the word each token belongs to, from its span ``[L, 2]`` in ``text``.
-
-    A token begins a word where it holds white space before its first other character, where such stood right before
-    it, and beside a ``special`` token or a character of a script without spaces. A token of white space alone, or one
-    that shares a character with the token before it, belongs to the word before it (the text's first: behind it).
-
-    >>> word_of_tokens("gel pen", np.array([[0, 1], [1, 3], [3, 5], [5, 7]])).tolist()
-    [0, 0, 1, 1]
-    """
-    numbers = np.zeros(len(spans), dtype=np.int64)
-    current, ends, filled, after_break = 0, 0, False, False
-    for i, (start, end) in enumerate(spans.tolist()):
-        piece, alone = text[start:end], special is not None and bool(special[i])
-        solid = piece.strip()
-        begins = after_break or piece[:1].isspace() or _is_wide(solid[:1])
-        if filled and (alone or (solid and begins and start >= ends)):
-            current += 1
-        numbers[i] = current
-        filled = filled or alone or bool(solid)
-        if alone or piece:
-            after_break = alone or piece[-1:].isspace() or _is_wide(piece[-1:])
-        ends = end
-    return numbers
+    single, reads = _read(tokenizer, text)
+    kept = _kept(scorer, reads, budget, granularity)
+    spell = _spell if granularity == "word" else _decode
+    texts = [spell(tokenizer, read, places) for read, places in zip(reads, kept, strict=True)]
+    return texts[0] if single else texts
 
 
 class _Read(NamedTuple):
-    """A text of L tokens.
+    """A text and its L tokens."""
 
-    Parameters
-    ----------
-    tokens : RaggedTokens
-        One segment.
-    special : bool ``[L]``
-    word : int64 ``[L]``
-        The number of each token's word.
-    spelled : str
-        The text as its tokens spell it.
-    spans : int64 ``[L, 2]``
-        Where in that each token stands.
-    """
-
-    tokens: RaggedTokens
-    special: Bools
-    word: NDArray[np.int64]
-    spelled: str
-    spans: NDArray[np.int64]
+    text: str
+    ids: NDArray[np.int32]
+    special: NDArray[np.bool_]
+    spans: Ints  # [L, 2]: start and end of each token in the text
+    words: Ints  # [L]: the number of each token's word
 
 
-def _read(tokenizer: Any, text: str) -> _Read:
-    tokens = RaggedTokens.from_lists([tokenizer(text, add_special_tokens=False)["input_ids"]])
-    unknown, pieces = getattr(tokenizer, "unk_token_id", None), read_pieces(tokenizer)
-    special = pieces.special[tokens.ids] & (tokens.ids != (-1 if unknown is None else unknown))
-    spelled, spans = pieces.text(tokens.ids)
-    return _Read(tokens, special, word_of_tokens(spelled, spans, special), spelled, spans)
+def _read(tokenizer: Any, text: str | Sequence[str]) -> tuple[bool, list[_Read]]:
+    """Return whether there is one text only, and each text with its tokens."""
+    single = isinstance(text, str)
+    if not single and not isinstance(text, Iterable):
+        raise ValueError(f"expected a text or a list of texts; found {type(text).__name__}.")
+    texts: list[Any] = [text] if single else list(text)
+    for number, given in enumerate(texts):
+        if not isinstance(given, str):
+            raise ValueError(f"expected a text or a list of texts; text {number} is {type(given).__name__}.")
+        try:
+            given.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"text {number} is no valid Unicode: {error}. Replace its lone surrogates.") from error
+    if not texts:
+        return False, []
+    fast = bool(getattr(tokenizer, "is_fast", False))
+    whole = getattr(tokenizer, "unwrapped", tokenizer)  # a wrapped tokenizer would cut the texts itself
+    encoded = whole(texts, add_special_tokens=False, return_offsets_mapping=fast, verbose=False)
+    pieces, unknown, reads = read_pieces(tokenizer), getattr(tokenizer, "unk_token_id", None), []
+    for number, given in enumerate(texts):
+        ids = np.array(encoded["input_ids"][number], dtype=np.int32)
+        if fast:
+            spelled, spans = given, np.array(encoded["offset_mapping"][number], dtype=np.int64).reshape(-1, 2)
+        else:
+            spelled, spans = pieces.text(ids)
+        special = pieces.special[ids] & (ids != (-1 if unknown is None else unknown))
+        reads.append(_Read(spelled, ids, special, spans, word_of_tokens(spelled, spans, special)))
+    return single, reads
 
 
-def _kept(scorer: Scorer, read: _Read, budget: Budget, granularity: str) -> NDArray[np.int64]:
-    """The kept places ``[K]``, ascending."""
-    tokens, special, word, *_ = read
+def _kept(scorer: Scorer, reads: list[_Read], budget: Budget | int, granularity: str) -> list[Ints]:
+    """Return the kept places of each text, ascending. All texts are scored in one call."""
     if granularity not in ("word", "token"):
         raise ValueError(f"granularity must be 'word' or 'token'; found {granularity!r}.")
-    if granularity == "token" or not tokens.num_tokens:
-        return select(scorer, tokens, budget, protected=special).kept
-    scores = np.nan_to_num(scorer.score(tokens).astype(np.float64), nan=-np.inf, neginf=-np.inf)
-    counts = np.bincount(word)
-    means = np.bincount(word, weights=scores) / np.maximum(counts, 1)
-    chosen = np.zeros(len(counts), dtype=bool)
-    chosen[word[special]] = True
-    room = int(budget.resolve(scores, tokens.cu_seqlens, None, special)[0]) - int(counts[chosen].sum())
-    free = np.flatnonzero(~chosen & (counts > 0))
-    some = False
-    for candidate in free[np.argsort(-means[free], kind="stable")].tolist():
-        if counts[candidate] <= room or not some:
-            chosen[candidate] = some = True
-            room -= int(counts[candidate])
-    return np.flatnonzero(chosen[word])
+    tokens = RaggedTokens.from_lists([read.ids for read in reads])
+    scores, cu_seqlens = score_tokens(scorer, tokens), tokens.cu_seqlens
+    special = np.concatenate([*(read.special for read in reads), np.zeros(0, dtype=bool)])
+    each = np.arange(len(reads) + 1)  # a total is for one text
+    if granularity == "token":
+        kept = select_scored(scores, cu_seqlens, budget, sample_offsets=each, protected=special)
+    else:
+        words = np.concatenate([*(read.words for read in reads), np.zeros(0, dtype=np.int64)])
+        kept = select_words(scores, words, cu_seqlens, budget, sample_offsets=each, protected=special)
+    bounds = zip(pairwise(kept.cu_seqlens.tolist()), cu_seqlens[:-1].tolist(), strict=True)
+    return [kept.kept[start:end] - before for (start, end), before in bounds]
 
 
-def _is_wide(character: str) -> bool:
-    return bool(character) and any(first <= ord(character) <= last for first, last in _WIDE)
+def _decode(tokenizer: Any, read: _Read, kept: Ints) -> str:
+    return str(tokenizer.decode(read.ids[kept].tolist(), clean_up_tokenization_spaces=False))
+
+
+def _spell(tokenizer: Any, read: _Read, kept: Ints) -> str:
+    """Return the kept words, with one space where there was white space between two of them."""
+    text, words = read.text, read.words
+    starts = np.searchsorted(words, np.unique(words[kept]))
+    ends = np.searchsorted(words, words[starts], side="right") - 1
+    out: list[str] = []
+    before = 0
+    for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
+        start, end = int(read.spans[first, 0]), int(read.spans[first : last + 1, 1].max())
+        name = text[start:end].strip()
+        start = text.index(name, start)
+        end = start + len(name)
+        if not name and read.special[first : last + 1].any():  # a slow tokenizer gives its special tokens no width
+            mark = first + int(np.argmax(read.special[first : last + 1]))
+            name = str(tokenizer.convert_ids_to_tokens(int(read.ids[mark])))
+        if out and any(map(str.isspace, text[before:start])):
+            out.append(" ")
+        out.append(name)
+        before = end
+    return "".join(out)

@@ -233,13 +233,15 @@ class TokenSelector(nn.Module):
         """The best tokens of each segment; see :func:`tsporec.selection.select`."""
         return select(self, tokens, budget, protected=protected)
 
-    def compress_text(self, text: str, budget: Budget, tokenizer: Any, granularity: str = "word") -> str:
+    def compress_text(
+        self, text: str | Sequence[str], budget: Budget | int, tokenizer: Any, granularity: str = "word"
+    ) -> Any:
         """What of ``text`` is worth keeping, in order: for models behind an API.
 
         Parameters
         ----------
-        text : str
-        budget : Budget
+        text : str or list of str
+        budget : Budget or int
             In tokens of ``tokenizer``.
         tokenizer : the tokenizer this selector is bound to
         granularity : "word" or "token"
@@ -247,7 +249,9 @@ class TokenSelector(nn.Module):
         """
         return compress_text(self, tokenizer, text, budget, granularity)
 
-    def compress_ids(self, text: str, budget: Budget, tokenizer: Any, granularity: str = "word") -> list[int]:
+    def compress_ids(
+        self, text: str | Sequence[str], budget: Budget | int, tokenizer: Any, granularity: str = "word"
+    ) -> Any:
         """As :meth:`compress_text`, but the kept ids: for engines that take them, as vLLM's ``prompt_token_ids``."""
         return compress_ids(self, tokenizer, text, budget, granularity)
 

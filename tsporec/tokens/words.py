@@ -1,0 +1,106 @@
+"""Which tokens of a text belong to one word."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+_UNSPACED = (
+    (0x0E00, 0x0FFF),  # Thai, Lao, Tibetan
+    (0x1000, 0x109F),  # Burmese
+    (0x1780, 0x17FF),  # Khmer
+    (0x1950, 0x19DF),  # Tai Le, New Tai Lue
+    (0x1A20, 0x1AAF),  # Tai Tham
+    (0x3040, 0x312F),  # kana, Bopomofo
+    (0x31A0, 0x31FF),  # Bopomofo and kana, extended
+    (0x3400, 0x4DBF),  # Chinese characters, extension A
+    (0x4E00, 0x9FFF),  # Chinese characters
+    (0xA9E0, 0xA9FF),  # Burmese, extended
+    (0xAA60, 0xAADF),  # Burmese, extended; Tai Viet
+    (0xF900, 0xFAFF),  # Chinese characters, compatibility
+    (0xFF01, 0xFF9F),  # full-width letters, half-width kana
+    (0x1B000, 0x1B16F),  # kana, supplements
+    (0x20000, 0x3FFFF),  # Chinese characters, further extensions
+)
+"""Scripts without spaces between words. A character and its marks (a grapheme cluster) is their smallest unit."""
+
+_BLANK, _WIDE, _EXTENDS, _JOINS = 1, 2, 4, 8
+_VOICED = "\uff9e\uff9f"  # half-width marks, which Unicode counts as letters
+_JOINERS = "\u200d\u0f84\u1039\u17d2"  # the next character is written into the one before: ZWJ, Tibetan, Burmese, Khmer
+
+
+def word_of_tokens(text: str, spans: Ints, special: Bools | None = None) -> Ints:
+    """Return the number of the word that each token belongs to.
+
+    Parameters
+    ----------
+    text : str
+    spans : int64 ``[L, 2]``
+        Start and end of each token in characters of ``text``.
+    special : bool ``[L]``, optional
+        Special tokens: each is a word by itself.
+
+    Returns
+    -------
+    int64 ``[L]``
+        Ascending, from 0.
+
+    Notes
+    -----
+    A token begins a word if it is the first with a visible character behind white space, behind or at a character of a
+    script without spaces, or beside a special token. It does not if it begins inside a character or with a mark on the
+    character before. Tokens of white space belong to the word before them; at the start of the text, to the first.
+
+    Examples
+    --------
+    >>> word_of_tokens("gel pen", np.array([[0, 1], [1, 3], [3, 5], [5, 7]])).tolist()
+    [0, 0, 1, 1]
+    """
+    if not len(spans):
+        return np.zeros(0, dtype=np.int64)
+    alone = np.zeros(len(spans), dtype=bool) if special is None else special
+    start, end = spans[:, 0], spans[:, 1]
+    kinds = np.append(_kinds(text), np.uint8(0))
+    # First visible character at or behind each place, and whether a token has one.
+    places = np.where(kinds[:-1] & _BLANK, len(text), np.arange(len(text)))
+    visible = np.append(np.minimum.accumulate(places[::-1])[::-1], len(text))[start]
+    solid, first, last = visible < end, kinds[start], kinds[np.maximum(end - 1, 0)]
+    # A break behind a token holds until the next token that is not empty: -> break before each token.
+    counts = alone | (end > start)
+    behind = alone | ((last & (_BLANK | _WIDE) != 0) & (last & _JOINS == 0))
+    latest = np.maximum.accumulate(np.where(counts, np.arange(len(spans)), -1))
+    before = np.concatenate([[-1], latest[:-1]])
+    broken = (before >= 0) & behind[before]
+    begins = broken | (first & _BLANK != 0) | (kinds[visible] & _WIDE != 0)
+    joined = (first & _EXTENDS != 0) | ((before >= 0) & (last[before] & _JOINS != 0))
+    whole = np.concatenate([[True], start[1:] >= end[:-1]])
+    # Nothing is begun before the first visible or special token.
+    seen = np.concatenate([[False], np.logical_or.accumulate(alone | solid)[:-1]])
+    words: Ints = np.cumsum(seen & (alone | (solid & begins & whole & ~joined)))
+    return words
+
+
+def _kinds(text: str) -> NDArray[np.uint8]:
+    """Return what each character of ``text`` is, as flags: uint8 ``[len(text)]``."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    unique, place = np.unique(codes, return_inverse=True)
+    kinds: NDArray[np.uint8] = np.array([_kind(code) for code in unique.tolist()], dtype=np.uint8)[place]
+    return kinds
+
+
+@lru_cache(maxsize=65536)
+def _kind(code: int) -> int:
+    character = chr(code)
+    extends = unicodedata.category(character).startswith("M") or character in _VOICED or 0x1F3FB <= code <= 0x1F3FF
+    return (
+        _BLANK * character.isspace()
+        | _WIDE * any(first <= code <= last for first, last in _UNSPACED)
+        | _EXTENDS * (extends or character in _JOINERS)
+        | _JOINS * (character in _JOINERS)
+    )
