@@ -11,6 +11,8 @@ import json
 import mmap
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,19 @@ def write_together(files: dict[Path, bytes]) -> None:
         raise
     for folder in {path.parent for path in files}:
         flush_folder(folder)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Give a path beside ``path`` to write to. It is renamed to ``path`` after the block, or removed if that fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_all(handle: int, data: bytes) -> None:

@@ -1,5 +1,6 @@
 """Learn which tokens to keep from preferences between token subsets of equal size.
 
-``pipeline`` runs the three stages in a row. A round samples ``candidates``, rates them by a reward of ``rewards/``,
-writes preferences with ``dataset`` and trains on them with ``trainer``. ``steps`` makes every stage resumable.
+``pipeline`` runs the three stages: ``warm_up`` fits recommenders, ``rounds`` learns the selector, and the last adapts a
+recommender to it. A round samples ``candidates``, rates them with a reward of ``rewards/``, writes a preference
+``dataset`` and trains on it with ``trainer``. ``steps`` makes each of them resumable.
 """

@@ -1,9 +1,8 @@
-"""Token subsets to compare: what the policy would keep, what chance would, and small changes to the best.
+"""Sample token subsets to compare.
 
-A subset of size k is drawn from the policy ``p(S) ∝ exp(sum of its scores)`` approximately, by Gumbel top-k: the k
-best of ``score / temperature + Gumbel noise`` (Kool et al., 2019; sampling without replacement in the order of
-Plackett and Luce). Samples from the uniform policy keep the search open, and *swaps* of a few tokens of the policy's
-best subset tell single tokens apart, which whole subsets do badly.
+Three kinds of subsets are sampled. *Policy* samples of size k follow ``p(S) ∝ exp(sum of scores)`` approximately: the k
+best of ``score + Gumbel noise`` are kept (Gumbel top-k; Kool et al., 2019). *Uniform* samples keep the search open.
+*Swaps* exchange a few tokens of the policy's best subset, which tells single tokens apart better than whole subsets do.
 """
 
 from __future__ import annotations
@@ -19,20 +18,22 @@ from tsporec.topk import cpu
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+SWAPS = 2
+"""Tokens that a swap exchanges, at most."""
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """C token subsets of the segments of a corpus.
+    """Hold C token subsets of the segments of a corpus.
 
     Parameters
     ----------
     segment : int64 ``[C]``
-        Whose tokens they are.
+        Segment of each candidate.
     budget : int64 ``[C]``
-        What was asked for, in tokens; a shorter segment keeps all of its tokens.
+        Tokens asked for. A shorter segment keeps all of its tokens.
     kept : int64 ``[K]``
-        Positions into the packed ``[T]`` tokens, ascending within a candidate.
+        Positions in the packed ``[T]`` tokens, ascending within a candidate.
     cu_seqlens : int32 ``[C + 1]``
         Candidate ``c`` is ``kept[cu_seqlens[c]:cu_seqlens[c + 1]]``.
     """
@@ -46,52 +47,65 @@ class Candidates:
         return len(self.segment)
 
     def __getitem__(self, index: int) -> Ints:
-        """The positions of one candidate, a view."""
+        """Return the positions of one candidate as a view."""
         return self.kept[self.cu_seqlens[index] : self.cu_seqlens[index + 1]]
 
+    @property
+    def owner(self) -> Ints:
+        """The candidate of each kept position: int64 ``[K]``."""
+        return np.repeat(np.arange(len(self)), np.diff(self.cu_seqlens))
+
     def apply(self, tokens: RaggedTokens) -> RaggedTokens:
-        """The tokens of every candidate, in text order: C segments."""
+        """Return the tokens of every candidate in text order: C segments."""
         return tokens.keep(self.kept, self.cu_seqlens)
+
+    def groups(self) -> Ints:
+        """Number the pairs of (segment, budget) from 0: int64 ``[C]``."""
+        pairs = np.stack([self.segment, self.budget], axis=1)
+        return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 @dataclass(frozen=True)
 class CandidateConfig:
-    """How candidates are drawn.
+    """Configure how candidates are sampled.
 
     Parameters
     ----------
-    budgets : ints
-        Sizes, in tokens.
+    budgets : tuple of int
+        Sizes in tokens. Default: ``(8,)``.
     count : int
-        Candidates of a segment at each budget, the policy's best subset among them.
-    uniform, swapped : float
-        Shares of uniform samples and of swaps in what remains; the rest are samples of the policy.
-    swaps : int
-        Tokens a swap changes, at most.
-    temperature : float
-        Scores are divided by it; higher is nearer to uniform.
+        Candidates of a segment at each budget. The first is the policy's best subset. Default: 8.
+    uniform : float
+        Share of uniform samples among the others. Default: 0.2.
+    swapped : float
+        Share of swaps among the others. The rest are samples of the policy. Default: 0.5.
     """
 
     budgets: tuple[int, ...] = (8,)
     count: int = 8
     uniform: float = 0.2
     swapped: float = 0.5
-    swaps: int = 2
-    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.budgets or min(self.budgets) < 1:
             raise ValueError(f"budgets must be whole numbers of at least 1 token; found {self.budgets}.")
         if self.count < 2:
-            raise ValueError(f"count must be at least 2, for a pair needs two; found {self.count}.")
+            raise ValueError(f"count must be at least 2, because a pair needs two; found {self.count}.")
         if min(self.uniform, self.swapped) < 0 or self.uniform + self.swapped > 1:
             raise ValueError(
-                f"uniform and swapped are shares that sum to at most 1; found {self.uniform} and {self.swapped}."
+                f"uniform and swapped must be shares that sum to at most 1; found {self.uniform} and {self.swapped}."
             )
-        if self.swaps < 1 or not self.temperature > 0:
-            raise ValueError(
-                f"swaps must be at least 1 and temperature above 0; found {self.swaps}, {self.temperature}."
-            )
+
+    def kinds(self) -> list[str]:
+        """Return the kind of each candidate of a segment at one budget.
+
+        >>> CandidateConfig(count=6, uniform=0.2, swapped=0.4).kinds()
+        ['best', 'swap', 'swap', 'policy', 'policy', 'uniform']
+        """
+        rest = self.count - 1
+        uniform = round(rest * self.uniform)
+        swapped = min(round(rest * self.swapped), rest - uniform)
+        return ["best", *["swap"] * swapped, *["policy"] * (rest - uniform - swapped), *["uniform"] * uniform]
 
 
 def sample_candidates(
@@ -101,29 +115,36 @@ def sample_candidates(
     seed: int,
     segments: Sequence[int] | Ints | None = None,
 ) -> Candidates:
-    """``count`` subsets of every segment at every budget.
+    """Sample ``config.count`` subsets of every segment at every budget.
 
     Parameters
     ----------
     scores : float ``[T]``
-        Of the policy.
+        Scores of the policy.
     tokens : RaggedTokens
-        N segments, T tokens.
+        N segments of T tokens in all.
     config : CandidateConfig
     seed : int
-        A segment's candidates follow the seed and its number alone, whatever else is sampled with it.
+        Random seed. A segment's candidates depend on the seed and the segment's number alone.
     segments : ints, optional
-        Which to sample; by default all.
+        Segments to sample from. Default: all.
 
     Returns
     -------
     Candidates
-        By segment, then budget, the policy's best first. Two candidates may be equal.
+        Ordered by segment, then budget, then kind. Two candidates may be equal.
 
     Raises
     ------
     ValueError
-        If there is not one finite score a token.
+        If there is not one finite score for each token.
+
+    Examples
+    --------
+    >>> tokens = RaggedTokens.from_lists([[5, 6, 7, 8]])
+    >>> found = sample_candidates(np.float32([1, 9, 2, 8]), tokens, CandidateConfig((2,), count=3), seed=0)
+    >>> found[0].tolist(), len(found)
+    ([1, 3], 3)
     """
     if scores.shape != (tokens.num_tokens,) or not np.isfinite(scores).all():
         raise ValueError(
@@ -135,72 +156,56 @@ def sample_candidates(
     cu = lengths_to_offsets(lengths)
     place = ranges(tokens.cu_seqlens[:-1][chosen], lengths)
     policy = scores[place].astype(np.float32)
-    plan = _plan(config)
-    noise = _noise(seed, chosen, lengths, len(config.budgets) * config.count * 2)
-    parts: list[list[NDArray[np.int64]]] = [[] for _ in chosen]
-    draw = 0
-    for budget in config.budgets:
-        best = _select(policy, cu, np.minimum(lengths, budget))
-        for kind in plan:
-            first, second = noise[draw], noise[draw + 1]
-            draw += 2
-            if kind == "best":
-                found = best
-            elif kind == "swap":
-                found = _swap(policy / config.temperature, cu, lengths, best, config.swaps, first, second)
-            else:
-                key = first if kind == "uniform" else policy / config.temperature + first
-                found = _select(key, cu, np.minimum(lengths, budget))
-            kept = place[found]
-            for i, piece in enumerate(np.split(kept, np.cumsum(np.minimum(lengths, budget))[:-1])):
-                parts[i].append(piece)
-    flat = [piece for pieces in parts for piece in pieces]
-    each = len(config.budgets) * config.count
+    plan = [(budget, kind) for budget in config.budgets for kind in config.kinds()]
+    noise = _noise(seed, chosen, lengths, 2 * len(plan))
+    best = {budget: _select(policy, cu, np.minimum(lengths, budget)) for budget in config.budgets}
+    found = []
+    for number, (budget, kind) in enumerate(plan):
+        size, (first, second) = np.minimum(lengths, budget), noise[2 * number : 2 * number + 2]
+        if kind == "best":
+            found.append(best[budget])
+        elif kind == "swap":
+            found.append(_swap(policy, cu, size, best[budget], first, second))
+        else:
+            found.append(_select(policy + first if kind == "policy" else first, cu, size))
+    # From one array a sample, each with all segments, to all samples of the first segment, then of the second, …
+    sizes = np.minimum(lengths[None, :], np.array([[budget] for budget, _ in plan]))
+    starts = np.cumsum(sizes).reshape(sizes.shape) - sizes
+    kept = np.concatenate(found)[ranges(starts.T.reshape(-1), sizes.T.reshape(-1))]
     return Candidates(
-        np.repeat(chosen, each),
-        np.tile(np.repeat(np.asarray(config.budgets, dtype=np.int64), config.count), len(chosen)),
-        np.concatenate(flat) if flat else np.zeros(0, dtype=np.int64),
-        lengths_to_offsets([len(piece) for piece in flat]),
+        np.repeat(chosen, len(plan)),
+        np.tile(np.array([budget for budget, _ in plan], dtype=np.int64), len(chosen)),
+        place[kept],
+        lengths_to_offsets(sizes.T.reshape(-1)),
     )
 
 
-def _plan(config: CandidateConfig) -> list[str]:
-    rest = config.count - 1
-    uniform, swapped = round(rest * config.uniform), round(rest * config.swapped)
-    swapped = min(swapped, rest - uniform)
-    return ["best", *["swap"] * swapped, *["policy"] * (rest - uniform - swapped), *["uniform"] * uniform]
-
-
-def _noise(seed: int, segments: Ints, lengths: Ints, draws: int) -> Floats:
-    """Gumbel noise float32 ``[draws, T]``, each segment's from a generator of its own."""
+def _noise(seed: int, segments: Ints, lengths: Ints, samples: int) -> Floats:
+    """Return Gumbel noise float32 ``[samples, T]``. Each segment has a generator of its own."""
     columns = [
-        np.random.default_rng([seed, int(segment)]).gumbel(size=(draws, int(length)))
+        np.random.default_rng([seed, int(segment)]).gumbel(size=(samples, int(length)))
         for segment, length in zip(segments, lengths, strict=True)
     ]
-    return np.concatenate(columns, axis=1).astype(np.float32) if columns else np.zeros((draws, 0), dtype=np.float32)
+    return np.concatenate(columns, axis=1).astype(np.float32) if columns else np.zeros((samples, 0), dtype=np.float32)
 
 
-def _select(key: Floats, cu: NDArray[np.int32], k: Ints) -> Ints:
-    return cpu.select(key.astype(np.float32), cu, k.astype(np.int32))[0]
+def _select(key: Floats, cu: NDArray[np.int32], k: Ints, forbidden: NDArray[np.bool_] | None = None) -> Ints:
+    """Return the positions int64 of the ``k [N]`` highest keys of each segment."""
+    return cpu.select(key.astype(np.float32), cu, k.astype(np.int32), None, forbidden)[0]
 
 
-def _swap(
-    policy: Floats, cu: NDArray[np.int32], lengths: Ints, best: Ints, swaps: int, first: Floats, second: Floats
-) -> Ints:
-    """``best`` with 1 to ``swaps`` of each segment's tokens exchanged for others."""
+def _swap(policy: Floats, cu: NDArray[np.int32], size: Ints, best: Ints, first: Floats, second: Floats) -> Ints:
+    """Exchange 1 to ``SWAPS`` tokens of each segment's ``best`` subset for others.
+
+    Low scores leave and high scores enter more often: both sides are Gumbel samples.
+    """
     kept = np.zeros(len(policy), dtype=bool)
     kept[best] = True
-    size = (
-        np.add.reduceat(np.append(kept, False).astype(np.int64), cu[:-1])
-        if len(lengths)
-        else np.zeros(0, dtype=np.int64)
-    )
-    size = np.where(lengths > 0, size, 0)
-    # The noise of a segment's first token also says how many it changes; a segment's draw stays its own.
+    # The noise of a segment's first token also gives the number of its swaps: [N] noise -> [N] in 1 .. SWAPS.
     start = np.append(second, np.float32(0))[np.minimum(cu[:-1], len(second))]
-    wanted = 1 + (np.abs(np.modf(start * 7919)[0]) * swaps).astype(np.int64)
-    change = np.minimum(np.minimum(wanted, swaps), np.minimum(size, lengths - size))
-    out, _ = cpu.select(first - policy, cu, change.astype(np.int32), None, ~kept)
-    into, _ = cpu.select(policy + second, cu, change.astype(np.int32), None, kept)
-    kept[out], kept[into] = False, True
+    wanted = np.minimum(1 + (np.abs(np.modf(start * 7919)[0]) * SWAPS).astype(np.int64), SWAPS)
+    change = np.minimum(wanted, np.minimum(size, np.diff(cu) - size))
+    leave = _select(first - policy, cu, change, ~kept)
+    enter = _select(policy + second, cu, change, kept)
+    kept[leave], kept[enter] = False, True
     return np.flatnonzero(kept)

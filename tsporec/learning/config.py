@@ -1,4 +1,4 @@
-"""What is asked of learning: the arguments of the three stages."""
+"""The arguments of the three stages of learning."""
 
 from __future__ import annotations
 
@@ -9,56 +9,72 @@ from typing import Any
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.selector.config import WEIGHTINGS, SelectorConfig
 
-MEMORY = {"learning_rate": 5e-3, "weight_decay": 0.0, "held_out": 0.0, "num_train_epochs": 6, "beta": 0.3}
-"""How offsets learn. They say nothing of other segments, so none is held out."""
+REWARDS = ("coconsumption", "recommendation", "identity")
+"""The rewards that ``LearningConfig.rewards`` may name."""
+ITEM_TRAINING = {"learning_rate": 5e-3, "weight_decay": 0.0, "held_out": 0.0, "num_train_epochs": 6, "beta": 0.3}
+"""Arguments of training for item weights. No item is held out: the weights of one item predict nothing of another."""
 
 
 @dataclass(frozen=True)
 class LearningConfig:
-    """What the three stages do.
+    """Configure warming up, preference learning and adapting.
 
     Parameters
     ----------
-    budgets : ints
-        Tokens of each item; the selector learns at all of them, the recommender is adapted to the first.
-    rounds, memory_rounds : int
-        On-policy rounds of stage 2: of the selector's network, which serves any text, and then of the offsets of the
-        catalogue's own texts (:class:`~tsporec.selector.item_weights.CatalogueSelector`; 0: none).
-    candidates, pairs : int
-        Of an item at each budget, in each round.
-    uniform, swapped : float
-        Shares of candidates; see :class:`CandidateConfig`.
-    rewards : name -> weight
-        Of "coconsumption", "recommendation" and "identity"; 0 leaves one out. The last two read items with a
-        recommender, so they need stage 1.
+    budgets : tuple of int
+        Tokens that an item may keep. The selector learns at all of these budgets; the recommender is adapted to the
+        first. Default: ``(8,)``.
+    network_rounds : int
+        On-policy rounds that train the selector's network, which serves any text. Default: 0.
+    item_rounds : int
+        Rounds after them that train item weights, one for each word of each text of the catalogue. Default: 2.
+    candidates : int
+        Token subsets that are sampled of each item, at each budget and in each round. Default: 16.
+    pairs : int
+        Preference pairs made of these candidates, at most. Default: 8.
+    uniform : float
+        Share of the candidates that is sampled uniformly. See :class:`CandidateConfig`. Default: 0.3.
+    swapped : float
+        Share of the candidates that differs by a few tokens from the policy's best subset. Default: 0.4.
+    rewards : dict of str to float
+        Weight of each proxy reward of :data:`REWARDS`; weight 0 leaves one out. "recommendation" and "identity" read
+        items with a recommender, so they need stage 1. Default: co-consumption alone.
     gate : bool
-        Drop a round after which a recommender adapted to the selection does worse on held-out users. It costs a fit a
-        round and budget, and two fits of one selection may differ by more than two rounds do: on 289 held-out users
-        by up to .03 NDCG@10. For catalogues with thousands of them.
-    preference, memory : dict
-        Arguments of :class:`~tsporec.learning.trainer.PreferenceConfig` for the rounds of either kind, instead of its
-        defaults or, for offsets, of :data:`MEMORY`.
+        Drop a round if a recommender adapted to its selection does worse on held-out users. This costs one fit for
+        each round and budget, and two fits of one selection may differ by more than two rounds do (by up to .03
+        NDCG@10 on 289 users). Use it for catalogues with thousands of held-out users. Default: False.
+    network_training : dict
+        Arguments of :class:`~tsporec.learning.trainer.PreferenceConfig` for the network rounds. Default: none.
+    item_training : dict
+        Arguments for the item rounds; they replace those of :data:`ITEM_TRAINING`. Default: none.
     selector : SelectorConfig
-    weightings : names
-        Of :data:`~tsporec.selector.config.WEIGHTINGS`: learning begins from the one whose selector, learned from what
-        came before, is best at the first budget for a recommender that tells the last items of training users; it costs
-        a run of the stages for each. At least two; by default none is tried, and ``selector.weighting`` is taken.
+        Shape of the selector and the weighting it starts from.
+    weightings : tuple of str
+        Two or more names of :data:`~tsporec.selector.config.WEIGHTINGS` to choose from. The stages are run with each
+        on what came before the last items of training users. The one whose selector predicts these items best at the
+        first budget is used. Default: none is tried, and ``selector.weighting`` is used.
     recommender : EmbeddingConfig
-        Its seed is replaced by ``seed``.
+        Shape and training of the recommender. Its seed is replaced by ``seed``.
     seed : int
+        Random seed. Default: 0.
+
+    Examples
+    --------
+    >>> LearningConfig(budgets=(8, 16), item_rounds=3, seed=1).recommender.seed
+    1
     """
 
     budgets: tuple[int, ...] = (8,)
-    rounds: int = 0
-    memory_rounds: int = 2
+    network_rounds: int = 0
+    item_rounds: int = 2
     candidates: int = 16
     pairs: int = 8
     uniform: float = 0.3
     swapped: float = 0.4
     rewards: dict[str, float] = field(default_factory=lambda: {"coconsumption": 1.0})
     gate: bool = False
-    preference: dict[str, Any] = field(default_factory=dict)
-    memory: dict[str, Any] = field(default_factory=dict)
+    network_training: dict[str, Any] = field(default_factory=dict)
+    item_training: dict[str, Any] = field(default_factory=dict)
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     weightings: tuple[str, ...] = ()
     recommender: EmbeddingConfig = field(default_factory=EmbeddingConfig)
@@ -67,24 +83,21 @@ class LearningConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "recommender", replace(self.recommender, seed=self.seed))
         if not self.budgets or min(self.budgets) < 1:
-            raise ValueError(f"budgets are one or more numbers of tokens, each at least 1; found {self.budgets}.")
-        unknown = sorted(set(self.rewards) - {"coconsumption", "recommendation", "identity"})
-        if unknown or not any(self.rewards.values()):
-            raise ValueError(
-                f"rewards are weights, not all 0, of coconsumption, recommendation and identity; found {self.rewards}."
-            )
+            raise ValueError(f"budgets must be one or more numbers of tokens, each at least 1; found {self.budgets}.")
+        if not set(self.rewards) <= set(REWARDS) or not any(self.rewards.values()):
+            raise ValueError(f"rewards must give weights, not all 0, to {', '.join(REWARDS)}; found {self.rewards}.")
         if not set(self.weightings) <= set(WEIGHTINGS) or len(self.weightings) == 1:
             raise ValueError(
-                f"weightings to try are two or more of {', '.join(WEIGHTINGS)}; found {', '.join(self.weightings)}. "
-                "One alone is SelectorConfig.weighting."
+                f"weightings must be two or more of {', '.join(WEIGHTINGS)}; found {', '.join(self.weightings)}. "
+                "Give a single one as SelectorConfig.weighting."
             )
-        if min(self.rounds, self.memory_rounds) < 0 or self.rounds + self.memory_rounds < 1:
+        if min(self.network_rounds, self.item_rounds) < 0 or self.network_rounds + self.item_rounds < 1:
             raise ValueError(
-                f"at least one round is needed and none less than 0; found rounds={self.rounds} and "
-                f"memory_rounds={self.memory_rounds}."
+                "at least one round is needed and neither number may be below 0; found "
+                f"network_rounds={self.network_rounds} and item_rounds={self.item_rounds}."
             )
 
     def plain(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
+        """Return the fields as JSON values."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return values

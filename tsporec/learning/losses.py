@@ -1,12 +1,12 @@
 """Preference losses over token subsets of equal size.
 
 The policy over subsets of size k is the conditional Bernoulli distribution ``p(S) = exp(sum of s_t, t in S) / Z_k``.
-``Z_k`` depends on the scores and k alone, so in a pair of equal size it cancels::
+The normaliser ``Z_k`` depends on the scores and on k alone, so it cancels in a pair of equal size::
 
     h = [log p(S+) - log p(S-)] - [log p_ref(S+) - log p_ref(S-)]
-      = (sum of s over S+ - sum of s over S-) - (the same of the reference)
+      = [sum of s over S+ - sum of s over S-] - [sum of s_ref over S+ - sum of s_ref over S-]
 
-and every loss below is exact, though no normaliser is computed.
+Every loss below is therefore exact, although no normaliser is computed.
 """
 
 from __future__ import annotations
@@ -15,25 +15,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
-LOSS_TYPES = ("sigmoid", "ipo", "hinge", "regression")
-"""What ``loss_type`` may be."""
+LOSS_TYPES = ("sigmoid", "ipo", "regression")
+"""The values of ``loss_type``."""
 
 
 def subset_sums(logits: Tensor, kept: Tensor, cu_seqlens: Tensor) -> Tensor:
-    """The sum of the logits of every subset.
+    """Sum the logits of every subset.
 
     Parameters
     ----------
     logits : float ``[T]``
     kept : int64 ``[K]``
-        Positions into ``[T]``, subset after subset.
+        Positions in ``[T]``, subset after subset.
     cu_seqlens : int ``[B + 1]``
         Offsets of the subsets in ``kept``.
 
     Returns
     -------
-    Tensor
-        ``[B]``.
+    float ``[B]``
+
+    Examples
+    --------
+    >>> subset_sums(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 2, 1]), torch.tensor([0, 2, 3])).tolist()
+    [5.0, 2.0]
     """
     sizes = cu_seqlens.diff().long()
     subset = torch.repeat_interleave(sizes)
@@ -44,50 +48,36 @@ def preference_loss(
     h: Tensor,
     beta: Tensor | float,
     loss_type: str = "sigmoid",
-    label_smoothing: float = 0.0,
     reward_difference: Tensor | None = None,
 ) -> Tensor:
-    """The loss of every pair.
+    """Compute the loss of every pair.
 
     Parameters
     ----------
     h : float ``[B]``
-        The difference of log-ratios, chosen less rejected, as in the module's head.
+        Difference of the log-ratios, chosen minus rejected, as defined in the module's docstring.
     beta : float or ``[B]``
         Strength of the tie to the reference.
     loss_type : str
-        * ``"sigmoid"``: ``f(h) = -log sigmoid(beta h)`` (DPO; Rafailov et al., 2023, eq. 7).
-        * ``"ipo"``: ``f(h) = (h - 1 / (2 beta))**2`` (IPO; Azar et al., 2023, eq. 17).
-        * ``"hinge"``: ``f(h) = max(0, 1 - beta h)`` (SLiC; Zhao et al., 2023, with the reference's log-ratio as in
-          Liu et al., 2023).
-        * ``"regression"``: ``f(h) = (beta h - d)**2``, ``d`` the difference of the rewards (REBEL; Gao et al., 2024).
-    label_smoothing : float
-        Chance ``e`` in [0, 0.5) that a preference is wrong: the loss is ``(1 - e) f(h) + e f(-h)`` (conservative
-        DPO; Mitchell, 2023), for every type.
+        * ``"sigmoid"``: ``-log sigmoid(beta h)`` (DPO; Rafailov et al., 2023, eq. 7). This is the default.
+        * ``"ipo"``: ``(h - 1 / (2 beta))**2`` (IPO; Azar et al., 2023, eq. 17).
+        * ``"regression"``: ``(beta h - d)**2``, where ``d`` is the difference of the rewards (REBEL; Gao et al., 2024).
     reward_difference : float ``[B]``, optional
-        ``d``, chosen less rejected; needed by ``"regression"`` only.
+        ``d``, chosen minus rejected. Only ``"regression"`` needs it.
 
     Returns
     -------
-    Tensor
-        ``[B]``.
+    float ``[B]``
+
+    Examples
+    --------
+    >>> preference_loss(torch.tensor([0.0, 2.0]), beta=1.0).tolist()
+    [0.6931471824645996, 0.12692801654338837]
     """
-    if not 0 <= label_smoothing < 0.5:
-        raise ValueError(f"label_smoothing must be in [0, 0.5), found {label_smoothing}.")
-    loss = _one_sided(h, beta, loss_type, reward_difference)
-    if label_smoothing:
-        flipped = _one_sided(-h, beta, loss_type, reward_difference)
-        loss = (1 - label_smoothing) * loss + label_smoothing * flipped
-    return loss
-
-
-def _one_sided(h: Tensor, beta: Tensor | float, loss_type: str, reward_difference: Tensor | None) -> Tensor:
     if loss_type == "sigmoid":
         return -F.logsigmoid(beta * h)
     if loss_type == "ipo":
         return (h - 1 / (2 * beta)) ** 2
-    if loss_type == "hinge":
-        return F.relu(1 - beta * h)
     if loss_type == "regression":
         if reward_difference is None:
             raise ValueError("loss_type 'regression' needs the rewards of both sides; give reward_difference.")

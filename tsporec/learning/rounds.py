@@ -1,10 +1,11 @@
-"""Stage 2, prefer: rounds of collecting preferences and training on them, each from the policy of the one before."""
+"""Stage 2, prefer: rounds of collecting preferences and training on them. Each starts from the policy of the last."""
 
 from __future__ import annotations
 
 import copy
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,18 @@ from safetensors.torch import save as to_bytes
 
 from tsporec._internal.digest import digest
 from tsporec._internal.files import write_whole
+from tsporec._internal.seeds import seeded
 from tsporec.learning.candidates import CandidateConfig
-from tsporec.learning.config import MEMORY, LearningConfig
+from tsporec.learning.config import ITEM_TRAINING, LearningConfig
 from tsporec.learning.dataset import collect_preferences
 from tsporec.learning.rewards.base import ProxyReward, reward_fingerprint
-from tsporec.learning.steps import claim, measured
+from tsporec.learning.steps import measured, working_in
 from tsporec.selector.item_weights import CatalogueSelector
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
 
 WEIGHTS = "weights.safetensors"
+NETWORK, ITEM_WEIGHTS = "network", "item weights"
 Policy = TokenSelector | CatalogueSelector
 Gate = Callable[[Policy], float]
 
@@ -37,101 +40,110 @@ def learn_selector(
     config: LearningConfig,
     quality: Gate | None = None,
     segments: Sequence[int] | NDArray[np.int64] | None = None,
+    max_tokens: int | None = None,
 ) -> tuple[Policy, list[dict[str, Any]]]:
-    """Collect preferences and train on them, for some rounds, each from the policy of the one before.
-
-    The first rounds train the network; those after them, offsets of the tokens of ``tokens``.
+    """Learn a selector from a reward, in ``config.network_rounds`` and then ``config.item_rounds`` rounds.
 
     Parameters
     ----------
     tokens : RaggedTokens
         The whole corpus.
     selector : TokenSelector
-        Bound to the tokenizer; the reference policy of the first round of the network. It is not changed.
+        Bound to the tokenizer. It is the reference policy of the first round, and is not changed.
     reward : ProxyReward
-        Any: the recommender behind it is the user's.
+        Any reward; the recommender behind it may be the user's.
     folder : folder
-        Gone on with if it was begun with the same arguments (``quality`` is not looked at), refused if with others.
+        The same call resumes the work in it. A folder made from other arguments is refused; ``quality`` is not compared.
     config : LearningConfig
     quality : callable, optional
-        Held-out quality of a selector: a round that lowers it is dropped. Without one every round is kept.
+        Held-out quality of a selector. A round that lowers it is dropped. Default: every round is kept.
     segments : ints, optional
-        Segments to learn from; by default all.
+        Segments to learn from. Default: all.
+    max_tokens : int, optional
+        Number of tokens that the texts of ``tokens`` were cut to. Longer texts are known by their first so many tokens.
+        Default: texts are whole.
 
     Returns
     -------
     selector, rounds
-        As in :class:`Trained`.
+        The fields of :class:`~tsporec.learning.pipeline.Trained`.
+
+    Raises
+    ------
+    ValueError
+        If another process works in ``folder``, it was made from other arguments, or the reward has no fingerprint.
     """
     folder = Path(folder)
     chosen = None if segments is None else np.asarray(segments).tolist()
-    given = (tokens.ids, tokens.cu_seqlens, selector.fingerprint, reward_fingerprint(reward), config.plain(), chosen)
-    claim(folder, digest(*given))
-    best: Policy = selector
-    value = None if quality is None else measured(folder / "start.json", lambda: {"quality": quality(best)})["quality"]
-    rounds = []
-    for number in range(config.rounds + config.memory_rounds):
-        place, of_memory = folder / f"round-{number}", number >= config.rounds
-        trained = copy.deepcopy(best)
-        if of_memory and isinstance(trained, TokenSelector):
-            trained = CatalogueSelector(trained, tokens)
-        arguments = {**MEMORY, **config.memory} if of_memory else config.preference
-        report = measured(
-            place / "round.json",
-            lambda trained=trained, place=place, number=number, arguments=arguments: _round(  # type: ignore[misc]
-                tokens, trained, reward, place, config, number, arguments, quality, segments
-            ),
-        )
-        kept = value is None or report["quality"] >= value
-        rounds.append({**report, "memory": of_memory, "kept": kept})
-        if kept:
-            trained.load_state_dict(load_file(place / WEIGHTS))
-            best, value = trained, report["quality"]
-    return best, rounds
-
-
-def _round(
-    tokens: RaggedTokens,
-    policy: Policy,
-    reward: ProxyReward,
-    place: Path,
-    config: LearningConfig,
-    number: int,
-    arguments: dict[str, Any],
-    quality: Gate | None,
-    segments: Sequence[int] | NDArray[np.int64] | None,
-) -> dict[str, Any]:
-    from transformers import PrinterCallback
-
-    from tsporec.learning.trainer import PreferenceConfig, PreferenceTrainer, last_checkpoint
-
-    assert policy.vocabulary is not None
-    seed = config.seed * 1000 + number
-    pairs = collect_preferences(
-        tokens,
-        policy.score(tokens),
-        reward,
-        place / "preferences",
-        candidates=CandidateConfig(config.budgets, config.candidates, config.uniform, config.swapped),
-        pairs=config.pairs,
-        tokenizer_fingerprint=policy.vocabulary.fingerprint,
-        segments=segments,
-        seed=seed,
+    made_from = digest(
+        tokens.ids, tokens.cu_seqlens, selector.fingerprint, reward_fingerprint(reward), config.plain(), chosen, max_tokens
     )
+    best: Policy = selector
+    reports = []
+    with working_in(folder, made_from):
+        start = None if quality is None else measured(folder / "start.json", lambda: {"quality": quality(selector)})
+        value = None if start is None else start["quality"]
+        for number in range(config.network_rounds + config.item_rounds):
+            of_items = number >= config.network_rounds
+            one = _Round(tokens, reward, folder / f"round-{number}", config, number, of_items, quality, segments)
+            trained = copy.deepcopy(best)
+            if of_items and isinstance(trained, TokenSelector):
+                trained = CatalogueSelector(trained, tokens)
+                trained.max_tokens = max_tokens
+            report = measured(one.place / "round.json", lambda one=one, trained=trained: one.run(trained))  # type: ignore[misc]
+            kept = value is None or report["quality"] >= value
+            reports.append({**report, "learned": ITEM_WEIGHTS if of_items else NETWORK, "kept": kept})
+            if kept:
+                trained.load_state_dict(load_file(one.place / WEIGHTS))
+                best, value = trained, report["quality"]
+    return best, reports
 
-    def optimise() -> dict[str, Any]:
-        checkpoints = place / "checkpoints"
-        args = PreferenceConfig(
-            output_dir=str(checkpoints), **{"disable_tqdm": True, "logging_strategy": "no", "seed": seed, **arguments}
+
+@dataclass(frozen=True)
+class _Round:
+    """One round: the arguments of :func:`learn_selector`, its number, its folder and what it trains."""
+
+    tokens: RaggedTokens
+    reward: ProxyReward
+    place: Path
+    config: LearningConfig
+    number: int
+    of_items: bool
+    quality: Gate | None
+    segments: Sequence[int] | NDArray[np.int64] | None
+
+    def run(self, policy: Policy) -> dict[str, Any]:
+        """Collect preferences of ``policy``, train it on them, and return the report."""
+        report = measured(self.place / "trained.json", lambda: self._train(policy))
+        policy.load_state_dict(load_file(self.place / WEIGHTS))
+        policy.eval()
+        shutil.rmtree(self.place / "checkpoints", ignore_errors=True)
+        return {**report, "quality": None if self.quality is None else self.quality(policy)}
+
+    def _train(self, policy: Policy) -> dict[str, Any]:
+        from transformers import PrinterCallback
+
+        from tsporec.learning.trainer import PreferenceConfig, PreferenceTrainer, last_checkpoint
+
+        assert policy.vocabulary is not None
+        config, checkpoints = self.config, self.place / "checkpoints"
+        seed = config.seed * 1000 + self.number
+        pairs = collect_preferences(
+            self.tokens,
+            policy.score(self.tokens),
+            self.reward,
+            self.place / "preferences",
+            candidates=CandidateConfig(config.budgets, config.candidates, config.uniform, config.swapped),
+            pairs=config.pairs,
+            tokenizer_fingerprint=policy.vocabulary.fingerprint,
+            segments=self.segments,
+            seed=seed,
         )
-        trainer = PreferenceTrainer(policy, args, pairs)
-        trainer.remove_callback(PrinterCallback)  # rounds report; a dictionary a log line is not for users
-        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
-        write_whole(place / WEIGHTS, to_bytes(policy.state_dict()))
-        return {"pairs": len(pairs), "accuracy": trainer.state.best_metric}
-
-    report = measured(place / "optimised.json", optimise)
-    policy.load_state_dict(load_file(place / WEIGHTS))
-    policy.eval()
-    shutil.rmtree(place / "checkpoints", ignore_errors=True)
-    return {**report, "quality": None if quality is None else quality(policy)}
+        arguments = {**ITEM_TRAINING, **config.item_training} if self.of_items else config.network_training
+        options = {"disable_tqdm": True, "logging_strategy": "no", "seed": seed, **arguments}
+        with seeded(seed):  # the Trainer seeds the global generators
+            trainer = PreferenceTrainer(policy, PreferenceConfig(output_dir=str(checkpoints), **options), pairs)
+            trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary
+            trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+        write_whole(self.place / WEIGHTS, to_bytes(policy.state_dict()))
+        return {"pairs": sum(map(len, pairs["budget"])), "accuracy": trainer.state.best_metric}

@@ -1,42 +1,127 @@
-"""Work in steps, each in a folder that is whole or not there: what was done is not done again."""
+"""Resume work: a step that is finished is skipped, a step that was cut off is done again.
+
+A result is written beside its place and then renamed, so it is whole or absent. A folder is locked while a process works
+in it. The system drops the lock when that process ends, however it ends.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tsporec._internal.files import write_whole
+from filelock import FileLock, Timeout  # torch and huggingface-hub depend on it
+
+from tsporec._internal.files import TEMPORARY, write_whole
+
+PART = ".part"
+LOCK, HOLDER, RUN = ".lock", ".holder.json", "run.json"
 
 
-def step(folder: Path, make: Callable[[Path], Any], key: str | None = None) -> None:
-    """Make ``folder`` by ``make(part)``, unless it is there; made from another ``key``, it is refused."""
-    if not folder.exists():
-        part = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        make(part)
-        if key is not None:
-            claim(part, key)
-        os.replace(part, folder)
-    if key is not None:
-        claim(folder, key)
+@contextmanager
+def working_in(folder: Path, made_from: str) -> Iterator[None]:
+    """Lock ``folder`` for the block and go on with the work in it.
+
+    Leftovers of a process that was killed are removed first.
+
+    Parameters
+    ----------
+    folder : Path
+        It is made if it does not exist.
+    made_from : str
+        Digest of the arguments of the work. The first call stores it in ``run.json``.
+
+    Raises
+    ------
+    ValueError
+        If another process works in the folder, or its work was made from other arguments.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / LOCK, folder / HOLDER):
+        for path in folder.rglob(f".*{PART}"):
+            shutil.rmtree(path)
+        for path in folder.rglob(f".*{TEMPORARY}"):
+            path.unlink(missing_ok=True)
+        _check(folder, made_from)
+        yield
+
+
+def step(folder: Path, make: Callable[[Path], Any], made_from: str | None = None) -> None:
+    """Make ``folder`` with ``make(part)``, or skip this if it exists.
+
+    ``part`` is an empty folder beside ``folder``, which gets its name when ``make`` returns.
+
+    Raises
+    ------
+    ValueError
+        If another process makes the same folder, or it was made from another ``made_from``.
+    """
+    lock, holder, part = (folder.with_name(f".{folder.name}{end}") for end in (LOCK, HOLDER, PART))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(lock, holder):
+        if not folder.exists():
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            make(part)
+            if made_from is not None:
+                _check(part, made_from)
+            os.replace(part, folder)
+        if made_from is not None:
+            _check(folder, made_from)
 
 
 def measured(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What ``measure`` gives, kept as JSON at ``path``."""
+    """Return the JSON mapping at ``path``; the first call makes it with ``measure()`` and writes it.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "ndcg.json"
+    >>> measured(path, lambda: {"ndcg": 0.5}), measured(path, lambda: {"ndcg": 0.9})
+    ({'ndcg': 0.5}, {'ndcg': 0.5})
+    """
     if not path.exists():
-        found = measure()
-        write_whole(path, (json.dumps(found) + "\n").encode())
-    known: dict[str, Any] = json.loads(path.read_text())
+        write_whole(path, (json.dumps(measure(), indent=1) + "\n").encode())
+    try:
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}); delete it and run again.") from error
     return known
 
 
-def claim(output: Path, key: str) -> None:
-    """Say in ``output`` what it is made from; one that was made from another ``key`` is a ValueError."""
-    found = measured(output / "run.json", lambda: {"made_from": key})
-    if found["made_from"] != key:
-        raise ValueError(f"{output} holds a run with other arguments; give another folder, or delete it to start anew.")
+def _check(folder: Path, made_from: str) -> None:
+    found = measured(folder / RUN, lambda: {"made_from": made_from})
+    if found.get("made_from") != made_from:
+        raise ValueError(
+            f"{folder} holds a run with other arguments. Give another folder, or delete it to start again."
+        )
+
+
+@contextmanager
+def _locked(lock: Path, holder: Path) -> Iterator[None]:
+    """Hold the file ``lock`` for the block; ``holder`` says who does, for those that are refused."""
+    try:
+        held = FileLock(lock, timeout=0).acquire()
+    except Timeout:
+        raise ValueError(
+            f"{lock.parent} is in use by {_describe(holder)}. Wait until it is done, stop it, or give another folder."
+        ) from None
+    with held:
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        write_whole(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}).encode())
+        try:
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+
+
+def _describe(holder: Path) -> str:
+    try:
+        who = json.loads(holder.read_bytes())
+        return f"process {who['pid']} on {who['host']}, since {who['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process that has just started"

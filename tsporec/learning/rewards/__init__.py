@@ -1,1 +1,4 @@
-"""Proxy rewards: a number for a token subset, from a frozen recommender. One file each; yours is one more."""
+"""Proxy rewards: a number for a token subset, cheaper than a recommendation metric.
+
+Each reward is one file. A reward of your own is an object with ``fingerprint`` and ``__call__``; see ``base``.
+"""

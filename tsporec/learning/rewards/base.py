@@ -1,4 +1,4 @@
-"""What a proxy reward is, and what the ones over item vectors share."""
+"""The protocol of proxy rewards, and the encoder that rewards over item vectors share."""
 
 from __future__ import annotations
 
@@ -16,35 +16,44 @@ Floats = NDArray[np.float32]
 
 
 class ProxyReward(Protocol):
-    """Anything that rates token subsets: higher is better. Only differences within a segment and budget count."""
+    """Rate token subsets: higher is better. Only differences within a segment and budget matter.
+
+    Examples
+    --------
+    >>> class Digits:
+    ...     fingerprint = "ids below 10"
+    ...     def __call__(self, tokens, candidates):
+    ...         small = tokens.ids[candidates.kept] < 10
+    ...         return np.bincount(candidates.owner, small, minlength=len(candidates))
+    """
 
     @property
     def fingerprint(self) -> str:
-        """Digest of what the rewards follow from: a dataset collected with another is not gone on with."""
+        """Digest of everything that the rewards depend on. Work made from another one is not resumed."""
         ...
 
     def __call__(self, tokens: RaggedTokens, candidates: Candidates) -> Floats:
-        """The reward of every candidate.
+        """Return the reward of every candidate.
 
         Parameters
         ----------
         tokens : RaggedTokens
-            N segments, T tokens: the whole corpus, so that ``candidates.segment`` says whose tokens a candidate
-            holds. For an embedding recommender a segment is an item, by its index in the catalogue. For whole
-            features a segment is one span of one feature, the spans of the first feature before those of the second.
+            The whole corpus: N segments of T tokens in all. For an embedding recommender a segment is an item, by its
+            index in the catalogue. For whole features a segment is one span of one feature; the spans of the first
+            feature come before those of the second.
         candidates : Candidates
             C subsets.
 
         Returns
         -------
         float ``[C]``
-            Finite.
+            Finite numbers.
         """
         ...
 
 
 class TextEncoder(Protocol):
-    """What turns texts into features: :class:`tsporec.recommenders.encoder.ItemEncoder`, or one's own."""
+    """Turn texts into vectors, as :class:`tsporec.recommenders.encoder.ItemEncoder` does."""
 
     @property
     def fingerprint(self) -> str:
@@ -52,12 +61,12 @@ class TextEncoder(Protocol):
         ...
 
     def encode(self, tokens: RaggedTokens) -> Floats:
-        """float32 ``[N, W]`` of N segments."""
+        """Return float32 ``[N, W]`` for N segments."""
         ...
 
 
 class CandidateEncoder:
-    """Features of candidates, each different text encoded once; rewards that share one share its work.
+    """Encode candidates, each different text once. Rewards that share an encoder share its work.
 
     Parameters
     ----------
@@ -69,11 +78,12 @@ class CandidateEncoder:
         self._last: tuple[str, Floats] | None = None
 
     def __call__(self, tokens: RaggedTokens, candidates: Candidates) -> Floats:
-        """float32 ``[C, W]``."""
+        """Return float32 ``[C, W]``."""
         texts = candidates.apply(tokens)
         key = digest(texts.ids, texts.cu_seqlens)
         if self._last is None or self._last[0] != key:
             seen: dict[bytes, int] = {}
+            # Texts -> numbers of the different ones: [[5, 6], [7], [5, 6]] -> [0, 1, 0]
             which = np.array([seen.setdefault(text.tobytes(), len(seen)) for text in texts], dtype=np.int64)
             _, first = np.unique(which, return_index=True)
             self._last = key, self.encoder.encode(texts.take(first))[which]
@@ -81,23 +91,23 @@ class CandidateEncoder:
 
 
 def reward_fingerprint(reward: ProxyReward) -> str:
-    """The reward's, refused where it has none: a folder of its rewards would be taken for another's."""
+    """Return the reward's fingerprint. A reward without one is a ValueError."""
     found = getattr(reward, "fingerprint", None)
     if not isinstance(found, str) or not found:
         raise ValueError(
-            f"the reward {type(reward).__name__} has no fingerprint, so what it was paid for could not be told from "
-            "another's; give it an attribute `fingerprint`, a str that changes with what its rewards follow from."
+            f"the reward {type(reward).__name__} has no fingerprint, so its cached rewards could be confused with "
+            "another reward's; give it an attribute `fingerprint`, a str that changes with what its rewards depend on."
         )
     return found
 
 
 def checked_rewards(rewards: object, candidates: Candidates, name: str) -> Floats:
-    """``rewards``, an array or a tensor, as float32 ``[C]``.
+    """Convert ``rewards``, an array or a tensor, to float32 ``[C]``.
 
     Raises
     ------
     ValueError
-        If there is not one finite number a candidate.
+        If there is not one finite number for each candidate.
     """
     values = rewards.detach().float().cpu().numpy() if isinstance(rewards, torch.Tensor) else np.asarray(rewards)
     if values.shape != (len(candidates),) or not np.issubdtype(values.dtype, np.number):

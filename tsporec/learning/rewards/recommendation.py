@@ -1,4 +1,4 @@
-"""How much more likely what users did next is, if the item were read by these tokens."""
+"""Reward subsets with which the next items of users become more likely."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from tsporec.tokens.ragged import RaggedTokens
 
 
 class RecommendationReward:
-    """The exact change of the log-likelihood of all next items when one item's vector is replaced.
+    """Return the exact change of the log-likelihood of all next items when one item's vector is replaced.
 
-    Item ``i`` with the candidate's vector ``v`` is scored ``s(c) = context_c · v / temperature``, as the target of its
-    own contexts and as a negative in all others. Up to a constant of the item, the sum of all log-likelihoods is::
+    With the candidate's vector ``v``, item ``i`` scores ``s(c) = context_c · v / temperature`` in context ``c``. It is the
+    target of its own contexts and a negative in all others. Up to a constant of the item, the sum of all log-likelihoods
+    is ::
 
         sum over its contexts of s(c)  -  sum over all contexts of log(1 + exp(s(c)) / Z_without_i(c))
 
-    with ``Z_without_i(c)`` the sum of the other items' exponentials. Histories are read with the reference vectors.
+    where ``Z_without_i(c)`` is the sum of the other items' exponentials. Histories are read with the reference vectors.
+    The sum is divided by the number of the item's own contexts plus one, so that popular items do not rule the scale.
 
     Parameters
     ----------
     encode : CandidateEncoder
+        Encodes the candidates.
     recommender : EmbeddingRecommender
-        Frozen. Fit it on other users than those of ``sequences``: on its own it knows the answers.
+        It stays as it is. Fit it on other users than those of ``sequences``: on its own users it knows the answers.
     features : float32 ``[N, W]``
-        The reference features of all items: the mean over views is a good one.
+        The encoded reference texts of all items. The mean over several views is a good reference.
     sequences : sequences of item indices
-        What users did.
-    per_context : bool
-        Divide by the number of the item's own contexts plus one, so that popular items do not rule the scale.
+        The items that users touched.
     """
 
     def __init__(
@@ -46,17 +47,11 @@ class RecommendationReward:
         recommender: EmbeddingRecommender,
         features: NDArray[np.float32],
         sequences: Sequence[Sequence[int]],
-        per_context: bool = True,
     ) -> None:
-        self.encode, self.recommender, self.per_context = encode, recommender.eval(), per_context
-        self.fingerprint = digest(
-            "recommendation",
-            features,
-            [list(s) for s in sequences],
-            per_context,
-            encode.encoder.fingerprint,
-            *(part for key, value in recommender.state_dict().items() for part in (key, value.cpu().numpy())),
-        )
+        self.encode, self.recommender = encode, recommender.eval()
+        weights = [value.cpu().numpy() for value in recommender.state_dict().values()]
+        users = [list(sequence) for sequence in sequences]
+        self.fingerprint = digest("recommendation", features, users, encode.encoder.fingerprint, *weights)
         length = recommender.config.max_history
         with torch.inference_mode():
             self._vectors = recommender.item_vectors(torch.from_numpy(features))
@@ -65,7 +60,7 @@ class RecommendationReward:
                 given, following = batch[:, :-1], batch[:, 1:]
                 contexts.append(recommender.contexts(self._vectors, given)[following >= 0])
                 targets.append(following[following >= 0])
-            # Sorted by target: an item's own contexts lie side by side.
+            # Sorted by target, an item's own contexts are contexts[own[i]:own[i + 1]].
             target, order = torch.sort(torch.cat(targets), stable=True)
             self._contexts = torch.cat(contexts)[order] / recommender.temperature
             self._log_z = torch.cat([(part @ self._vectors.T).logsumexp(1) for part in self._contexts.split(2048)])  # type: ignore[no-untyped-call]
@@ -73,7 +68,7 @@ class RecommendationReward:
 
     @torch.inference_mode()
     def __call__(self, tokens: RaggedTokens, candidates: Candidates) -> Floats:
-        """float32 ``[C]``, in nats (a context, by default); see :class:`ProxyReward`."""
+        """Return float32 ``[C]`` in nats a context; see :class:`~tsporec.learning.rewards.base.ProxyReward`."""
         vectors = self.recommender.item_vectors(torch.from_numpy(self.encode(tokens, candidates)))
         segment = torch.from_numpy(candidates.segment)
         rewards = torch.empty(len(candidates))
@@ -83,9 +78,9 @@ class RecommendationReward:
         return rewards.numpy()
 
     def _change(self, item: int, vectors: Tensor) -> Tensor:
+        """Return the change ``[B]`` for B vectors of one item."""
         first, last = int(self._own[item]), int(self._own[item + 1])
         share = (self._contexts @ self._vectors[item] - self._log_z).exp().clamp(max=1 - 1e-6)
         without = self._log_z + torch.log1p(-share)
         scores = self._contexts @ vectors.T
-        change = scores[first:last].sum(0) - F.softplus(scores - without[:, None]).sum(0)
-        return change / (last - first + 1) if self.per_context else change
+        return (scores[first:last].sum(0) - F.softplus(scores - without[:, None]).sum(0)) / (last - first + 1)

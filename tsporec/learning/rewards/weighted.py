@@ -1,10 +1,11 @@
-"""Several rewards as one."""
+"""Add several rewards."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
 from tsporec.learning.candidates import Candidates
@@ -13,30 +14,28 @@ from tsporec.tokens.ragged import RaggedTokens
 
 
 class WeightedReward:
-    """The weighted sum of rewards, each brought to unit spread first.
+    """Return the weighted sum of rewards after bringing each to unit spread.
 
-    A reward is divided by its standard deviation within (segment, budget) over the candidates of one call (mean over
-    such groups), so that weights compare like with like; its level cancels in every pair.
+    Each reward is divided by its standard deviation within a (segment, budget), as a mean over these groups in one call.
+    So weights compare like with like. The level of a reward cancels in every pair.
 
     Parameters
     ----------
-    rewards : name -> ProxyReward
-    weights : name -> float, optional
-        1 each by default. Cross-fitting: the same reward from two recommenders, each rating the users that
-        the other was fitted on.
-    standardise : bool
-        Without it the rewards are summed as they are.
+    rewards : dict of str to ProxyReward
+    weights : dict of str to float, optional
+        Default: 1 each.
+
+    Examples
+    --------
+    ::
+
+        WeightedReward({"users": CoConsumptionReward(tokens, sequences), "mine": mine}, {"users": 1.0, "mine": 0.5})
     """
 
-    def __init__(
-        self,
-        rewards: Mapping[str, ProxyReward],
-        weights: Mapping[str, float] | None = None,
-        standardise: bool = True,
-    ) -> None:
+    def __init__(self, rewards: Mapping[str, ProxyReward], weights: Mapping[str, float] | None = None) -> None:
         if not rewards:
             raise ValueError("WeightedReward needs at least one reward.")
-        self.rewards, self.standardise = dict(rewards), standardise
+        self.rewards = dict(rewards)
         self.weights = dict.fromkeys(rewards, 1.0) if weights is None else dict(weights)
         if self.weights.keys() != self.rewards.keys() or not all(map(np.isfinite, self.weights.values())):
             raise ValueError(f"expected a finite weight for each of {sorted(self.rewards)}; found {self.weights}.")
@@ -44,27 +43,24 @@ class WeightedReward:
     @property
     def fingerprint(self) -> str:
         """Digest of the rewards and their weights."""
-        return digest(
-            "weighted", self.standardise, [[n, r.fingerprint, self.weights[n]] for n, r in self.rewards.items()]
-        )
+        return digest("weighted", [[n, r.fingerprint, self.weights[n]] for n, r in self.rewards.items()])
 
     def __call__(self, tokens: RaggedTokens, candidates: Candidates) -> Floats:
-        """float32 ``[C]``; see :class:`ProxyReward`."""
+        """Return float32 ``[C]``; see :class:`~tsporec.learning.rewards.base.ProxyReward`."""
         total = np.zeros(len(candidates), dtype=np.float64)
-        groups = group_ids(candidates)
+        groups = candidates.groups()
         for name, reward in self.rewards.items():
             values = checked_rewards(reward(tokens, candidates), candidates, name).astype(np.float64)
-            total += self.weights[name] * (values / _spread(values, groups) if self.standardise else values)
+            total += self.weights[name] * (values / _spread(values, groups))
         return total.astype(np.float32)
 
 
-def group_ids(candidates: Candidates) -> np.ndarray:
-    """int64 ``[C]``: which (segment, budget) a candidate belongs to, numbered from 0."""
-    pairs = np.stack([candidates.segment, candidates.budget], axis=1)
-    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+def _spread(values: NDArray[np.float64], groups: NDArray[np.int64]) -> float:
+    """Return the mean over groups of the standard deviation within one, or 1 if all are 0.
 
-
-def _spread(values: np.ndarray, groups: np.ndarray) -> float:
+    >>> _spread(np.array([0.0, 2.0, 5.0, 5.0]), np.array([0, 0, 1, 1]))
+    0.5
+    """
     count = np.bincount(groups)
     mean = np.bincount(groups, values) / count
     variance = np.bincount(groups, (values - mean[groups]) ** 2) / count
@@ -73,7 +69,6 @@ def _spread(values: np.ndarray, groups: np.ndarray) -> float:
 
 
 def cross_fitted(rewards: Sequence[ProxyReward]) -> WeightedReward:
-    """The mean of the same reward over several recommenders or users."""
-    return WeightedReward(
-        {str(i): r for i, r in enumerate(rewards)}, {str(i): 1 / len(rewards) for i in range(len(rewards))}
-    )
+    """Return the mean of one reward over several recommenders, each rating users that it was not fitted on."""
+    names = [str(number) for number in range(len(rewards))]
+    return WeightedReward(dict(zip(names, rewards, strict=True)), dict.fromkeys(names, 1 / len(rewards)))

@@ -1,0 +1,89 @@
+"""Stage 1, warm up: recommenders that read any token subset sensibly, and the rewards that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsporec._internal.digest import digest
+from tsporec.budget import Budget
+from tsporec.evaluation.task import Task, warm_up_rules
+from tsporec.learning.config import LearningConfig
+from tsporec.learning.rewards.base import CandidateEncoder, ProxyReward
+from tsporec.learning.rewards.coconsumption import CoConsumptionReward
+from tsporec.learning.rewards.identity import IdentityReward
+from tsporec.learning.rewards.recommendation import RecommendationReward
+from tsporec.learning.rewards.weighted import WeightedReward, cross_fitted
+from tsporec.learning.steps import step
+from tsporec.recommenders.embedding import EmbeddingRecommender
+from tsporec.recommenders.encoder import ItemEncoder
+from tsporec.scorers import Scorer
+from tsporec.selection import select
+from tsporec.tokens.ragged import RaggedTokens
+
+Vectors = NDArray[np.float32]
+
+
+def warm_up(
+    task: Task, encoder: ItemEncoder, policy: Scorer, config: LearningConfig, folder: Path
+) -> tuple[Vectors, list[tuple[EmbeddingRecommender, list[list[int]]]]]:
+    """Fit two recommenders on token subsets of the budgets in use, each on half of the training users.
+
+    ``folder`` keeps the result. A folder made from other arguments is refused.
+
+    Returns
+    -------
+    reference : float32 ``[N, W]``
+        The mean vector of every item over its views.
+    folds : list of two (recommender, sequences)
+        Each recommender has *not* seen the training sequences beside it.
+    """
+
+    def make(part: Path) -> None:
+        views = warm_up_views(task.tokens, encoder, policy, config.budgets)
+        np.save(part / "reference.npy", views.mean(axis=0))
+        for fold in range(2):
+            half = Task(task.tokens, task.train[fold::2], task.held_out, [], [])
+            half.fit(views, config.recommender, f"warm-up {fold + 1}/2").save(part / f"fold-{fold}")
+
+    step(folder, make, made_from(task, encoder, policy, config))
+    reference: Vectors = np.load(folder / "reference.npy", allow_pickle=False)
+    return reference, [
+        (EmbeddingRecommender.load(folder / f"fold-{fold}"), task.train[1 - fold :: 2]) for fold in range(2)
+    ]
+
+
+def warm_up_views(tokens: RaggedTokens, encoder: ItemEncoder, policy: Scorer, budgets: Sequence[int]) -> Vectors:
+    """Encode all items as the warm-up rules and the policy keep them at each budget: float32 ``[V, N, W]``."""
+    rules = [*warm_up_rules(tokens), policy]
+    return np.stack(
+        [encoder.encode(select(rule, tokens, Budget(tokens=b)).apply(tokens)) for b in budgets for rule in rules]
+    )
+
+
+def make_reward(
+    task: Task, encoder: ItemEncoder, policy: Scorer, config: LearningConfig, folder: Path
+) -> WeightedReward:
+    """Make the rewards that ``config.rewards`` names. Stage 1 runs in ``folder`` if one of them needs a recommender."""
+    weights = {name: weight for name, weight in config.rewards.items() if weight}
+    made: dict[str, ProxyReward] = {}
+    if "coconsumption" in weights:
+        made["coconsumption"] = CoConsumptionReward(task.tokens, task.train)
+    if weights.keys() & {"recommendation", "identity"}:
+        reference, folds = warm_up(task, encoder, policy, config, folder)
+        encode = CandidateEncoder(encoder)
+        if "recommendation" in weights:
+            made["recommendation"] = cross_fitted(
+                [RecommendationReward(encode, model, reference, unseen) for model, unseen in folds]
+            )
+        if "identity" in weights:
+            made["identity"] = cross_fitted([IdentityReward(encode, model, reference) for model, _ in folds])
+    return WeightedReward(made, weights)
+
+
+def made_from(task: Task, encoder: ItemEncoder, scorer: Scorer, config: LearningConfig) -> str:
+    """Digest the arguments that a stage's result depends on."""
+    return digest(task.fingerprint, encoder.fingerprint, np.asarray(scorer.score(task.tokens)), config.plain())
