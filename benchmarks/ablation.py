@@ -26,7 +26,7 @@ from tsporec.budget import Budget
 from tsporec.evaluation.results import environment, write_results
 from tsporec.evaluation.task import Task
 from tsporec.language_model import load_causal_lm
-from tsporec.learning.pipeline import LearningConfig
+from tsporec.learning.config import LearningConfig
 from tsporec.metrics import ndcg, paired_bootstrap
 from tsporec.recommenders.embedding import EmbeddingConfig, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
@@ -42,12 +42,14 @@ VARIANTS = {
     "another seed": replace(RECIPE, seed=1),
     "from idf": replace(REAL, selector=RULES["untrained, idf"]),
     "from the rule in the box": replace(REAL, selector=RULE),
-    "1 round": replace(RECIPE, memory_rounds=1),
+    "1 round": replace(RECIPE, item_rounds=1),
     "4 candidates, 2 pairs": replace(RECIPE, candidates=4, pairs=2),
     "best against worst alone": replace(RECIPE, pairs=1),
     "no swaps": replace(RECIPE, swapped=0.0),
-    "regression on reward differences": replace(RECIPE, memory={**RECIPE.memory, "loss_type": "regression"}),
-    "the network alone, 1 round": replace(RECIPE, rounds=1, memory_rounds=0),
+    "regression on reward differences": replace(
+        RECIPE, item_training={**RECIPE.item_training, "loss_type": "regression"}
+    ),
+    "the network alone, 1 round": replace(RECIPE, network_rounds=1, item_rounds=0),
 }
 
 

@@ -34,8 +34,9 @@ from tsporec.evaluation.evaluator import Evaluator
 from tsporec.evaluation.results import environment, write_results
 from tsporec.evaluation.task import Task
 from tsporec.learning.best_of import ranking_rewards
-from tsporec.learning.pipeline import LearningConfig, learn_selector
+from tsporec.learning.config import LearningConfig
 from tsporec.learning.rewards.coconsumption import CoConsumptionReward
+from tsporec.learning.rounds import learn_selector
 from tsporec.scorers import make_scorer
 from tsporec.selector import hub
 from tsporec.selector.card import model_card
@@ -44,11 +45,11 @@ from tsporec.selector.model import TokenSelector
 BUDGETS = (8, 16)
 LEARNING = LearningConfig(
     budgets=BUDGETS,
-    rounds=1,
-    memory_rounds=0,
+    network_rounds=1,
+    item_rounds=0,
     candidates=12,
     pairs=4,
-    preference={"num_train_epochs": 2, "use_cpu": True, "patience": 1},
+    network_training={"num_train_epochs": 2, "use_cpu": True, "patience": 1},
 )
 LIMITS = [
     "English, and the words of two kinds of goods (office, industrial and scientific); other catalogues are less sure."

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from benchmarks.amazon import CATEGORIES, read_category
 from benchmarks.learning import untrained
 from benchmarks.options import comma_separated, make_parser
 from benchmarks.tables import interval
-from tsporec._internal.progress import progress
 from tsporec.budget import Budget
 from tsporec.collators.mixed import MixedCollator
 from tsporec.collators.selector import SelectorCollator
@@ -112,7 +112,8 @@ def learn_from_labels(
 def label_log_likelihood(model: GenerativeRecommender, collator: Any, features: list[dict[str, Any]]) -> float:
     """Nats a label token, the mean over ``features``."""
     found = [
-        -float(model.model(**collator([dict(feature)])).loss) for feature in progress(features, description="held")
+        -float(model.model(**collator([dict(feature)])).loss)
+        for feature in tqdm(features, desc="held", disable=None, leave=False)
     ]
     return float(np.mean(found))
 
@@ -120,7 +121,7 @@ def label_log_likelihood(model: GenerativeRecommender, collator: Any, features: 
 def rank(model: GenerativeRecommender, collator: Any, rows: list[Row], items: int) -> NDArray[np.int64]:
     """int64 ``[R]``: the rank of each row's target among its candidates; an equal likelihood counts against it."""
     rng, found = np.random.default_rng(0), []
-    for row in progress(rows, description="rank"):
+    for row in tqdm(rows, desc="rank", disable=None, leave=False):
         (feature,) = collator.cut([model.template.feature(row[0])])
         likelihood = model.candidate_log_likelihoods(feature, candidates_of(row, items, rng))
         found.append(int((likelihood >= likelihood[0]).sum()))

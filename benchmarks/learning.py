@@ -26,10 +26,13 @@ from tsporec.data.synthetic import CatalogueConfig, generate, planted_recall
 from tsporec.evaluation.results import environment, write_results
 from tsporec.evaluation.task import Task, prepare
 from tsporec.learning.candidates import CandidateConfig
+from tsporec.learning.config import ITEM_TRAINING, LearningConfig
 from tsporec.learning.dataset import collect_preferences
-from tsporec.learning.pipeline import MEMORY, LearningConfig, adapt, learn_selector, warm_up
+from tsporec.learning.pipeline import adapt
 from tsporec.learning.rewards.coconsumption import CoConsumptionReward
+from tsporec.learning.rounds import learn_selector
 from tsporec.learning.trainer import PreferenceConfig, PreferenceTrainer
+from tsporec.learning.warm_up import warm_up
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
@@ -40,8 +43,8 @@ from tsporec.tokens.fingerprint import tokenizer_fingerprint
 
 REAL = LearningConfig(
     budgets=(2, 4, 8),
-    preference={"use_cpu": True},
-    memory={"use_cpu": True},
+    network_training={"use_cpu": True},
+    item_training={"use_cpu": True},
 )
 """As ``tsporec train`` learns, from candidates of up to 8 tokens; more are kept by the same scores."""
 RULE = SelectorConfig(weighting="placed", surface_buckets=2**18)
@@ -112,7 +115,7 @@ def cost(task: Task, lm: Any, tokenizer: Any, budget: int = 8) -> dict[str, Any]
             ),
         )
         for kind, policy in (("network", copy.deepcopy(start)), ("offsets", CatalogueSelector(start, task.tokens))):
-            args = {**MEMORY, "use_cpu": True, "disable_tqdm": True, "num_train_epochs": 1}
+            args = {**ITEM_TRAINING, "use_cpu": True, "disable_tqdm": True, "num_train_epochs": 1}
             trainer = PreferenceTrainer(policy, PreferenceConfig(output_dir=str(folder / kind), **args), pairs)
             timed(f"train {kind}, an epoch", trainer.train)
             found[f"train {kind}, tokens/s"] = task.tokens.num_tokens / found[f"train {kind}, an epoch"]

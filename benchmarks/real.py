@@ -26,10 +26,10 @@ from benchmarks.amazon import CATEGORIES, read_task
 from benchmarks.learning import REAL, RULE, learn, untrained
 from benchmarks.options import comma_separated, make_parser, whole_numbers
 from tsporec._internal.digest import digest
-from tsporec.evaluation.evaluator import FULL, Evaluator, warm_up_rules
+from tsporec.evaluation.evaluator import FULL, Evaluator
 from tsporec.evaluation.report import make_console, results_table
 from tsporec.evaluation.results import environment, write_results
-from tsporec.evaluation.task import Task
+from tsporec.evaluation.task import Task, warm_up_rules
 from tsporec.language_model import load_causal_lm
 from tsporec.learning.best_of import best_of, choose, ranking_rewards
 from tsporec.learning.candidates import CandidateConfig, Candidates, sample_candidates
@@ -63,7 +63,7 @@ class Sampled:
 
 def warm_up(task: Task, policy: Any) -> list[Scorer]:
     """What a frozen recommender knows: rules, chance, the policy and what lies near it."""
-    return [*warm_up_rules(task.tokens, draws=2), policy, *(Sampled(policy, seed) for seed in range(3))]
+    return [*warm_up_rules(task.tokens, random=2), policy, *(Sampled(policy, seed) for seed in range(3))]
 
 
 class CachedEncoder:

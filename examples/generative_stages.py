@@ -21,8 +21,9 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from tsporec import Budget, RaggedTokens, SelectorCollator, TokenSelector, make_scorer, select
 from tsporec.collators.mixed import MixedCollator
-from tsporec.learning.pipeline import LearningConfig, learn_selector
+from tsporec.learning.config import LearningConfig
 from tsporec.learning.rewards.label import LabelReward
+from tsporec.learning.rounds import learn_selector
 from tsporec.recommenders.generative import PromptTemplate
 
 BUDGET = Budget(tokens=3)
@@ -70,8 +71,8 @@ def main(steps: int = 200, rated: int = 80, seed: int = 0) -> dict[str, float]:
         # Stage 2: its own loss is the reward, on labels that it was not fitted to.
         reward = LabelReward(model, base, features[-rated:], rest=3)
         config = LearningConfig(
-            budgets=(3,), rounds=3, memory_rounds=0, candidates=12, pairs=4,
-            preference={"use_cpu": True, "num_train_epochs": 10, "learning_rate": 5e-3},
+            budgets=(3,), network_rounds=3, item_rounds=0, candidates=12, pairs=4,
+            network_training={"use_cpu": True, "num_train_epochs": 10, "learning_rate": 5e-3},
         )  # fmt: skip
         selector, _ = learn_selector(reward.segments, start, reward, folder / "rounds", config)
 

@@ -172,7 +172,7 @@ def test_ways_of_learning_are_compared_on_users_nobody_learned_from(monkeypatch)
     monkeypatch.setattr(
         EmbeddingRecommender, "fit", lambda self, f, train, held: fitted_on.append(train) or fit(self, f, train, held)
     )
-    variants = {"the recipe": replace(ablation.REAL, memory_rounds=1, candidates=4, pairs=2)}
+    variants = {"the recipe": replace(ablation.REAL, item_rounds=1, candidates=4, pairs=2)}
     rows = ablation.ablation(
         task, ItemEncoder(make_causal_lm(len(made.tokenizer))), made.tokenizer, 2, [0], 3, variants
     )

@@ -91,7 +91,7 @@ def test_train_leaves_a_selector_and_refuses_other_arguments(files, tmp_path):
     pytest.importorskip("accelerate")
     arguments = [
         "train", "--items", files / "items.jsonl", "--train", files / "interactions.csv", "--model", files / "model",
-        "--budget", 3, "--rounds", 1, "--layers", 1, "--output", tmp_path / "run",
+        "--budget", 3, "--item-rounds", 1, "--layers", 1, "--output", tmp_path / "run",
     ]  # fmt: skip
     result = run(*arguments)
     assert result.exit_code == 0, result.output
@@ -240,7 +240,7 @@ def test_the_card_in_the_package_is_not_written(monkeypatch, tmp_path):
 
 def test_metrics_that_are_no_numbers_are_not_on_the_card(tmp_path):
     folder = TokenSelector(SelectorConfig(dim=4, hidden=4)).save_pretrained(tmp_path)
-    report = {"pairs": 3, "kept": True, "memory": False}
+    report = {"pairs": 3, "kept": True, "learned": "network"}
     rounds = [{**report, "accuracy": float("nan"), "quality": None}, {**report, "accuracy": 0.5, "quality": 0.25}]
     cli_hub.record_training(folder, rounds, {}, None)
     assert [row["held-out accuracy"] for row in hub.read_config(folder / hub.CONFIG).training["metrics"]] == [None, 0.5]
@@ -257,7 +257,7 @@ def test_push_and_train_push(files, tmp_path, monkeypatch):
     assert pushed.pop() == (tmp_path, "me/mine", options)
     arguments = [
         "train", "--items", files / "items.jsonl", "--train", files / "interactions.csv", "--model", files / "model",
-        "--budget", 3, "--rounds", 1, "--layers", 1, "--push-to-hub", "me/mine", "--output",
+        "--budget", 3, "--item-rounds", 1, "--layers", 1, "--push-to-hub", "me/mine", "--output",
     ]  # fmt: skip
     folder = tmp_path / "run" / "selector"
     result = run(*arguments, tmp_path / "run")

@@ -48,7 +48,7 @@ def test_a_scorer_may_differ_by_budget(task, encoder):
     cells = {(c.scorer, c.budget): c for c in Evaluator(task, encoder, SMALL).run(scorers, [2, 4]).cells}
     assert cells["either", 2].metrics == cells["head", 2].metrics
     assert cells["either", 4].metrics == cells["tfidf", 4].metrics != cells["head", 4].metrics
-    with pytest.raises(ValueError, match="for budgets \\[2\\] and none for 4"):
+    with pytest.raises(ValueError, match="for budgets \\[2\\], but none for 4"):
         Evaluator(task, encoder, SMALL).run({"some": {2: head}}, [2, 4])
 
 
@@ -102,7 +102,7 @@ def test_finished_work_is_found_again(task, encoder, tmp_path):
         Evaluator(task, encoder, SMALL, cache=tmp_path).run(scorers, [2])
     done = sorted(tmp_path.iterdir())
     assert done
-    assert not [p for p in done if p.suffix == ".part"]
+    assert not [p for p in done if p.suffix == ".tmp"]
     times = {p: p.stat().st_mtime_ns for p in done}
     again = Evaluator(task, encoder, SMALL, cache=tmp_path).run({"head": make_scorer("head")}, [2])
     fresh = Evaluator(task, encoder, SMALL).run({"head": make_scorer("head")}, [2])
@@ -120,12 +120,26 @@ def test_scorers_without_a_name_are_not_taken_for_one_another(task, encoder, tmp
             return (self.sign * np.arange(tokens.num_tokens)).astype(np.float32)
 
     first, last = Towards(-1), Towards(1)
-    evaluator = Evaluator(task, encoder, SMALL, cache=tmp_path)
-    for _ in range(2):
-        assert evaluator.scores(first)["scores"][1] == -1
-        assert evaluator.scores(last)["scores"][1] == 1
-    assert (first.calls, last.calls) == (1, 1)
+    evaluator = Evaluator(task, encoder, SMALL, seeds=[0, 1], cache=tmp_path)
+    assert evaluator.scores(first)["scores"][1] == -1
+    assert evaluator.scores(last)["scores"][1] == 1
     assert not list(tmp_path.iterdir())
+    first.calls = 0
+    evaluator.run({"first": first}, [2])
+    assert first.calls == 1, "a scorer that seeds share is asked once"
+    with pytest.raises(ValueError, match="warm-up scorer Towards has no fingerprint"):
+        Evaluator(task, encoder, SMALL, warm_up=[make_scorer("head"), first])
+
+
+def test_memory_is_bounded(task, encoder):
+    scorers = {"head": make_scorer("head"), "random": make_scorer("random"), "full": None}
+    bound = 3 * 60 * encoder.width * 4  # vectors of three selections
+    evaluator = Evaluator(task, encoder, SMALL, memory=bound)
+    found = evaluator.run(scorers, [2, 4], ["adapted", "frozen"])
+    assert sum(array.nbytes for arrays in evaluator._memory.values() for array in arrays.values()) <= bound
+    assert [cell.metrics for cell in found.cells] == [
+        cell.metrics for cell in Evaluator(task, encoder, SMALL).run(scorers, [2, 4], ["adapted", "frozen"]).cells
+    ]
 
 
 def test_wrong_tasks_are_named(catalogue, task, encoder):
@@ -137,7 +151,7 @@ def test_wrong_tasks_are_named(catalogue, task, encoder):
         prepare(catalogue.items, catalogue.train, [], catalogue.tokenizer, ("description",))
     with pytest.raises(ValueError, match="too few training sequences"):
         prepare([Item("1", {"title": "a"})], [], [Interactions("u", ("1", "1"))], catalogue.tokenizer)
-    with pytest.raises(ValueError, match="a case is 'adapted' or 'frozen'"):
+    with pytest.raises(ValueError, match="a case must be one of adapted, frozen"):
         Evaluator(task, encoder, SMALL).run({"full": None}, [2], ["warm"])
     with pytest.raises(ValueError, match="seeds is empty"):
         Evaluator(task, encoder, SMALL, seeds=[])

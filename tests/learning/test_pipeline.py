@@ -1,12 +1,11 @@
-"""The three stages, stopped and gone on with."""
+"""The three stages, killed and resumed."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import random
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,38 +17,67 @@ pytest.importorskip("accelerate")
 pytest.importorskip("datasets")
 
 from tests.conftest import make_causal_lm
-from tsporec.budget import Budget
-from tsporec.data.synthetic import CatalogueConfig, generate, planted_recall
-from tsporec.evaluation.task import Task, prepare
-from tsporec.learning.pipeline import LearningConfig, adapt, learn_selector, train, try_weightings, warm_up
+from tests.learning.conftest import small_catalogue
+from tsporec.data.synthetic import planted_recall
+from tsporec.evaluation.task import Task
+from tsporec.learning.config import LearningConfig
+from tsporec.learning.pipeline import adapt, train, try_weightings
 from tsporec.learning.rewards.coconsumption import CoConsumptionReward
+from tsporec.learning.rounds import learn_selector
+from tsporec.learning.warm_up import warm_up
 from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender
-from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
 from tsporec.selector.config import WEIGHTINGS
 from tsporec.selector.item_weights import CatalogueSelector
 from tsporec.selector.model import SelectorConfig, TokenSelector
 
+FAST = {"num_train_epochs": 2, "use_cpu": True, "dataloader_pin_memory": False}
 CONFIG = LearningConfig(
     budgets=(4, 2),
-    rounds=2,
-    memory_rounds=1,
+    network_rounds=1,
+    item_rounds=1,
     candidates=4,
     pairs=2,
+    network_training=FAST,
+    item_training=FAST,
+    selector=SelectorConfig(dim=8, hidden=8, gram_buckets=512, surface_buckets=1024),
+    recommender=EmbeddingConfig(width=16, epochs=2),
+)
+EVERYTHING = replace(
+    CONFIG,
     rewards={"coconsumption": 1.0, "recommendation": 1.0, "identity": 0.5},
     gate=True,
     weightings=("idf", "placed"),
-    preference={"num_train_epochs": 2, "use_cpu": True},
-    selector=SelectorConfig(dim=8, hidden=8, gram_buckets=512, surface_buckets=1024),
-    recommender=EmbeddingConfig(width=16, epochs=2),
 )
 
 
 def run(output: Path, config: LearningConfig = CONFIG):
-    catalogue = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
-    model = make_causal_lm(len(catalogue.tokenizer))
-    return train(catalogue.items, catalogue.train, model, catalogue.tokenizer, output, config, fields=("description",))
+    made = small_catalogue()
+    model = make_causal_lm(len(made.tokenizer))
+    return train(made.items, made.train, model, made.tokenizer, output, config, fields=("description",))
+
+
+def run_killed(output: Path, writes: int) -> None:
+    """Run until ``writes`` files were written and be killed before the last of them, or after it if there is a half."""
+    from transformers import Trainer
+
+    left = [writes]
+
+    def counted(function):
+        def call(*args, **kwargs):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            function(*args, **kwargs)
+            if left[0] == 0.5:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return call
+
+    os.replace = counted(os.replace)
+    Trainer._save_rng_state = counted(Trainer._save_rng_state)
+    run(output, EVERYTHING)
 
 
 def weights(trained) -> list[np.ndarray]:
@@ -58,33 +86,47 @@ def weights(trained) -> list[np.ndarray]:
 
 
 def test_killed_anywhere_it_ends_at_the_same_weights(tmp_path):
-    whole = run(tmp_path / "whole")
-    assert [round_["memory"] for round_ in whole.rounds] == [False, False, True]
-    assert {p.name for p in (tmp_path / "whole").iterdir()} == {
+    whole = run(tmp_path / "whole", EVERYTHING)
+    assert [one["learned"] for one in whole.rounds] == ["network", "item weights"]
+    assert {p.name for p in (tmp_path / "whole").iterdir() if not p.name.startswith(".")} == {
         "run.json", "trials", "warm-up", "rounds", "selector", "recommender",
     }  # fmt: skip
-    code = f"from tests.learning.test_pipeline import *; run(Path({str(tmp_path / 'cut')!r}))"
-    marks = [
-        "trials/idf/rounds/round-0/checkpoints", "trials/idf.json", "warm-up", "rounds/start.json",
-        "rounds/round-0/checkpoints", "rounds/round-1/preferences", "rounds/round-2/checkpoints",
-    ]  # fmt: skip
-    for mark in marks:  # each run is killed as soon as the mark appears
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
-        while process.poll() is None and not (tmp_path / "cut" / mark).exists():
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert not (tmp_path / "cut" / "recommender").exists()
-    resumed = run(tmp_path / "cut")
-    assert (resumed.rounds, resumed.trials) == (whole.rounds, whole.trials)
+    processes = multiprocessing.get_context("forkserver")
+    llama = "transformers.models.llama.modeling_llama"
+    processes.set_forkserver_preload(["tests.learning.test_pipeline", "tsporec.learning.trainer", llama, "datasets"])
+    killed, seed = 0, random.randrange(10**6)
+    rng = random.Random(seed)
+    while True:
+        writes = rng.randint(20, 40) + rng.choice([0, 0.5])
+        child = processes.Process(target=run_killed, args=(tmp_path / "cut", writes))
+        child.start()
+        child.join()
+        if child.exitcode != -signal.SIGKILL:
+            break
+        killed += 1
+    assert (child.exitcode, killed >= 2) == (0, True), f"seed {seed}, killed {killed} times"
+    resumed = run(tmp_path / "cut", EVERYTHING)
+    assert (resumed.rounds, resumed.trials) == (whole.rounds, whole.trials), f"seed {seed}"
     for a, b in zip(weights(whole), weights(resumed), strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, b, err_msg=f"seed {seed}")
+    assert not [path for path in (tmp_path / "cut").rglob(".*") if path.suffix in (".tmp", ".part")]
     with pytest.raises(ValueError, match="other arguments"):
         run(tmp_path / "cut", LearningConfig(budgets=(3,)))
 
 
-def test_training_users_choose_the_weighting_that_learning_begins_from(tmp_path, monkeypatch):
-    config = replace(CONFIG, rewards={"coconsumption": 1.0}, gate=False, weightings=("idf", "placed"))
+def test_the_callers_random_generators_are_left_as_they_were(tmp_path, catalogue):
+    def states():
+        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+
+    model = make_causal_lm(len(catalogue.tokenizer))
+    arguments = catalogue.items, catalogue.train, model, catalogue.tokenizer, tmp_path, CONFIG
+    before = states()
+    train(*arguments, fields=("description",))
+    assert states() == before
+
+
+def test_training_users_choose_the_weighting_that_learning_starts_from(tmp_path, monkeypatch):
+    config = replace(CONFIG, network_rounds=0, weightings=("idf", "placed"))
     done = run(tmp_path / "tried", config)
     assert set(done.trials) == {"idf", "placed"}
     assert all(0 <= value <= 1 for value in done.trials.values())
@@ -98,18 +140,15 @@ def test_training_users_choose_the_weighting_that_learning_begins_from(tmp_path,
     for a, b in zip(weights(done), weights(alone), strict=True):
         np.testing.assert_array_equal(a, b)
 
-    for other in ("idf", "placed"):  # the trials' figures decide, whichever way they fall
+    for other in ("idf", "placed"):  # the trials' figures decide, whatever they are
         monkeypatch.setattr("tsporec.learning.pipeline.try_weightings", lambda *_, other=other: {other: 1.0})
         assert run(tmp_path / f"told-{other}", config).selector.selector.config.weighting == other
 
 
-def test_trials_do_not_see_the_last_items(tmp_path, monkeypatch):
-    catalogue = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
-    task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
-    task.train[0] = task.train[0][:2]
-    part = task.last_items()
-    seen, encoder = [], ItemEncoder(make_causal_lm(len(catalogue.tokenizer)))
-    config = replace(CONFIG, weightings=("idf", "tfidf"), rewards={"coconsumption": 1.0})
+def test_trials_do_not_see_the_last_items(tmp_path, monkeypatch, catalogue, task, encoder):
+    task = Task(task.tokens, [task.train[0][:2], *task.train[1:]], task.held_out, task.test, task.users)
+    part, seen = task.last_items(), []
+    config = replace(CONFIG, network_rounds=0, weightings=("idf", "tfidf"))
 
     def untrained(name):
         torch.manual_seed(0)
@@ -126,7 +165,7 @@ def test_trials_do_not_see_the_last_items(tmp_path, monkeypatch):
         seen.append(sequences)
         return fit(self, features, sequences, *rest, **options)
 
-    monkeypatch.setattr("tsporec.learning.pipeline.CoConsumptionReward", spied_reward)
+    monkeypatch.setattr("tsporec.learning.warm_up.CoConsumptionReward", spied_reward)
     monkeypatch.setattr(EmbeddingRecommender, "fit", spied_fit)
     found = try_weightings(task, encoder, untrained, config, tmp_path)
     assert len(seen) >= 4
@@ -135,7 +174,7 @@ def test_trials_do_not_see_the_last_items(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="other arguments"):
         try_weightings(task, encoder, untrained, replace(config, seed=7), tmp_path)
     short = Task(task.tokens, [row[:2] for row in task.train], task.held_out, task.test, task.users)
-    with pytest.raises(ValueError, match="no training user has so many"):
+    with pytest.raises(ValueError, match="no training user has three"):
         try_weightings(short, encoder, untrained, config, tmp_path / "short")
     assert part.test == task.train[1:]
     assert part.train == [task.train[0], *(sequence[:-1] for sequence in task.train[1:])]
@@ -143,11 +182,10 @@ def test_trials_do_not_see_the_last_items(tmp_path, monkeypatch):
     assert len(set(part.users)) == len(part.test)
 
 
-def test_weightings_are_refused_where_a_trial_would_cheat_or_cannot_be(tmp_path):
-    catalogue = generate(CatalogueConfig(items=20, users=20, tastes=2, words_per_taste=2, phrases=4))
+def test_weightings_are_refused_where_a_trial_would_cheat_or_cannot_be(tmp_path, catalogue, task):
     model = make_causal_lm(len(catalogue.tokenizer))
-    reward = CoConsumptionReward(prepare(*catalogue_parts(catalogue)).tokens, [[0, 1]])
-    with pytest.raises(ValueError, match="which the reward given may know"):
+    reward = CoConsumptionReward(task.tokens, [[0, 1]])
+    with pytest.raises(ValueError, match="the reward given may know the last ones"):
         train(
             catalogue.items, catalogue.train, model, catalogue.tokenizer, tmp_path,
             replace(CONFIG, weightings=("idf", "placed")), reward=reward,
@@ -157,41 +195,24 @@ def test_weightings_are_refused_where_a_trial_would_cheat_or_cannot_be(tmp_path)
             replace(CONFIG, weightings=wrong)
 
 
-def catalogue_parts(catalogue):
-    return catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",)
-
-
-def test_sequences_without_a_pair_are_refused(tmp_path):
-    made = generate(CatalogueConfig(items=20, users=20, tastes=2, words_per_taste=2, phrases=4))
-    single = [replace(row, item_ids=row.item_ids[:1]) for row in made.train]
-    with pytest.raises(ValueError, match="none of 20 training sequences has two items"):
-        train(made.items, single, make_causal_lm(len(made.tokenizer)), made.tokenizer, tmp_path, CONFIG)
-
-
-def test_a_table_of_embeddings_is_the_models(tmp_path):
-    catalogue = generate(CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5))
+def test_sequences_without_a_pair_are_refused(tmp_path, catalogue):
+    single = [replace(row, item_ids=row.item_ids[:1]) for row in catalogue.train]
     model = make_causal_lm(len(catalogue.tokenizer))
-    weight = model.get_input_embeddings().weight
-    shape = SelectorConfig.of_embeddings(weight, dim=4, hidden=4, surface_buckets=64)
-    config = replace(CONFIG, selector=shape, rounds=1, rewards={"coconsumption": 1.0}, gate=False)
-    arguments = catalogue.items, catalogue.train, model, catalogue.tokenizer, tmp_path, config
-    done = train(*arguments, fields=("description",))
-    again = CatalogueSelector.from_pretrained(tmp_path / "selector", catalogue.tokenizer, embeddings=weight)
-    assert again.fingerprint == done.selector.fingerprint
+    with pytest.raises(ValueError, match="none of 40 training sequences has two items"):
+        train(catalogue.items, single, model, catalogue.tokenizer, tmp_path, CONFIG)
 
 
-def test_a_round_that_lowers_quality_is_dropped(tmp_path):
-    catalogue = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
-    task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
+def test_a_round_that_lowers_quality_is_dropped(tmp_path, catalogue, task):
+    config = replace(CONFIG, network_rounds=2)
     start = TokenSelector(CONFIG.selector).for_tokenizer(catalogue.tokenizer).fit(task.tokens)
     before = {key: value.clone() for key, value in start.state_dict().items()}
     reward = CoConsumptionReward(task.tokens, task.train)
     values = iter([1.0, 2.0, 0.0, 3.0])
-    known, rounds = learn_selector(task.tokens, start, reward, tmp_path / "a", CONFIG, lambda _: next(values))
+    known, rounds = learn_selector(task.tokens, start, reward, tmp_path / "a", config, lambda _: next(values))
     assert [r["kept"] for r in rounds] == [True, False, True]
     assert isinstance(known, CatalogueSelector)
     values = iter([1.0, 0.0, 0.0, 0.0])
-    same, rounds = learn_selector(task.tokens, start, reward, tmp_path / "b", CONFIG, lambda _: next(values))
+    same, rounds = learn_selector(task.tokens, start, reward, tmp_path / "b", config, lambda _: next(values))
     assert [r["kept"] for r in rounds] == [False, False, False]
     assert all(torch.equal(before[key], value) for key, value in same.state_dict().items())
     assert all(torch.equal(before[key], value) for key, value in start.state_dict().items())
@@ -199,42 +220,39 @@ def test_a_round_that_lowers_quality_is_dropped(tmp_path):
 
 def test_planted_words_are_found_on_items_held_out(tmp_path):
     from tsporec.cli.demo import LEARNING
+    from tsporec.data.items import tokenize_items
+    from tsporec.data.synthetic import CatalogueConfig, generate
 
-    catalogue = generate()
-    task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
-    held = np.arange(0, 600, 10)
-    start = TokenSelector().for_tokenizer(catalogue.tokenizer).fit(task.tokens)
-    reward = CoConsumptionReward(task.tokens, task.train)
-    selector, _ = learn_selector(
-        task.tokens, start, reward, tmp_path, LEARNING, segments=np.setdiff1d(np.arange(600), held)
-    )
-    part = task.tokens.take(held)
-    planted = catalogue.planted[np.isin(task.tokens.segment_ids(), held)]
+    made = generate(CatalogueConfig(items=300, users=450, tastes=15))
+    tokens = tokenize_items(made.items, made.tokenizer, ("description",))
+    index = {item.id: i for i, item in enumerate(made.items)}
+    held = np.arange(0, 300, 10)
+    start = TokenSelector().for_tokenizer(made.tokenizer).fit(tokens)
+    reward = CoConsumptionReward(tokens, [[index[item] for item in row.item_ids] for row in made.train])
+    seen = np.setdiff1d(np.arange(300), held)
+    selector, _ = learn_selector(tokens, start, reward, tmp_path, LEARNING, segments=seen)
+    part = tokens.take(held)
+    planted = made.planted[np.isin(tokens.segment_ids(), held)]
 
     def found(scorer) -> float:
-        return planted_recall(planted, select(scorer, part, Budget(tokens=4)).kept, part.segment_ids(), 4)
+        return planted_recall(planted, select(scorer, part, 4).kept, part.segment_ids(), 4)
 
     assert found(selector) >= 0.95
     assert max(found(make_scorer("head")), found(make_scorer("random")), found(start)) < 0.3
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
-def test_offsets_begin_from_the_selector(tmp_path, weighting):
-    made = generate(CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5))
-    task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
+def test_item_weights_start_from_the_selector(tmp_path, weighting, catalogue, task):
     config = replace(CONFIG.selector, weighting=weighting)
-    start = TokenSelector(config).for_tokenizer(made.tokenizer).fit(task.tokens)
-    # Without a step, what is learned is the start.
-    still = replace(CONFIG, rounds=0, memory={"learning_rate": 0.0, "num_train_epochs": 1, "use_cpu": True})
+    start = TokenSelector(config).for_tokenizer(catalogue.tokenizer).fit(task.tokens)
+    # Without a step, the learned selector is the first one.
+    still = replace(CONFIG, network_rounds=0, item_training={**FAST, "learning_rate": 0.0, "num_train_epochs": 1})
     reward = CoConsumptionReward(task.tokens, task.train)
     learned, _ = learn_selector(task.tokens, start, reward, tmp_path, still)
     np.testing.assert_allclose(learned.score(task.tokens), start.score(task.tokens), atol=1e-5)
 
 
-def test_a_stage_refuses_the_folder_of_other_arguments(tmp_path):
-    catalogue = generate(CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5))
-    task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",))
-    encoder = ItemEncoder(make_causal_lm(len(catalogue.tokenizer)))
+def test_a_stage_refuses_the_folder_of_other_arguments(tmp_path, catalogue, task, encoder):
     start = TokenSelector(CONFIG.selector).for_tokenizer(catalogue.tokenizer).fit(task.tokens)
     head, other = make_scorer("head"), replace(CONFIG, seed=1)
     first = adapt(task, encoder, head, CONFIG, tmp_path / "adapted")
@@ -256,14 +274,14 @@ def test_a_stage_refuses_the_folder_of_other_arguments(tmp_path):
         with pytest.raises(ValueError, match="other arguments"):
             learn_selector(task.tokens, start, reward, tmp_path / "rounds", config)
     with pytest.raises(ValueError, match="has no fingerprint"):
-        learn_selector(task.tokens, start, lambda tokens, drawn: drawn.budget, tmp_path / "r", CONFIG)
+        learn_selector(task.tokens, start, lambda tokens, sampled: sampled.budget, tmp_path / "r", CONFIG)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rewards": {"mine": 1.0}}, "rewards are weights"),
-        ({"rounds": 0, "memory_rounds": 0}, "at least one round"),
+        ({"rewards": {"mine": 1.0}}, "rewards must give weights"),
+        ({"network_rounds": 0, "item_rounds": 0}, "at least one round"),
         ({"budgets": ()}, "each at least 1"),
         ({"budgets": (0,)}, "each at least 1"),
     ],

@@ -57,7 +57,9 @@ def train(
     reward: Annotated[
         str, typer.Option(help="coconsumption, recommendation, identity; several, comma-separated, weigh alike.")
     ] = "coconsumption",
-    rounds: Annotated[int, typer.Option(help="On-policy rounds that learn this catalogue's texts.")] = 2,
+    item_rounds: Annotated[
+        int, typer.Option(help="On-policy rounds that learn weights of this catalogue's texts.")
+    ] = 2,
     network_rounds: Annotated[int, typer.Option(help="Rounds before them that learn what serves any text.")] = 0,
     weighting: Annotated[
         str,
@@ -74,7 +76,7 @@ def train(
         str | None,
         typer.Option(
             help="Then push to this USER/NAME what serves any catalogue: the network of --network-rounds or, without, "
-            "the rule over word frequencies. What --rounds learned is of this catalogue and is not pushed."
+            "the rule over word frequencies. What --item-rounds learned is of this catalogue and is not pushed."
         ),
     ] = None,
 ) -> None:
@@ -85,13 +87,13 @@ def train(
     from tsporec.data.readers import read_items, read_sequences
     from tsporec.evaluation.results import environment
     from tsporec.language_model import cut_layers, load_causal_lm
-    from tsporec.learning.pipeline import LearningConfig
+    from tsporec.learning.config import LearningConfig
     from tsporec.learning.pipeline import train as run_stages
     from tsporec.selector.config import SelectorConfig
 
     origin, weightings = environment(seed), tuple(names(weighting))
     config = LearningConfig(
-        budgets=tuple(numbers(budget, "--budget", least=1)), rounds=network_rounds, memory_rounds=rounds,
+        budgets=tuple(numbers(budget, "--budget", least=1)), network_rounds=network_rounds, item_rounds=item_rounds,
         rewards=dict.fromkeys(names(reward), 1.0), gate=gate, seed=seed,
         selector=SelectorConfig(weighting=weightings[0] if len(weightings) == 1 else "idf"),
         weightings=weightings if len(weightings) > 1 else (),

@@ -1,4 +1,4 @@
-"""The whole job on a generated catalogue: select, recommend, compare, show."""
+"""Run the whole job on a generated catalogue: learn, select, recommend, compare, show."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
-from tsporec._internal.progress import progress
-from tsporec.budget import Budget
+from tsporec._internal.seeds import seeded
 from tsporec.data.synthetic import CatalogueConfig, PlantedCatalogue, generate, planted_recall
 from tsporec.evaluation.evaluator import FULL, Evaluator
 from tsporec.evaluation.report import highlighted, make_console, results_table
 from tsporec.evaluation.results import environment, write_results
 from tsporec.evaluation.task import Task, prepare
-from tsporec.learning.pipeline import LearningConfig, learn_selector
+from tsporec.learning.config import LearningConfig
 from tsporec.learning.rewards.coconsumption import CoConsumptionReward
+from tsporec.learning.rounds import learn_selector
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import BaseScorer, Scorer, Scores, make_scorer
@@ -27,30 +28,24 @@ from tsporec.selection import select
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
 
-# Small texts of few words: a wider temperature and more patience than on real ones.
+# The texts are short, so the softmax is wider and patience longer than on real ones.
 _RECOMMENDER = EmbeddingConfig(width=64, dropout=0.1, temperature=0.2, learning_rate=3e-3, patience=10)
 PLANTED = "planted"
-"""The truth as a scorer: the ceiling that no scorer could know."""
+"""The name of the scorer that knows the planted words: the ceiling."""
 
 LEARNING = LearningConfig(
     budgets=(4,),
-    rounds=3,
-    memory_rounds=0,
+    network_rounds=3,
+    item_rounds=0,
     pairs=6,
-    preference={"num_train_epochs": 8, "learning_rate": 5e-3, "per_device_train_batch_size": 32, "patience": 3,
-                "use_cpu": True},
+    network_training={"num_train_epochs": 8, "learning_rate": 5e-3, "per_device_train_batch_size": 32, "patience": 3,
+                      "use_cpu": True},
 )  # fmt: skip
-"""How the demo's selector learns: from what users touched together alone, which these texts allow."""
+"""The demo's selector learns from co-consumption alone, which these texts allow."""
 
 
 class PlantedScorer(BaseScorer):
-    """Scores 1 for a planted token and 0 for any other.
-
-    Parameters
-    ----------
-    catalogue : PlantedCatalogue
-        Whose texts, all of them in order, are the only ones it can score.
-    """
+    """Score 1 for a planted token and 0 for any other. It can only score all texts of ``catalogue``, in order."""
 
     name = PLANTED
 
@@ -58,11 +53,11 @@ class PlantedScorer(BaseScorer):
         self.planted = catalogue.planted
 
     def config(self) -> dict[str, Any]:
-        """The truth."""
+        """Return the planted tokens."""
         return {"planted": self.planted}
 
     def score(self, tokens: RaggedTokens) -> Scores:
-        """Scores float32 ``[T]`` of the whole catalogue."""
+        """Return float32 ``[T]`` for the whole catalogue."""
         return self.planted.astype(np.float32)
 
 
@@ -91,9 +86,7 @@ def run_demo(budget: int = 4, seed: int = 0, output: Path | None = None) -> dict
         "scorer is told.\n"
     )
     for name in ("tfidf", "selector", PLANTED):
-        scorer = scorers[name]
-        assert scorer is not None
-        selection = select(scorer, task.tokens, Budget(tokens=budget))
+        selection = select(scorers[name], task.tokens, budget)  # type: ignore[arg-type]  # not the whole text
         console.print(f"[bold]{name}[/bold]:", highlighted(task.tokens, selection, catalogue.tokenizer, 0), "")
     results = {
         "command": "demo",
@@ -108,7 +101,7 @@ def run_demo(budget: int = 4, seed: int = 0, output: Path | None = None) -> dict
 
 
 def demo_scorers(task: Task, catalogue: PlantedCatalogue, lm: Any, learned: Scorer) -> dict[str, Scorer | None]:
-    """Every scorer that needs no downloaded checkpoint, ready for the demo's tokens."""
+    """Return every scorer that needs no downloaded checkpoint."""
     return {
         "head": make_scorer("head"),
         "random": make_scorer("random"),
@@ -123,37 +116,37 @@ def demo_scorers(task: Task, catalogue: PlantedCatalogue, lm: Any, learned: Scor
 
 
 def learn_demo_selector(task: Task, catalogue: PlantedCatalogue, budget: int, seed: int, folder: Path) -> Scorer:
-    """A selector learned from the training users' sequences in some 20 seconds."""
-    torch.manual_seed(seed)
-    start = TokenSelector().for_tokenizer(catalogue.tokenizer).fit(task.tokens)
+    """Learn a selector from the training users' sequences, in some 20 seconds."""
+    with seeded(seed):
+        start = TokenSelector().for_tokenizer(catalogue.tokenizer).fit(task.tokens)
     config = replace(LEARNING, budgets=(budget,), seed=seed)
     return learn_selector(task.tokens, start, CoConsumptionReward(task.tokens, task.train), folder, config)[0]
 
 
 def train_tiny_lm(tokens: RaggedTokens, vocab_size: int, seed: int, epochs: int = 4) -> Any:
-    """A two-layer Llama of width 64, trained for a few seconds on the catalogue's own texts."""
+    """Train a two-layer Llama of width 64 on the catalogue's texts, for a few seconds."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocab_size, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=4, max_position_embeddings=256, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
-    model = LlamaForCausalLM(config).train()
     ids = torch.from_numpy(tokens.to_padded()[0].astype(np.int64))
     ids = torch.cat([torch.full_like(ids[:, :1], config.bos_token_id), ids], dim=1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in progress(range(epochs), description="language model"):
-        for batch in torch.split(torch.randperm(len(ids)), 32):
-            loss = model(input_ids=ids[batch], labels=ids[batch]).loss
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+    with seeded(seed):
+        model = LlamaForCausalLM(config).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+        for _ in tqdm(range(epochs), desc="language model", disable=None, leave=False):
+            for batch in torch.split(torch.randperm(len(ids)), 32):
+                loss = model(input_ids=ids[batch], labels=ids[batch]).loss
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
     return model.eval()
 
 
 def _recall(scorer: Scorer | None, task: Task, catalogue: PlantedCatalogue, budget: int) -> float:
     if scorer is None:
         return 1.0
-    kept = select(scorer, task.tokens, Budget(tokens=budget)).kept
+    kept = select(scorer, task.tokens, budget).kept
     return planted_recall(catalogue.planted, kept, task.tokens.segment_ids(), budget)

@@ -70,10 +70,10 @@ def record_training(folder: Path, rounds: list[dict[str, Any]], training: dict[s
     rows = [
         {"round": number, "pairs": report["pairs"], "held-out accuracy": _finite(report["accuracy"]),
          "held-out NDCG@10": _finite(report["quality"]), "kept": "yes" if report["kept"] else "no",
-         "learned": "offsets, not shared" if report["memory"] else "network"}
+         "learned": report["learned"]}
         for number, report in enumerate(rounds, start=1)
     ]  # fmt: skip
-    network = sum(report["kept"] and not report["memory"] for report in rounds)
+    network = sum(report["kept"] and report["learned"] == "network" for report in rounds)
     known = {**training, "rounds": network, "metrics": rows, "measured": _MEASURED}
     if not network:
         known |= {"summary": _RULE, "reward": None}

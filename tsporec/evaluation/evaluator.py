@@ -1,37 +1,39 @@
-"""What a selection does to recommendations and to their cost: scorers by budgets, one table.
+"""Measure recommendations and their cost for scorers at budgets.
 
-Two cases. *Adapted*: the recommender is fitted on each selection, as a user would who trains with it. *Frozen*: one
-recommender, warmed up on the subsets that cheap rules keep, meets every selection without being fitted again.
+There are two cases. *Adapted*: the recommender is fitted on each selection, as by a user who trains with it. *Frozen*:
+one recommender, warmed up on the subsets that cheap rules keep, reads every selection and is not fitted again.
 """
 
 from __future__ import annotations
 
-import os
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from tsporec._internal.digest import digest
-from tsporec._internal.progress import progress
-from tsporec.budget import Budget
-from tsporec.evaluation.task import Task
+from tsporec._internal.files import writing
+from tsporec.evaluation.task import Task, warm_up_rules
 from tsporec.metrics import ndcg, paired_bootstrap, recall, reciprocal_rank
 from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
-from tsporec.scorers import Scorer, make_scorer
-from tsporec.selection import select
+from tsporec.scorers import Scorer
+from tsporec.selection import score_tokens, select_scored
 from tsporec.tokens.ragged import RaggedTokens
 
 FULL = "full"
 """The name of the whole text in a list of scorers."""
+CASES = ("adapted", "frozen")
 OneOrEach = Scorer | list[Scorer] | None
 OfBudget = OneOrEach | Mapping[int, OneOrEach]
+Arrays = dict[str, NDArray[Any]]
 
 METRICS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float64]]] = {
     "recall@10": lambda rank: recall(rank, 10),
@@ -42,16 +44,25 @@ METRICS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float64]]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One scorer at one budget in one case; means over test rows and seeds.
+    """Hold the figures of one scorer at one budget in one case. Metrics are means over test rows and seeds.
 
     Parameters
     ----------
-    scorer, budget, case : str, tokens (None: the whole text), "adapted" or "frozen"
-    metrics : mean of each metric
-    deviation : standard deviation of each metric's mean over the seeds, around their mean (divided by their number)
-    tokens : kept by all items together
-    score_seconds, encode_seconds : to score and to encode the catalogue
-    versus : rival -> metric -> (mean difference, low, high), a 95% interval over users
+    scorer : str
+        Name of the scorer.
+    budget : int or None
+        Tokens of each item; None is the whole text.
+    case : "adapted" or "frozen"
+    metrics : dict of str to float
+        Mean of each metric.
+    deviation : dict of str to float
+        Standard deviation over the seeds of each metric's mean, around their mean (divided by their number).
+    tokens : int
+        Tokens kept of all items together.
+    score_seconds, encode_seconds : float
+        Seconds to score and to encode the catalogue.
+    versus : dict of rival to metric to (mean, low, high)
+        Mean difference to each rival, with a 95% interval over users.
     """
 
     scorer: str
@@ -67,7 +78,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The cells of a table and what they were measured on."""
+    """Hold the cells of a table, and the rows and seeds that they were measured on."""
 
     cells: list[Cell]
     rows: int
@@ -75,7 +86,7 @@ class Evaluation:
     seeds: list[int]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a results file."""
+        """Return plain values for a results file."""
         return {
             "test_rows": self.rows,
             "repeat_targets": self.repeats,
@@ -85,19 +96,35 @@ class Evaluation:
 
 
 class Evaluator:
-    """Runs the cells of one task with one encoder, each remembered in ``cache`` as soon as it is done.
+    """Run scorers on one task with one encoder.
 
     Parameters
     ----------
     task : Task
     encoder : ItemEncoder
-    config : EmbeddingConfig
-        Of the recommender; its seed is replaced by each of ``seeds``.
-    seeds : ints
+    config : EmbeddingConfig, optional
+        Shape and training of the recommender. Its seed is replaced by each of ``seeds``.
+    seeds : sequence of int
+        Seeds of the recommender. Default: ``(0,)``.
     cache : folder, optional
-        Finished work is kept here and found again by what it was made from.
-    warm_up : scorers, optional
-        The frozen recommender is warmed up on what these keep; by default :func:`warm_up_rules`.
+        Finished work is written here and found again by the digest of its arguments. Default: it is kept in memory.
+    warm_up : sequence of Scorer, optional
+        The frozen recommender is warmed up on what these keep. Default: :func:`warm_up_rules`.
+    memory : int
+        Bytes of scores and vectors that are kept in memory, the latest used. Default: 1 GiB.
+
+    Raises
+    ------
+    ValueError
+        If ``seeds`` is empty, or a scorer of ``warm_up`` has no fingerprint.
+
+    Examples
+    --------
+    ::
+
+        evaluator = Evaluator(task, ItemEncoder(model), cache="evaluate-cache")
+        evaluation = evaluator.run({"head": make_scorer("head"), "selector": selector, "full": None}, budgets=[8, 16])
+        print(results_table(evaluation, "adapted"))
     """
 
     def __init__(
@@ -108,16 +135,22 @@ class Evaluator:
         seeds: Sequence[int] = (0,),
         cache: str | Path | None = None,
         warm_up: Sequence[Scorer] | None = None,
+        memory: int = 2**30,
     ) -> None:
         self.task, self.encoder, self.seeds = task, encoder, list(seeds)
         self.warm_up = warm_up_rules(task.tokens) if warm_up is None else list(warm_up)
-        self.config = asdict(config or EmbeddingConfig())
+        self.config = config or EmbeddingConfig()
         self.cache = None if cache is None else Path(cache)
-        self._task_digest = digest(task.tokens.ids, task.tokens.cu_seqlens, task.train, task.held_out, task.test)
-        self._memory: dict[str, dict[str, NDArray[Any]]] = {}
-        self._unnamed: list[tuple[Scorer, dict[str, NDArray[Any]]]] = []
+        self._memory: OrderedDict[str, Arrays] = OrderedDict()
+        self._room = memory
         if not self.seeds:
             raise ValueError("seeds is empty; give at least one seed.")
+        nameless = [type(rule).__name__ for rule in self.warm_up if getattr(rule, "fingerprint", None) is None]
+        if nameless:
+            raise ValueError(
+                f"the warm-up scorer {nameless[0]} has no fingerprint, so a recommender warmed up on it could be taken "
+                "for another; give it an attribute `fingerprint`, a str that changes with its scores."
+            )
 
     def run(
         self,
@@ -126,145 +159,133 @@ class Evaluator:
         cases: Sequence[str] = ("adapted",),
         rivals: Sequence[str] = ("head", FULL),
     ) -> Evaluation:
-        """Every scorer at every budget in every case.
+        """Measure every scorer at every budget in every case.
 
-        None is the whole text, a list one for each seed; a mapping gives either for each budget.
-
-        Those of ``rivals`` that are among ``scorers`` are what the others are compared with, at the same budget.
+        Parameters
+        ----------
+        scorers : dict of str to Scorer
+            None is the whole text, a list is one scorer for each seed, and a mapping gives either for each budget.
+        budgets : sequence of int
+            Tokens of each item.
+        cases : sequence of str
+            "adapted", "frozen" or both. Default: adapted.
+        rivals : sequence of str
+            Names of scorers that the others are compared with at the same budget. Names that are not among ``scorers``
+            are ignored. Default: "head" and "full".
         """
         for case in cases:
-            if case not in ("adapted", "frozen"):
-                raise ValueError(f"a case is 'adapted' or 'frozen', found {case!r}.")
-        plan: list[tuple[str, OneOrEach, int | None, str]] = []
-        for case in cases:
-            plan += [
-                (name, _at(scorer, b), b, case)
-                for name, scorer in scorers.items()
-                if scorer is not None
-                for b in budgets
-            ]
-            plan += [(name, None, None, case) for name, scorer in scorers.items() if scorer is None]
-        found: dict[tuple[str, int | None, str], dict[str, NDArray[Any]]] = {}
-        for name, scorer, budget, case in progress(plan, description="evaluate"):
-            found[name, budget, case] = self._cell(scorer, budget, case, budgets)
-        cells = [self._summary(key, result, found, rivals) for key, result in found.items()]
+            if case not in CASES:
+                raise ValueError(f"a case must be one of {', '.join(CASES)}; found {case!r}.")
+        plan: list[tuple[str, OneOrEach, int | None]] = []
+        for name, scorer in scorers.items():
+            plan += [(name, None, None)] if scorer is None else [(name, _at(scorer, b), b) for b in budgets]
+        done: dict[tuple[str, int | None, str], Arrays] = {}
+        for name, one, budget in tqdm(plan, desc="evaluate", disable=None, leave=False):
+            features = self._features_of_seeds(one, budget)
+            for case in cases:
+                ranked = [
+                    self._ranks(f["vectors"], case, s, budgets) for f, s in zip(features, self.seeds, strict=True)
+                ]
+                # Vectors are large and no longer needed.
+                costs = {key: value for key, value in features[0].items() if key != "vectors"}
+                done[name, budget, case] = {**costs, "ranks": np.stack(ranked)}
+        order = [(name, budget, case) for case in cases for name, _, budget in plan]
+        cells = [self._summary(key, done, rivals) for key in order]
         return Evaluation(cells, len(self.task.test), self.task.repeats, self.seeds)
 
-    def features(self, scorer: Scorer | None, budget: int | None) -> dict[str, NDArray[Any]]:
-        """``vectors`` float32 ``[N, W]`` of what the scorer keeps, ``tokens`` and the ``seconds`` it took."""
-        tokens = self.task.tokens
-        score_seconds = 0.0
+    def features(self, scorer: Scorer | None, budget: int | None) -> Arrays:
+        """Encode what the scorer keeps.
+
+        Returns
+        -------
+        dict
+            ``vectors`` float32 ``[N, W]``, the number of ``tokens``, ``score_seconds`` to score and ``seconds`` to
+            encode.
+        """
+        tokens, score_seconds = self.task.tokens, np.array(0.0)
         if scorer is not None and budget is not None:
             scored = self.scores(scorer)
-            score_seconds = float(scored["seconds"])
-            tokens = select(_Known(scored["scores"]), tokens, Budget(tokens=budget)).apply(tokens)
+            score_seconds = scored["seconds"]
+            tokens = select_scored(scored["scores"], tokens.cu_seqlens, budget).apply(tokens)
+        return {**self.encode(tokens), "tokens": np.array(tokens.num_tokens), "score_seconds": score_seconds}
 
-        return {
-            **self.encode(tokens),
-            "tokens": np.int64(tokens.num_tokens),  # type: ignore[dict-item]
-            "score_seconds": np.float64(score_seconds),  # type: ignore[dict-item]
-        }
+    def encode(self, tokens: RaggedTokens) -> Arrays:
+        """Encode texts: ``vectors`` float32 ``[N, W]`` and the ``seconds`` that it took."""
+        key = digest("encode", tokens.ids, tokens.cu_seqlens, self.encoder.fingerprint)
+        return self._remember(key, lambda: _timed("vectors", lambda: self.encoder.encode(tokens)))
 
-    def encode(self, tokens: RaggedTokens) -> dict[str, NDArray[Any]]:
-        """``vectors`` float32 ``[N, W]`` of texts and the ``seconds`` they took."""
+    def scores(self, scorer: Scorer) -> Arrays:
+        """Score all texts: ``scores`` float32 ``[T]`` and the ``seconds`` that it took.
 
-        def encode() -> dict[str, NDArray[Any]]:
-            start = time.perf_counter()
-            vectors = self.encoder.encode(tokens)
-            return {"vectors": vectors, "seconds": np.float64(time.perf_counter() - start)}  # type: ignore[dict-item]
-
-        return self._remember(digest("encode", tokens.ids, tokens.cu_seqlens, self.encoder.fingerprint), encode)
-
-    def scores(self, scorer: Scorer) -> dict[str, NDArray[Any]]:
-        """``scores`` float32 ``[T]`` of all texts and the ``seconds`` they took.
-
-        A scorer without a ``fingerprint`` is remembered by this evaluator only: nothing would tell its scores from
-        another's in ``cache``.
+        Scores of a scorer without a ``fingerprint`` are not kept: they could be taken for another scorer's.
         """
 
-        def score() -> dict[str, NDArray[Any]]:
-            start = time.perf_counter()
-            values = scorer.score(self.task.tokens)
-            return {"scores": values, "seconds": np.float64(time.perf_counter() - start)}  # type: ignore[dict-item]
+        def score() -> Arrays:
+            return _timed("scores", lambda: score_tokens(scorer, self.task.tokens))
 
         name = getattr(scorer, "fingerprint", None)
-        if name is not None:
-            return self._remember(digest("score", self._task_digest, name), score)
-        for known, scored in self._unnamed:
-            if known is scorer:
-                return scored
-        self._unnamed.append((scorer, score()))
-        return self._unnamed[-1][1]
+        return score() if name is None else self._remember(digest("score", self.task.fingerprint, name), score)
 
     def warmed(self, budgets: Sequence[int], seed: int) -> EmbeddingRecommender:
-        """The recommender of the frozen case: fitted on :meth:`warm_up_views`."""
-        recommender = self._recommender(seed)
-        state = self._remember(
-            digest(
-                "warm", self._task_digest, self.config, seed, self._warm_up_names(budgets), self.encoder.fingerprint
-            ),
-            lambda: {
-                key: value.numpy().copy()  # whoever is given the recommender may go on training it
-                for key, value in recommender.fit(self.warm_up_views(budgets), self.task.train, self.task.held_out)
-                .state_dict()
-                .items()
-            },
+        """Return the recommender of the frozen case, fitted on :meth:`warm_up_views`."""
+        config = replace(self.config, seed=seed)
+        key = digest(
+            "warm", self.task.fingerprint, asdict(config), self._warm_up_names(budgets), self.encoder.fingerprint
         )
-        recommender.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in state.items()})
+
+        def fit() -> Arrays:
+            weights = self.task.fit(self.warm_up_views(budgets), config, "warm up").state_dict()
+            return {name: value.numpy().copy() for name, value in weights.items()}
+
+        recommender = make_recommender(self.encoder.width, config)
+        # Copies: whoever is given the recommender may train it.
+        weights = {name: torch.from_numpy(np.array(value)) for name, value in self._remember(key, fit).items()}
+        recommender.load_state_dict(weights)
         return recommender.eval()
 
-    def _recommender(self, seed: int) -> EmbeddingRecommender:
-        return make_recommender(self.encoder.width, EmbeddingConfig(**{**self.config, "seed": seed}))
+    def warm_up_views(self, budgets: Sequence[int]) -> NDArray[np.float32]:
+        """Encode the catalogue as the scorers of ``warm_up`` keep it at each budget: float32 ``[V, N, W]``."""
+        return np.stack([self.features(rule, budget)["vectors"] for budget in budgets for rule in self.warm_up])
 
-    def _cell(
-        self, scorer: OneOrEach, budget: int | None, case: str, budgets: Sequence[int]
-    ) -> dict[str, NDArray[Any]]:
+    def _features_of_seeds(self, scorer: OneOrEach, budget: int | None) -> list[Arrays]:
+        """Return the features for each seed; a scorer that several seeds share is asked once."""
         each = scorer if isinstance(scorer, list) else [scorer] * len(self.seeds)
         if len(each) != len(self.seeds):
             raise ValueError(f"expected a scorer for each of {len(self.seeds)} seeds in a list; found {len(each)}.")
-        features = [self.features(one, budget) for one in each]
-        ranked = [self._ranks(f["vectors"], case, seed, budgets) for f, seed in zip(features, self.seeds, strict=True)]
-        return {**features[0], "ranks": np.stack(ranked)}
+        found = {id(one): self.features(one, budget) for one in {id(one): one for one in each}.values()}
+        return [found[id(one)] for one in each]
 
     def _ranks(self, vectors: NDArray[np.float32], case: str, seed: int, budgets: Sequence[int]) -> NDArray[np.int64]:
-        parts = [self._task_digest, case, self.config, [seed], vectors]
+        config = replace(self.config, seed=seed)
+        parts = [self.task.fingerprint, case, asdict(config), vectors]
         if case == "frozen":
             parts.append(self._warm_up_names(budgets))
 
-        def rank() -> dict[str, NDArray[Any]]:
-            if case == "frozen":
-                recommender = self.warmed(budgets, seed)
-            else:
-                recommender = self._recommender(seed).fit(vectors, self.task.train, self.task.held_out)
-            return {"ranks": self.task.ranks(recommender, vectors)[None]}
+        def rank() -> Arrays:
+            recommender = self.warmed(budgets, seed) if case == "frozen" else self.task.fit(vectors, config)
+            return {"ranks": self.task.ranks(recommender, vectors)}
 
-        found: NDArray[np.int64] = self._remember(digest("cell, ties drawn", *parts), rank)["ranks"][0]
-        return found
-
-    def warm_up_views(self, budgets: Sequence[int]) -> NDArray[np.float32]:
-        """float32 ``[V, N, W]``: the catalogue as the scorers of ``warm_up`` keep it at each budget."""
-        return np.stack([self.features(rule, budget)["vectors"] for budget in budgets for rule in self.warm_up])
+        return self._remember(digest("ranks", *parts), rank)["ranks"]
 
     def _warm_up_names(self, budgets: Sequence[int]) -> list[Any]:
-        return [list(budgets), *(getattr(rule, "fingerprint", repr(rule)) for rule in self.warm_up)]
+        return [list(budgets), *(rule.fingerprint for rule in self.warm_up)]  # type: ignore[attr-defined]
 
     def _summary(
         self,
         key: tuple[str, int | None, str],
-        result: dict[str, NDArray[Any]],
-        found: Mapping[tuple[str, int | None, str], dict[str, NDArray[Any]]],
+        done: Mapping[tuple[str, int | None, str], Arrays],
         rivals: Sequence[str],
     ) -> Cell:
         name, budget, case = key
+        result = done[key]
         per_seed = {metric: of(result["ranks"]) for metric, of in METRICS.items()}
         versus = {}
         for rival in rivals:
-            other = found.get((rival, budget, case), found.get((rival, None, case)))
+            other = done.get((rival, budget, case), done.get((rival, None, case)))
             if other is not None and rival != name:
+                theirs = {metric: of(other["ranks"]).mean(axis=0) for metric, of in METRICS.items()}
                 versus[rival] = {
-                    metric: paired_bootstrap(
-                        values.mean(axis=0), METRICS[metric](other["ranks"]).mean(axis=0), self.task.users
-                    )
+                    metric: paired_bootstrap(values.mean(axis=0), theirs[metric], self.task.users)
                     for metric, values in per_seed.items()
                 }
         return Cell(
@@ -279,49 +300,35 @@ class Evaluator:
             versus,
         )
 
-    def _remember(self, key: str, compute: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-        """The arrays that ``compute`` gives, from memory or from the cache where they were made before."""
-        if key in self._memory:
-            return self._memory[key]
-        path = None if self.cache is None else self.cache / f"{key}.npz"
-        if path is not None and path.exists():
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = dict(stored)
-        else:
-            arrays = compute()
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_suffix(f".{os.getpid()}.part")  # another run may be making the same
-                with part.open("wb") as stream:
-                    np.savez(stream, **arrays)  # type: ignore[arg-type]
-                part.replace(path)
-        self._memory[key] = arrays
-        return arrays
+    def _remember(self, key: str, compute: Callable[[], Arrays]) -> Arrays:
+        """Return the arrays of ``key`` from memory or from the cache, or compute and keep them."""
+        if key not in self._memory:
+            path = None if self.cache is None else self.cache / f"{key}.npz"
+            if path is None or not path.exists():
+                self._memory[key] = compute()
+                if path is not None:
+                    with writing(path) as part, part.open("wb") as stream:
+                        np.savez(stream, **self._memory[key])  # type: ignore[arg-type]
+            else:
+                with np.load(path, allow_pickle=False) as stored:
+                    self._memory[key] = dict(stored)
+        self._memory.move_to_end(key)
+        found = self._memory[key]
+        while sum(array.nbytes for arrays in self._memory.values() for array in arrays.values()) > self._room:
+            self._memory.popitem(last=False)
+        return found
 
 
-def warm_up_rules(tokens: RaggedTokens, draws: int = 8) -> list[Scorer]:
-    """The cheap rules whose subsets a recommender is warmed up on: head, some random draws, tf-idf.
-
-    With few draws it knows the few vectors of each item by heart, and reads no other subset.
-    """
-    drawn: list[Scorer] = [make_scorer("random", seed=seed) for seed in range(1, draws + 1)]
-    return [make_scorer("head"), *drawn, make_scorer("tfidf").fit(tokens)]
+def _timed(name: str, compute: Callable[[], NDArray[Any]]) -> Arrays:
+    """Return what ``compute`` returns under ``name``, and the ``seconds`` that it took."""
+    start = time.perf_counter()
+    found = compute()
+    return {name: found, "seconds": np.array(time.perf_counter() - start)}
 
 
 def _at(scorer: OfBudget, budget: int) -> OneOrEach:
     if not isinstance(scorer, Mapping):
         return scorer
     if budget not in scorer:
-        raise ValueError(f"a scorer is given for budgets {sorted(scorer)} and none for {budget}.")
+        raise ValueError(f"a scorer is given for budgets {sorted(scorer)}, but none for {budget}.")
     return scorer[budget]
-
-
-class _Known:
-    """Scores computed before, as a scorer."""
-
-    def __init__(self, scores: NDArray[np.float32]) -> None:
-        self._scores = scores
-
-    def score(self, tokens: RaggedTokens) -> NDArray[np.float32]:
-        """The scores given."""
-        return self._scores

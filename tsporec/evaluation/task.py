@@ -1,36 +1,43 @@
-"""What an evaluation is run on: the texts of a catalogue, and who touched what."""
+"""The task of an evaluation: the texts of a catalogue, and the items that users touched."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tsporec._internal.digest import digest
 from tsporec.data.items import FIELDS, Interactions, Item, check_known, tokenize_items
 from tsporec.data.splits import hold_out_users, training_sequences
 from tsporec.metrics import ranks
-from tsporec.recommenders.embedding import EmbeddingRecommender
+from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
+from tsporec.recommenders.encoder import ItemEncoder
+from tsporec.scorers import Scorer, make_scorer
+from tsporec.selection import select
 from tsporec.tokens.ragged import RaggedTokens
 
-_ROWS = 8192  # ranked at once: 11 bytes for each of their scores
+_ROWS = 8192  # rows ranked at once: 11 bytes for each of their scores
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Texts and sequences, by item index.
+    """Hold texts and sequences by item index.
 
     Parameters
     ----------
     tokens : RaggedTokens
         The whole text of every item.
     train, held_out : sequences of item indices
-        To learn from, and to choose by: different users.
+        Sequences to learn from and sequences to choose by. They belong to different users.
     test : sequences of item indices
-        Only reported on: the last item is the target, those before it are the history and are not ranked.
-    users : str per test row
+        Sequences that are only reported on. The last item is the target. Those before it are the history, and are not
+        ranked.
+    users : list of str
+        The user of each test row.
     """
 
     tokens: RaggedTokens
@@ -39,28 +46,67 @@ class Task:
     test: list[list[int]]
     users: list[str]
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of texts and sequences."""
+        return digest(self.tokens.ids, self.tokens.cu_seqlens, self.train, self.held_out, self.test)
+
     @property
     def repeats(self) -> float:
-        """Share of test rows whose target stands in the history; it is ranked all the same."""
+        """Share of test rows whose target stands in the history. It is ranked all the same."""
         return sum(row[-1] in row[:-1] for row in self.test) / max(len(self.test), 1)
 
     def last_items(self) -> Task:
-        """The task of telling the last item of each training user from what came before: to choose by.
+        """Return the task of predicting the last item of each training user from the items before it.
 
-        Sequences of two items are learned from, for without the last one there would be nothing to learn.
+        Sequences of two items are learned from as they are: without the last item nothing would be left to learn.
+
+        >>> task = Task(RaggedTokens.from_lists([[5], [6], [7]]), [[0, 1, 2], [2, 0]], [[1, 2]], [], [])
+        >>> task.last_items().train, task.last_items().test
+        ([[0, 1], [2, 0]], [[0, 1, 2]])
         """
         rows = [sequence for sequence in self.train if len(sequence) > 2]
         before = [sequence[:-1] if len(sequence) > 2 else sequence for sequence in self.train]
         return Task(self.tokens, before, self.held_out, rows, [str(i) for i in range(len(rows))])
 
+    def fit(
+        self, vectors: NDArray[np.float32], config: EmbeddingConfig, description: str = "fit"
+    ) -> EmbeddingRecommender:
+        """Fit a new recommender to item vectors float32 ``[N, W]``, or to V views of them ``[V, N, W]``."""
+        recommender = make_recommender(vectors.shape[-1], config)
+        return recommender.fit(vectors, self.train, self.held_out, description)
+
     def ranks(self, recommender: EmbeddingRecommender, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
-        """int64 ``[M]``: the rank of each test row's target by a recommender that reads the items' ``vectors``."""
+        """Return the rank of each test row's target by a recommender that reads ``vectors``: int64 ``[M]``."""
         parts = []
         for begin in range(0, max(1, len(self.test)), _ROWS):
             rows = self.test[begin : begin + _ROWS]
             histories, targets = [row[:-1] for row in rows], [row[-1] for row in rows]
             parts.append(ranks(recommender.scores(vectors, histories), targets, histories))
         return np.concatenate(parts)
+
+
+def fit_on_selection(
+    task: Task, encoder: ItemEncoder, scorer: Scorer, budget: int, config: EmbeddingConfig
+) -> tuple[EmbeddingRecommender, NDArray[np.float32]]:
+    """Fit a recommender on what ``scorer`` keeps of each text.
+
+    Returns
+    -------
+    recommender, vectors
+        The recommender and the encoded selection float32 ``[N, W]``.
+    """
+    vectors = encoder.encode(select(scorer, task.tokens, budget).apply(task.tokens))
+    return task.fit(vectors, config, f"fit to {budget} tokens"), vectors
+
+
+def warm_up_rules(tokens: RaggedTokens, random: int = 8) -> list[Scorer]:
+    """Return the cheap rules whose subsets a recommender is warmed up on: head, ``random`` random ones and tf-idf.
+
+    With few random rules the recommender memorises the few vectors of each item, and reads no other subset.
+    """
+    sampled: list[Scorer] = [make_scorer("random", seed=seed) for seed in range(1, random + 1)]
+    return [make_scorer("head"), *sampled, make_scorer("tfidf").fit(tokens)]
 
 
 def prepare(
@@ -73,10 +119,29 @@ def prepare(
     unknown: str = "error",
     seed: int = 0,
 ) -> Task:
-    """A :class:`Task` from what the readers give.
+    """Make a :class:`Task` from what the readers return.
 
-    Training sequences are merged as :func:`tsporec.data.splits.training_sequences` says; a tenth of their users is held
-    out. Texts are cut to their first ``max_tokens`` tokens (HLLM reads 256).
+    Parameters
+    ----------
+    items : sequence of Item
+        The catalogue.
+    train, test : sequences of Interactions
+        Training sequences are merged by :func:`tsporec.data.splits.training_sequences`. A tenth of their users is held
+        out.
+    tokenizer : Hugging Face tokenizer
+    fields : names
+        Fields of the items' texts. Default: title and description.
+    max_tokens : int, optional
+        Texts are cut to their first so many tokens. None keeps them whole. Default: 256, as HLLM reads.
+    unknown : "error" or "drop"
+        What to do with items that the catalogue lacks. Default: "error".
+    seed : int
+        Random seed of holding out users. Default: 0.
+
+    Raises
+    ------
+    ValueError
+        If no test row has a history and a target, training users are too few, or no item has text.
     """
     index = {item.id: i for i, item in enumerate(items)}
     train, test = check_known(items, train, unknown), check_known(items, test, unknown, targets=True)

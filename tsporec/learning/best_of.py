@@ -1,8 +1,8 @@
-"""The best of several rankings for each item, by a reward: what a recommender that stays as it is can use at once.
+"""Choose one of several rankings for each item by a reward: the selector for a recommender that stays as it is.
 
-A frozen recommender reads well what it was warmed up on and little else, so subsets that no rule would keep are a
-gamble with it, whatever their reward. Here each text takes one of a few given rankings of its tokens, whole. A reward
-measured on few interactions is noise, so a text leaves the first ranking only for a gain above a margin.
+A frozen recommender reads well what it was warmed up on, and little else. So subsets that no rule would keep are a
+gamble with it, whatever their reward. Here each text takes one of a few given rankings of its tokens as a whole. A
+reward measured on few interactions is noise, so a text leaves the first ranking only for a gain above a margin.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from tsporec.tokens.ragged import RaggedTokens
 def ranking_rewards(
     tokens: RaggedTokens, scorers: Sequence[Scorer], reward: ProxyReward, budgets: Sequence[int]
 ) -> Floats:
-    """float32 ``[N, S]``: the reward of what each scorer keeps of each segment, the mean over ``budgets``."""
+    """Rate what each of S scorers keeps of each segment, as a mean over ``budgets``: float32 ``[N, S]``."""
     if not budgets:
-        raise ValueError("budgets is empty; give one budget in tokens or more.")
+        raise ValueError("budgets is empty; give one or more budgets in tokens.")
     every = np.arange(len(tokens))
     found = np.zeros((len(tokens), len(scorers)), dtype=np.float32)
     for column, scorer in enumerate(scorers):
@@ -38,30 +38,37 @@ def ranking_rewards(
 
 
 def choose(tokens: RaggedTokens, rewards: Floats, margin: float = 0.0) -> NDArray[np.int64]:
-    """int64 ``[N]``: the column of ``rewards`` that each segment takes.
+    """Choose a column of ``rewards`` for each segment: int64 ``[N]``.
 
     Parameters
     ----------
     tokens : RaggedTokens
-        N segments.
+        N segments. Segments of equal text get the column with the best mean reward.
     rewards : float ``[N, S]``
-        Of :func:`ranking_rewards`; segments of equal text take their mean.
+        Rewards from :func:`ranking_rewards`.
     margin : float
-        In units of the reward, not below 0: the first column stands where no other is better by more. Of equal
-        columns the first.
+        Gain over the first column, in units of the reward, that another column needs. At least 0. Default: 0.
+        Ties go to the earlier column.
 
     Raises
     ------
     ValueError
-        If there is not a row for each segment, a reward is not finite, or the margin is below 0.
+        If the rewards have another shape or are not finite, or the margin is below 0.
+
+    Examples
+    --------
+    >>> tokens = RaggedTokens.from_lists([[5, 6], [7, 8]])
+    >>> choose(tokens, np.float32([[0.0, 0.5], [0.0, 0.1]]), margin=0.3).tolist()
+    [1, 0]
     """
     if not np.isfinite(rewards).all():
-        raise ValueError("a reward is NaN or infinite; expected finite ones, of ranking_rewards.")
+        raise ValueError("a reward is NaN or infinite; expected finite ones from ranking_rewards.")
     if rewards.ndim != 2 or len(rewards) != len(tokens) or not rewards.shape[1] or not margin >= 0:
         raise ValueError(
             f"expected rewards [{len(tokens)}, S] and a margin of at least 0; found {list(rewards.shape)} and {margin}."
         )
     group = same_texts(tokens)
+    # Mean gain over the first column for each different text: [N, S] -> [texts, S]
     gain = np.zeros((int(group.max(initial=-1)) + 1, rewards.shape[1]))
     np.add.at(gain, group, rewards - rewards[:, :1])
     gain /= np.bincount(group)[:, None]
@@ -71,36 +78,26 @@ def choose(tokens: RaggedTokens, rewards: Floats, margin: float = 0.0) -> NDArra
 
 
 def best_of(
-    tokens: RaggedTokens,
-    selector: TokenSelector,
-    scorers: Sequence[Scorer],
-    rewards: Floats,
-    margin: float = 0.0,
+    tokens: RaggedTokens, selector: TokenSelector, scorers: Sequence[Scorer], rewards: Floats, margin: float = 0.0
 ) -> CatalogueSelector:
-    """A selector that ranks the tokens of each segment as the scorer does that :func:`choose` takes.
+    """Return a selector that ranks the tokens of each segment as the scorer does that :func:`choose` chooses.
 
     Parameters
     ----------
     tokens : RaggedTokens
         N segments.
     selector : TokenSelector
-        Bound to the tokenizer: it scores texts that are not among these.
-    scorers : S scorers
-        The first stands where no other is better by more than ``margin``.
-    rewards : float ``[N, S]``
-        Of :func:`ranking_rewards`.
-    margin : float
-        In units of the reward, not below 0.
-
-    Raises
-    ------
-    ValueError
-        If there is not a finite reward for each segment and scorer, or the margin is below 0.
+        Bound to the tokenizer. It scores texts that are not among these.
+    scorers : sequence of S scorers
+        The first is kept where no other is better by more than ``margin``.
+    rewards, margin
+        Arguments of :func:`choose`.
     """
     if rewards.shape != (len(tokens), len(scorers)):
         raise ValueError(f"expected rewards [{len(tokens)}, {len(scorers)}]; found {list(rewards.shape)}.")
     chosen = np.repeat(choose(tokens, rewards, margin), tokens.lengths)
     every = Selection(np.arange(tokens.num_tokens), tokens.cu_seqlens)
     ranks = np.stack([rank(score_tokens(scorer, tokens), every) for scorer in scorers])
+    # Ranks [S, T] and the chosen scorer of each token [T] -> scores [T]
     scores = -ranks[chosen, every.kept].astype(np.float32)
     return CatalogueSelector(selector, tokens).with_scores(tokens, scores)

@@ -1,4 +1,7 @@
-"""Make training batches of a preference dataset. All pairs of a segment stay together, so its tokens are scored once."""
+"""Make training batches of a preference dataset.
+
+All pairs of a segment stay together, so that its tokens are scored once.
+"""
 
 from __future__ import annotations
 
@@ -90,16 +93,17 @@ class SegmentPairs(Dataset[dict[str, Any]]):
         unequal = np.flatnonzero(sizes[0] != sizes[1])
         if len(unequal):
             raise ValueError(
-                f"a pair in row {owner[unequal[0]]} keeps {sizes[0][unequal[0]]} tokens against {sizes[1][unequal[0]]}; "
-                "the loss is exact for subsets of equal size only. Pair candidates of one budget."
+                f"a pair in row {owner[unequal[0]]} keeps {sizes[0][unequal[0]]} tokens against "
+                f"{sizes[1][unequal[0]]}; the loss is exact for subsets of equal size only. Pair "
+                "candidates of one budget."
             )
         for side, subsets in self.subsets.items():
             length = self.tokens.lengths[owner[subsets.segment_ids()]]
             bad = np.flatnonzero((subsets.ids < 0) | (subsets.ids >= length))
             if len(bad):
                 raise ValueError(
-                    f"row {owner[subsets.segment_ids()[bad[0]]]}: {side} names place {subsets.ids[bad[0]]} in a segment "
-                    f"of {length[bad[0]]} tokens; collect again."
+                    f"row {owner[subsets.segment_ids()[bad[0]]]}: {side} names place {subsets.ids[bad[0]]} in a "
+                    f"segment of {length[bad[0]]} tokens; collect again."
                 )
 
     @torch.no_grad()

@@ -1,4 +1,6 @@
-"""Run the three stages of learning in a row. :func:`train` does this, in ``output``:
+"""Run the three stages of learning in a row.
+
+:func:`train` does this in ``output``:
 
 1. Prepare the task: tokenise the texts and hold out a tenth of the users.
 2. Choose the weighting that learning starts from, if several are named (``trials/``).
@@ -124,13 +126,14 @@ def train(
     def quality(policy: Policy) -> float:
         return adapted_quality(task, encoder, policy, config)
 
+    gate = quality if config.gate else None
     with working_in(output, digest(*parts)):
         trials = try_weightings(task, encoder, untrained, config, output / "trials") if config.weightings else {}
         start = untrained(max(trials, key=lambda name: trials[name]) if trials else config.selector.weighting)
         if reward is None:
             reward = make_reward(task, encoder, start, config, output / "warm-up")
         selector, rounds = learn_selector(
-            task.tokens, start, reward, output / "rounds", config, quality if config.gate else None, max_tokens=max_tokens
+            task.tokens, start, reward, output / "rounds", config, gate, max_tokens=max_tokens
         )
         step(output / "selector", lambda folder: selector.save_pretrained(folder))
         recommender = adapt(task, encoder, selector, config, output / "recommender")

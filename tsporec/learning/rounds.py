@@ -53,7 +53,8 @@ def learn_selector(
     reward : ProxyReward
         Any reward; the recommender behind it may be the user's.
     folder : folder
-        The same call resumes the work in it. A folder made from other arguments is refused; ``quality`` is not compared.
+        The same call resumes the work in it. A folder made from other arguments is refused; ``quality`` is no argument
+        that is compared.
     config : LearningConfig
     quality : callable, optional
         Held-out quality of a selector. A round that lowers it is dropped. Default: every round is kept.
@@ -75,12 +76,10 @@ def learn_selector(
     """
     folder = Path(folder)
     chosen = None if segments is None else np.asarray(segments).tolist()
-    made_from = digest(
-        tokens.ids, tokens.cu_seqlens, selector.fingerprint, reward_fingerprint(reward), config.plain(), chosen, max_tokens
-    )
+    parts = tokens.ids, tokens.cu_seqlens, selector.fingerprint, reward_fingerprint(reward), config.plain()
     best: Policy = selector
     reports = []
-    with working_in(folder, made_from):
+    with working_in(folder, digest(*parts, chosen, max_tokens)):
         start = None if quality is None else measured(folder / "start.json", lambda: {"quality": quality(selector)})
         value = None if start is None else start["quality"]
         for number in range(config.network_rounds + config.item_rounds):

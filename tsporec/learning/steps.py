@@ -1,7 +1,7 @@
 """Resume work: a step that is finished is skipped, a step that was cut off is done again.
 
-A result is written beside its place and then renamed, so it is whole or absent. A folder is locked while a process works
-in it. The system drops the lock when that process ends, however it ends.
+A result is written beside its place and then renamed, so it is whole or absent. A folder is locked while a process
+works in it. The system drops the lock when that process ends, however it ends.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Train a selector on a preference dataset: ``transformers.Trainer`` with preference losses.
 
-Logging, checkpoints, resuming, mixed precision and distribution are those of the Trainer. Arguments and metrics have the
-names of TRL's DPO. Two things differ from training a language model. All pairs of a segment go through the network
+Logging, checkpoints, resuming, mixed precision and distribution are those of the Trainer. Arguments and metrics have
+the names of TRL's DPO. Two things differ from training a language model. All pairs of a segment go through the network
 together, so its tokens are scored once. Pairs are held out *by segment*: preference models overfit within epochs, and
 the pairs of a segment resemble each other.
 """

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
-from tsporec.budget import Budget
 from tsporec.evaluation.task import Task, warm_up_rules
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.rewards.base import CandidateEncoder, ProxyReward
@@ -21,7 +20,7 @@ from tsporec.learning.steps import step
 from tsporec.recommenders.embedding import EmbeddingRecommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import Scorer
-from tsporec.selection import select
+from tsporec.selection import score_tokens, select
 from tsporec.tokens.ragged import RaggedTokens
 
 Vectors = NDArray[np.float32]
@@ -59,9 +58,7 @@ def warm_up(
 def warm_up_views(tokens: RaggedTokens, encoder: ItemEncoder, policy: Scorer, budgets: Sequence[int]) -> Vectors:
     """Encode all items as the warm-up rules and the policy keep them at each budget: float32 ``[V, N, W]``."""
     rules = [*warm_up_rules(tokens), policy]
-    return np.stack(
-        [encoder.encode(select(rule, tokens, Budget(tokens=b)).apply(tokens)) for b in budgets for rule in rules]
-    )
+    return np.stack([encoder.encode(select(rule, tokens, b).apply(tokens)) for b in budgets for rule in rules])
 
 
 def make_reward(
@@ -86,4 +83,4 @@ def make_reward(
 
 def made_from(task: Task, encoder: ItemEncoder, scorer: Scorer, config: LearningConfig) -> str:
     """Digest the arguments that a stage's result depends on."""
-    return digest(task.fingerprint, encoder.fingerprint, np.asarray(scorer.score(task.tokens)), config.plain())
+    return digest(task.fingerprint, encoder.fingerprint, score_tokens(scorer, task.tokens), config.plain())

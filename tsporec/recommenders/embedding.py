@@ -248,7 +248,7 @@ class EmbeddingRecommender(nn.Module):
         from safetensors.torch import load_file
 
         header = json.loads((Path(folder) / "recommender.json").read_text())
-        recommender = cls(header.pop("feature_width"), EmbeddingConfig(**header))
+        recommender = make_recommender(header.pop("feature_width"), EmbeddingConfig(**header))  # leaves global seeds
         recommender.load_state_dict(load_file(Path(folder) / "recommender.safetensors"))
         return recommender.eval()
 

@@ -23,8 +23,8 @@ SHRINK = 5.0
 class CoConsumptionReward:
     """Sum the log-lift of the different tokens of a subset.
 
-    Let item ``i`` have ``n`` co-consumed items: those that share a user's sequence with it, counted once a sequence. Let
-    ``a`` of them, and a share ``p`` of all touched items, hold token ``w``. Then ::
+    Let item ``i`` have ``n`` co-consumed items: those that share a user's sequence with it, counted once a sequence.
+    Let ``a`` of them, and a share ``p`` of all touched items, hold token ``w``. Then ::
 
         lift(i, w) = log((a + SHRINK * p) / ((n + SHRINK) * p))
 
@@ -57,7 +57,9 @@ class CoConsumptionReward:
             )
         owner = candidates.owner
         # The first position of each different (candidate, token): owners [0, 0, 0], ids [5, 6, 5] -> [0, 1]
-        _, first = np.unique(owner * (int(tokens.ids.max(initial=0)) + 1) + tokens.ids[candidates.kept], return_index=True)
+        _, first = np.unique(
+            owner * (int(tokens.ids.max(initial=0)) + 1) + tokens.ids[candidates.kept], return_index=True
+        )
         values = self.token_lift[candidates.kept[first]].astype(np.float64)
         return np.bincount(owner[first], values, minlength=len(candidates)).astype(np.float32)
 

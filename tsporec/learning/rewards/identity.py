@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
 from tsporec.learning.candidates import Candidates
@@ -35,14 +33,14 @@ class IdentityReward:
         The encoded reference texts of all items.
     """
 
-    def __init__(self, encode: CandidateEncoder, recommender: EmbeddingRecommender, features: NDArray[np.float32]) -> None:
+    def __init__(self, encode: CandidateEncoder, recommender: EmbeddingRecommender, features: Floats) -> None:
         self.encode, self.recommender = encode, recommender.eval()
         weights = [value.cpu().numpy() for value in recommender.state_dict().values()]
         self.fingerprint = digest("identity", features, TEMPERATURE, encode.encoder.fingerprint, *weights)
         self._vectors = self._read(features)
 
     @torch.inference_mode()
-    def _read(self, features: NDArray[np.float32]) -> torch.Tensor:
+    def _read(self, features: Floats) -> torch.Tensor:
         return self.recommender.item_vectors(torch.from_numpy(features))
 
     @torch.inference_mode()

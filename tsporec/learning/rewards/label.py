@@ -1,4 +1,4 @@
-"""How likely a feature's labels are, if one of its spans were cut to these tokens."""
+"""Reward subsets with which a causal LM finds a feature's labels more likely."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from tsporec._internal.digest import digest
-from tsporec._internal.progress import progress
 from tsporec.collators.columns import FlatColumns
 from tsporec.collators.positions import renumber
 from tsporec.collators.spans import IGNORED_LABEL, ITEM_SPANS, SpanFinder, find_spans
@@ -22,25 +22,32 @@ from tsporec.tokens.ragged import RaggedTokens
 
 
 class LabelReward:
-    """The log-likelihood, in nats, that a causal LM's own loss gives a feature's labels.
+    """Return the log-likelihood in nats that a causal LM's own loss gives a feature's labels.
 
-    Each candidate's feature goes through the model alone (in a batch of one), by the user's collator and the model's
-    loss: whatever these do is in the reward.
+    Each candidate's feature goes through the model alone, in a batch of one, with the user's collator and the model's
+    loss. So the reward includes whatever these do.
 
     Parameters
     ----------
-    model : any Hugging Face model whose output has a ``loss``
-        The mean over the labels, as Hugging Face computes it.
+    model : Hugging Face model
+        Its output has a ``loss``: the mean over the labels, as Hugging Face computes it.
     collator : callable
-        The recommender's own. Its name alone stands in the fingerprint: give another folder for the same collator
+        The recommender's own collator. The fingerprint holds only its name. Give another folder for the same collator
         with other settings.
     features : sequence of mappings
-        With ``input_ids`` and ``labels``.
+        Features with ``input_ids`` and ``labels``.
     spans : str, (int, int) or callable
-        As in :class:`~tsporec.collators.selector.SelectorCollator`.
+        Where the item texts stand; see :class:`~tsporec.collators.selector.SelectorCollator`. Default: "item_spans".
     rest : int, optional
-        Tokens the other spans keep (their first); by default they stay whole. Give the budget the recommender
-        was warmed up with, so that it reads what it is used to.
+        Number of first tokens that the other spans keep. Give the budget that the recommender was warmed up with.
+        Default: they stay whole.
+
+    Attributes
+    ----------
+    segments : RaggedTokens
+        The spans of all features: the corpus that the reward rates.
+    owner : int64 ``[N]``
+        The feature of each segment.
     """
 
     def __init__(
@@ -59,7 +66,7 @@ class LabelReward:
         self.owner = np.repeat(np.arange(len(self.parts)), [len(part.spans) for part in self.parts])
         for number, feature in enumerate(features):
             if "labels" not in feature or (np.asarray(feature["labels"]) == IGNORED_LABEL).all():
-                raise ValueError(f"feature {number} has no labels to be likely; expected some that are not -100.")
+                raise ValueError(f"feature {number} has no labels to rate; expected some that are not {IGNORED_LABEL}.")
         texts = [np.asarray(feature[name]) for feature in features for name in ("input_ids", "labels")]
         kind = getattr(collator, "__qualname__", type(collator).__qualname__)
         self.fingerprint = digest(
@@ -68,18 +75,17 @@ class LabelReward:
 
     @torch.inference_mode()
     def __call__(self, tokens: RaggedTokens, candidates: Candidates) -> Floats:
-        """float32 ``[C]``, in nats; see :class:`ProxyReward`. ``tokens`` are ``self.segments``."""
-        if not np.array_equal(tokens.cu_seqlens, self.segments.cu_seqlens) or not np.array_equal(
-            tokens.ids, self.segments.ids
-        ):
+        """Return float32 ``[C]`` in nats for subsets of ``self.segments``; see :class:`ProxyReward`."""
+        known = self.segments
+        if not np.array_equal(tokens.cu_seqlens, known.cu_seqlens) or not np.array_equal(tokens.ids, known.ids):
             raise ValueError(
-                f"LabelReward rates subsets of the {len(self.segments)} spans of its own features; found "
-                f"{len(tokens)} other segments. Give it LabelReward.segments."
+                f"LabelReward rates subsets of the {len(known)} spans of its own features; found {len(tokens)} other "
+                "segments. Give it LabelReward.segments."
             )
         device = next(self.model.parameters()).device
         rewards = np.empty(len(candidates), dtype=np.float32)
         first = np.searchsorted(self.owner, np.arange(len(self.features)))
-        for number in progress(range(len(candidates)), description="rewards"):
+        for number in tqdm(range(len(candidates)), desc="rewards", disable=None, leave=False):
             segment = int(candidates.segment[number])
             owner = int(self.owner[segment])
             batch = self._cut(owner, segment - int(first[owner]), candidates[number] - int(tokens.cu_seqlens[segment]))

@@ -20,9 +20,9 @@ from tsporec.tokens.ragged import RaggedTokens
 class RecommendationReward:
     """Return the exact change of the log-likelihood of all next items when one item's vector is replaced.
 
-    With the candidate's vector ``v``, item ``i`` scores ``s(c) = context_c · v / temperature`` in context ``c``. It is the
-    target of its own contexts and a negative in all others. Up to a constant of the item, the sum of all log-likelihoods
-    is ::
+    With the candidate's vector ``v``, item ``i`` scores ``s(c) = context_c · v / temperature`` in context ``c``. It is
+    the target of its own contexts and a negative in all others. Up to a constant of the item, the sum of all
+    log-likelihoods is ::
 
         sum over its contexts of s(c)  -  sum over all contexts of log(1 + exp(s(c)) / Z_without_i(c))
 

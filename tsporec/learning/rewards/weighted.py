@@ -16,8 +16,8 @@ from tsporec.tokens.ragged import RaggedTokens
 class WeightedReward:
     """Return the weighted sum of rewards after bringing each to unit spread.
 
-    Each reward is divided by its standard deviation within a (segment, budget), as a mean over these groups in one call.
-    So weights compare like with like. The level of a reward cancels in every pair.
+    Each reward is divided by its standard deviation within a (segment, budget), as a mean over these groups in one
+    call. So weights compare like with like. The level of a reward cancels in every pair.
 
     Parameters
     ----------

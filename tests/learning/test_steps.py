@@ -1,0 +1,74 @@
+"""Steps are done once, folders are held by one process, and leftovers are removed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tsporec.learning.steps import measured, step, working_in
+
+
+def hold(folder: Path, ready) -> None:
+    """Work in ``folder`` until killed."""
+    with working_in(folder, "a"):
+        ready.send(os.getpid())
+        signal.pause()
+
+
+def test_a_second_process_is_refused_and_the_lock_dies_with_the_first(tmp_path):
+    processes = multiprocessing.get_context("forkserver")
+    ours, theirs = processes.Pipe()
+    first = processes.Process(target=hold, args=(tmp_path / "run", theirs))
+    first.start()
+    pid = ours.recv()
+    with pytest.raises(ValueError, match=f"in use by process {pid} on "), working_in(tmp_path / "run", "a"):
+        pass
+    os.kill(pid, signal.SIGKILL)
+    first.join()
+    with working_in(tmp_path / "run", "a"):
+        pass
+
+
+def test_leftovers_are_removed_when_work_goes_on(tmp_path):
+    (tmp_path / "rounds" / ".selector.part").mkdir(parents=True)
+    (tmp_path / "rounds" / ".selector.part" / "half").write_text("")
+    (tmp_path / "rounds" / ".round.json.1f2e.tmp").write_text("{")
+    with working_in(tmp_path, "a"):
+        assert list((tmp_path / "rounds").iterdir()) == []
+
+
+def test_other_arguments_are_refused(tmp_path):
+    with working_in(tmp_path / "a", "one"):
+        pass
+    with pytest.raises(ValueError, match="holds a run with other arguments"), working_in(tmp_path / "a", "two"):
+        pass
+    step(tmp_path / "b", lambda part: None, "one")
+    with pytest.raises(ValueError, match="holds a run with other arguments"):
+        step(tmp_path / "b", lambda part: None, "two")
+
+
+def test_a_step_is_whole_or_absent_and_made_once(tmp_path):
+    def fails(part: Path) -> None:
+        (part / "half").write_text("")
+        raise KeyboardInterrupt
+
+    def works(part: Path) -> None:
+        assert list(part.iterdir()) == []
+        (part / "whole").write_text("")
+
+    with pytest.raises(KeyboardInterrupt):
+        step(tmp_path / "a.b", fails)
+    assert not (tmp_path / "a.b").exists()
+    step(tmp_path / "a.b", works)
+    step(tmp_path / "a.b", fails)
+    assert [path.name for path in (tmp_path / "a.b").iterdir()] == ["whole"]
+
+
+def test_damaged_results_are_named(tmp_path):
+    (tmp_path / "found.json").write_text("{")
+    with pytest.raises(ValueError, match=r"found\.json is not JSON .*delete it"):
+        measured(tmp_path / "found.json", dict)
