@@ -40,8 +40,8 @@ class CoConsumptionReward:
     Examples
     --------
     >>> tokens = RaggedTokens.from_lists([[1, 2], [1, 3], [4]])
-    >>> CoConsumptionReward(tokens, [[0, 1], [2]]).token_lift.round(2).tolist()
-    [0.08, -0.18, 0.08, -0.18, 0.0]
+    >>> [round(float(lift), 2) for lift in CoConsumptionReward(tokens, [[0, 1], [2]]).token_lift]
+    [0.1, -0.18, 0.1, -0.18, 0.0]
     """
 
     def __init__(self, tokens: RaggedTokens, sequences: Sequence[Sequence[int]]) -> None:
