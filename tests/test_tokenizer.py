@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import pickle
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from tests.conftest import TEXTS
 from tsporec.budget import Budget
 from tsporec.scorers import make_scorer
+from tsporec.selector.model import TokenSelector
 from tsporec.tokenizer import wrap_tokenizer
 
 
@@ -175,8 +177,6 @@ def test_it_pickles_and_saves_as_the_tokenizer_it_wraps(tokenizer, fast, tmp_pat
 
 
 def test_chat_templates_keep_their_special_tokens(fast):
-    import copy
-
     chat = copy.deepcopy(fast)
     chat.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|end|>"]})
     chat.chat_template = "{% for m in messages %}<|user|>{{ m['content'] }}<|end|>{% endfor %}"
@@ -218,3 +218,41 @@ def test_targets_are_the_tokenizers_own(fast):
         assert list(cut) == list(head)
         assert cut["labels"] == head["labels"]
         assert cut["input_ids"] == wrapped(TEXTS[:2], **options)["input_ids"]
+
+
+def test_positional_arguments_are_cut_as_named_ones(fast):
+    wrapped = wrap_tokenizer(fast, make_scorer("random"))
+    named = wrapped(TEXTS, truncation=True, max_length=6)
+    assert wrapped(TEXTS, None, None, None, True, False, True, 6)["input_ids"] == named["input_ids"]
+    assert wrapped.encode(TEXTS[0], None, True, False, True, 6) == named["input_ids"][0]
+
+
+def test_calls_of_transformers_4_are_cut(fast):
+    wrapped = wrap_tokenizer(fast, make_scorer("random"), 6)
+    assert wrapped.encode_plus(TEXTS[0])["input_ids"] == wrapped(TEXTS[0])["input_ids"]
+    assert wrapped.batch_encode_plus(TEXTS)["input_ids"] == wrapped(TEXTS)["input_ids"]
+
+
+def test_prompts_are_kept(tokenizer):
+    prompt = "Self-adhesive labels for "
+    asked = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    wrapped = wrap_tokenizer(tokenizer, make_scorer("random"), prompts=[prompt, "HP"])
+    texts = [prompt + text for text in TEXTS] + TEXTS
+    cut = wrapped(texts, truncation=True, max_length=len(asked) + 4)["input_ids"]
+    free = wrap_tokenizer(tokenizer, make_scorer("random"))(texts, truncation=True, max_length=len(asked) + 4)
+    for row in cut[: len(TEXTS)]:
+        assert row[1 : 1 + len(asked)] == asked
+    assert cut != free["input_ids"]
+    short = {"truncation": True, "max_length": 9}
+    assert copy.deepcopy(wrapped)(texts, **short) == wrapped(texts, **short)
+    assert all(len(row) <= 5 for row in wrapped(texts, truncation=True, max_length=5)["input_ids"])
+
+
+def test_the_selector_is_a_name_and_is_bound_to_this_tokenizer_alone(fast, slow):
+    wrapped = wrap_tokenizer(fast, "tsporec/base", 6)
+    bound = TokenSelector.from_pretrained().for_tokenizer(fast)
+    assert wrapped(TEXTS)["input_ids"] == wrap_tokenizer(fast, bound, 6)(TEXTS)["input_ids"]
+    with pytest.raises(ValueError, match="is bound to another tokenizer"):
+        wrap_tokenizer(slow, bound)
+    with pytest.raises(ValueError, match=r"a Budget or a whole number of tokens; found 2\.5"):
+        wrap_tokenizer(fast, bound, 2.5)

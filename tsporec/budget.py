@@ -177,6 +177,48 @@ def as_budget(value: Budget | int) -> Budget:
     return Budget(tokens=int(value))
 
 
+def truncated_lengths(lengths: Ints, room: int, truncation: str) -> Ints:
+    """Return how many tokens of each text (one, or the two of a pair) a tokenizer's truncation leaves.
+
+    Parameters
+    ----------
+    lengths : int64 ``[1]`` or ``[2]``
+    room : int
+        Tokens that may stay.
+    truncation : str
+        "longest_first", "only_first" or "only_second", as transformers has them.
+
+    Raises
+    ------
+    ValueError
+        If the strategy cannot leave so few.
+
+    Examples
+    --------
+    >>> truncated_lengths(np.array([9, 3]), 8, "longest_first").tolist()
+    [5, 3]
+    """
+    if len(lengths) == 1:
+        if truncation == "only_second":
+            raise ValueError("truncation='only_second' needs a pair of texts; found one text.")
+        return np.minimum(lengths, max(room, 0))
+    first, second = lengths.tolist()
+    if truncation == "only_first":
+        left = [room - second, second]
+    elif truncation == "only_second":
+        left = [first, room - first]
+    elif min(first, second) * 2 <= room:  # the shorter stays whole
+        left = [first, room - first] if first <= second else [room - second, second]
+    else:
+        left = [room - room // 2, room // 2] if first <= second else [room // 2, room - room // 2]
+    if min(left) < 0 or (left[0] == 0 and first) or (left[1] == 0 and second):
+        raise ValueError(
+            f"truncation={truncation!r} cannot bring texts of {first} and {second} tokens to {room}; "
+            "use a larger max_length or 'longest_first'."
+        )
+    return np.array(left)
+
+
 def is_whole(value: object) -> bool:
     """Return whether ``value`` is a Python or numpy integer, and no bool.
 

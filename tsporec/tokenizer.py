@@ -1,285 +1,312 @@
 """Selection inside a tokenizer, for recommenders that cut their texts before they collate.
 
-Some encode one item's text and slice it, some pass ``truncation=True``: both keep the first tokens. A wrapped tokenizer
-keeps the best ones there, in their order, and is otherwise the tokenizer it wraps: an object of a subclass of the same
-name, so that it saves as the one it wraps.
+Some encode an item's text and slice it, some pass ``truncation=True``: both keep the first tokens. A wrapped tokenizer
+keeps the best ones in their order. Otherwise it behaves and saves as the tokenizer it wraps.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import Any, TypeVar
+from functools import cache, partial
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.budget import Budget
-from tsporec.scorers.base import Scorer
-from tsporec.selector.model import TokenSelector
+from tsporec.budget import Budget, as_budget, truncated_lengths
+from tsporec.scorers.base import Scorer, score_tokens
+from tsporec.selection import select_scored
+from tsporec.selector.bound import bound_selector
 from tsporec.tokens.pieces import special_token_ids
 from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets
-from tsporec.topk import cpu
 
 T = TypeVar("T")
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 
 def wrap_tokenizer(
     tokenizer: T,
-    selector: Scorer | None = None,
-    budget: Budget | None = None,
+    selector: Scorer | str | Path | None = None,
+    budget: Budget | int | None = None,
     *,
     keep_last: int = 0,
     protected_ids: Sequence[int] = (),
+    prompts: Sequence[str] = (),
 ) -> T:
-    """A tokenizer that keeps the best tokens where ``tokenizer`` would keep the first (or last).
+    """Return a tokenizer that keeps the best tokens where ``tokenizer`` would keep the first (or last).
 
     Parameters
     ----------
     tokenizer : a Hugging Face tokenizer, fast or slow
-        Shares its vocabulary with what is returned; itself unchanged.
-    selector : Scorer, optional
-        Bound to the tokenizer here, where it can be. By default the one in the box.
-    budget : Budget, optional
-        Every encoded text is cut to it, special tokens counted in and always kept; of a pair, each text on its own.
-        Without one, texts are cut only where ``truncation`` would: to the same length.
+    selector : TokenSelector, other scorer, str or Path, optional
+        An object, or a name, a folder or a Hub id to load. It is bound to ``tokenizer`` unless it already is. Default:
+        the bundled selector.
+    budget : Budget or int, optional
+        Budget of each encoded text, special tokens included. Each text of a pair has its own; they share a ``total``.
+        Default: texts are cut only if ``truncation`` would cut them, to the same length.
     keep_last : int
-        So many tokens at the end of an encoded text (or pair) are always kept, as far as they fit: the question and
-        the answer of a prompt.
+        Tokens at the end of an encoded text (or pair) that are kept if they fit: a prompt's question. Default 0.
     protected_ids : ints
-        Besides special tokens, token ids that are always kept, as far as they fit.
+        Token ids that are kept if they fit. Special tokens always are.
+    prompts : list of str
+        A text that begins with one of these keeps its tokens if they fit. sentence-transformers needs this if its
+        pooling leaves out the prompt (``include_prompt=False``).
 
     Returns
     -------
     PreTrainedTokenizerBase
-        Of a subclass of the tokenizer's own class; ``save_pretrained`` writes what ``tokenizer`` would.
+        Of a subclass of the class of ``tokenizer``, which does not change. ``save_pretrained`` writes what it would.
+
+    Raises
+    ------
+    ValueError
+        If ``tokenizer`` is no Hugging Face tokenizer, or ``selector`` is bound to another one.
 
     Notes
     -----
-    Where nothing is cut the output is the tokenizer's own. Where something is, the methods that map characters and
-    words to tokens (``char_to_token`` …) are not available; offsets and special-token masks are. With
-    ``return_overflowing_tokens`` nothing is lost to begin with, and the wrapped tokenizer answers. Targets
-    (``text_target``) are not cut to the budget.
+    If nothing is cut, the output is that of ``tokenizer``; so are targets (``text_target``) and calls with
+    ``return_overflowing_tokens``. If something is cut, ``char_to_token`` and its like are not available.
 
     Examples
     --------
-    >>> tokenizer = wrap_tokenizer(tokenizer, selector)                                    # doctest: +SKIP
-    >>> tokenizer(prompt, truncation=True, max_length=256)     # the best 256, not the first      # doctest: +SKIP
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> plain = word_tokenizer("a pen of blue gel".split())
+    >>> tokenizer = wrap_tokenizer(plain, "tsporec/base")
+    >>> [t.decode(t("a pen of blue gel", truncation=True, max_length=3)["input_ids"]) for t in (plain, tokenizer)]
+    [' a pen of', ' pen blue gel']
     """
     if not hasattr(tokenizer, "_get_padding_truncation_strategies"):
         raise ValueError(f"expected a Hugging Face tokenizer; found {type(tokenizer).__name__}.")
-    plain: Any = _as_class(tokenizer, _plain_class(type(tokenizer)))
-    scorer: Any = selector if selector is not None else TokenSelector.from_pretrained()
-    if hasattr(scorer, "for_tokenizer"):
-        scorer = scorer.for_tokenizer(plain)
-    kind: Any = type(plain)
+    kind: Any = _plain_class(type(tokenizer))
+    plain: Any = _as_class(tokenizer, kind)
     wrapped: Any = _as_class(plain, _wrapped_class(kind))
-    wrapped._selection = (scorer, budget, keep_last, tuple(map(int, protected_ids)))
+    wrapped._selection = _Settings(
+        bound_selector(selector, plain),
+        None if budget is None else as_budget(budget),
+        keep_last,
+        tuple(map(int, protected_ids)),
+        tuple(prompts),
+    )
     return wrapped  # type: ignore[no-any-return] # the same attributes under another class
 
 
-class SelectiveTruncation:
-    """What :func:`wrap_tokenizer` puts before a tokenizer's class."""
+class _Settings(NamedTuple):
+    selector: Scorer
+    budget: Budget | None
+    keep_last: int
+    protected_ids: tuple[int, ...]
+    prompts: tuple[str, ...]
 
-    _selection: tuple[Scorer, Budget | None, int, tuple[int, ...]] | None = None
+
+class _Texts(NamedTuple):
+    """The N texts of R encoded rows: one of each row, or the two of a pair."""
+
+    tokens: RaggedTokens
+    row: Ints  # [N]: the row of each text
+    added: Bools  # [T]: tokens that the tokenizer added
+    firsts: list[Any]  # [R]: the first text of each row, not encoded
+
+
+class SelectiveTruncation:
+    """The methods that :func:`wrap_tokenizer` puts before those of a tokenizer's class."""
+
+    _selection: _Settings
 
     @property
     def unwrapped(self) -> Any:
-        """The tokenizer that is wrapped: its texts are whole."""
+        """The tokenizer that is wrapped: it keeps whole texts."""
         return _as_class(self, _plain_class(type(self)))
 
     def __call__(self, text: Any = None, text_pair: Any = None, *args: Any, **options: Any) -> Any:
-        """As the tokenizer's own call, the best tokens kept where texts are cut."""
-        encode = super().__call__  # type: ignore[misc] # the tokenizer's class stands behind this one
-        if self._selection is None or text is None or args or options.get("return_overflowing_tokens"):
-            return encode(text, text_pair, *args, **options)
+        """Encode as the tokenizer does, and keep the best tokens where texts are cut.
+
+        1. The texts are encoded whole, by the tokenizer itself.
+        2. ``_keep`` selects the places to keep in each row. If all are kept, the tokenizer's own output is returned.
+        3. Every column is cut to the kept places, then padded and converted as the call asks.
+        """
+        plain = self.unwrapped
+        options |= _by_name(plain.__call__, args)
+        if text is None or options.get("return_overflowing_tokens"):
+            return plain(text, text_pair, **options)
         targets = {name: options.pop(name) for name in ("text_target", "text_pair_target") if name in options}
         if any(target is not None for target in targets.values()):
             batch = self(text, text_pair, **options)
-            batch["labels"] = encode(**targets, **options)["input_ids"]
+            batch["labels"] = plain(**targets, **options)["input_ids"]
             return batch
-        budget = self._selection[1]
         padding, truncation, limit = self._strategies(options)
-        if budget is None and limit is None:
-            return encode(text, text_pair, **options)
-        full = self._encode_whole(encode, text, text_pair, options)
-        single = not (len(full["input_ids"]) and isinstance(full["input_ids"][0], list | tuple))
-        if single and not _is_text(text, options):
-            return encode(text, text_pair, **options)  # an empty batch
-        rows = {name: [values] if single else list(values) for name, values in full.items()}
-        second = self._second_starts(full, rows, text, text_pair, single, options)
-        keep = self._keep(rows, second, truncation, limit)
+        if self._selection.budget is None and limit is None:
+            return plain(text, text_pair, **options)
+        single = _is_text(text, options)
+        if not single and not (hasattr(text, "__len__") and len(text)):
+            return plain(text, text_pair, **options)
+        rows, texts = _encode_whole(plain, text, text_pair, single, options)
+        keep = self._keep(texts, truncation, limit)
         if keep is None:
-            return encode(text, text_pair, **options)
-        kept = {name: [_take(v, k) for v, k in zip(values, keep, strict=True)] for name, values in rows.items()}
-        return self._finish(kept, single, padding, options)
+            return plain(text, text_pair, **options)
+        for name, values in rows.items():
+            rows[name] = [[row[i] for i in places.tolist()] for row, places in zip(values, keep, strict=True)]
+        return self._finish(rows, single, padding, options)
 
     def encode(self, text: Any, text_pair: Any = None, *args: Any, **options: Any) -> Any:
-        """Ids of one text, as the tokenizer's own method."""
-        if self._selection is None or args or not _is_text(text, options):
-            return super().encode(text, text_pair, *args, **options)  # type: ignore[misc]
-        return self(text, text_pair, **options)["input_ids"]
+        """Return the ids of one text, as the tokenizer's own method."""
+        options |= _by_name(self.unwrapped.encode, args)
+        if _is_text(text, options):
+            return self(text, text_pair, **options)["input_ids"]
+        return self.unwrapped.encode(text, text_pair, **options)
+
+    def encode_plus(self, text: Any, text_pair: Any = None, **options: Any) -> Any:
+        """Encode one text; code for transformers 4 calls this."""
+        return self(text, text_pair, **options)
+
+    def batch_encode_plus(self, batch_text_or_text_pairs: Any, **options: Any) -> Any:
+        """Encode a list of texts or pairs; code for transformers 4 calls this."""
+        return self(batch_text_or_text_pairs, **options)
 
     def __reduce__(self) -> Any:
-        if self._selection is None:
-            return super().__reduce__()
-        return _wrap_again, (self.unwrapped, *self._selection)
+        return partial(wrap_tokenizer, **self._selection._asdict()), (self.unwrapped,)
 
     def _strategies(self, options: Mapping[str, Any]) -> tuple[Any, str, int | None]:
-        """(padding, truncation, the length it cuts to or None), as the tokenizer reads its arguments."""
-        names = ("padding", "truncation", "max_length", "pad_to_multiple_of", "verbose")
-        asked = {name: options[name] for name in names if name in options}
-        padding, truncation, limit, _ = self._get_padding_truncation_strategies(**asked)  # type: ignore[attr-defined]
+        """Return padding, truncation and the length it cuts to (or None), as the tokenizer reads its arguments."""
+        names = {"padding", "truncation", "max_length", "pad_to_multiple_of", "verbose"}.intersection(options)
+        strategies = self._get_padding_truncation_strategies  # type: ignore[attr-defined]
+        padding, truncation, limit, _ = strategies(**{name: options[name] for name in names})
         return padding, truncation.value, None if truncation.value == "do_not_truncate" else limit
 
-    def _encode_whole(self, encode: Any, text: Any, text_pair: Any, options: Mapping[str, Any]) -> Any:
-        whole = {k: v for k, v in options.items() if k not in ("max_length", "stride", "return_length", "padding")}
-        whole |= {"truncation": False, "return_tensors": None, "return_special_tokens_mask": True, "verbose": False}
-        return encode(text, text_pair, **whole)
+    def _keep(self, texts: _Texts, truncation: str, limit: int | None) -> list[Ints] | None:
+        """Return the kept places of each row, None if all are kept.
 
-    def _second_starts(
-        self, full: Any, rows: Mapping[str, Any], text: Any, text_pair: Any, single: bool, options: Mapping[str, Any]
-    ) -> list[int | None]:
-        """Where the second text of each row starts, None where there is none."""
-        count = len(rows["input_ids"])
-        if full.encodings is not None:
-            sequences = [np.array([-1 if s is None else s for s in e.sequence_ids]) for e in full.encodings]
-            return [int(np.argmax(s == 1)) if (s == 1).any() else None for s in sequences]
-        texts = [text] if single else list(text)
-        if text_pair is None:
-            pairs = [t if isinstance(t, tuple) and not options.get("is_split_into_words") else (t, None) for t in texts]
-        else:
-            pairs = list(zip(texts, [text_pair] if single else text_pair, strict=True))
-        starts: list[int | None] = []
-        plain = {"add_special_tokens": False, "is_split_into_words": options.get("is_split_into_words", False)}
-        for (first, other), mask in zip(pairs, rows["special_tokens_mask"][:count], strict=True):
-            length = len(super().__call__(first, **plain)["input_ids"]) if other is not None else 0  # type: ignore[misc]
-            own = np.flatnonzero(np.asarray(mask) == 0)
-            starts.append(int(own[length]) if other is not None and length < len(own) else None)
-        return starts
+        1. Mark what is protected, and score all tokens in one call.
+        2. Find how many tokens each text keeps: by the budget, then by what truncation leaves of longer rows.
+        3. If more is protected in a text than it may keep, only what the tokenizer added is sure of its place.
+        4. Select, and count places from the start of each row.
+        """
+        tokens, rows = texts.tokens, len(texts.firsts)
+        lengths = tokens.lengths.astype(np.int64)
+        row_lengths = np.bincount(texts.row, weights=lengths, minlength=rows).astype(np.int64)
+        if self._selection.budget is None and (row_lengths <= (limit or 0)).all():
+            return None
+        protected = self._protected(texts, row_lengths)
+        scores = score_tokens(self._selection.selector, tokens)
+        k = lengths
+        if self._selection.budget is not None:
+            samples = lengths_to_offsets(np.bincount(texts.row, minlength=rows))
+            k = np.minimum(k, self._selection.budget.resolve(scores, tokens.cu_seqlens, samples, protected))
+            k = np.maximum(k, _count(protected, tokens))
+        if limit is not None:
+            k = _within_limit(k, texts, truncation, limit)
+        if (k >= lengths).all():
+            return None
+        protected &= texts.added | np.repeat(_count(protected, tokens) <= k, lengths)
+        kept = select_scored(scores, tokens.cu_seqlens, k.astype(np.int32), protected=protected).kept
+        starts = np.append(0, np.cumsum(row_lengths))
+        bounds = pairwise(np.searchsorted(kept, starts))
+        return [kept[a:b] - start for (a, b), start in zip(bounds, starts, strict=False)]
 
-    def _keep(
-        self,
-        rows: Mapping[str, list[Any]],
-        second: list[int | None],
-        truncation: str,
-        limit: int | None,
-    ) -> list[NDArray[np.int64]] | None:
-        """The kept places of each row; None if all are kept."""
-        assert self._selection is not None
-        scorer, budget, keep_last, protected_ids = self._selection
-        lengths = np.array([len(ids) for ids in rows["input_ids"]], dtype=np.int64)
-        bounds = [[0, n] if s is None else [0, s, n] for s, n in zip(second, lengths.tolist(), strict=True)]
-        counts = np.array([len(b) - 1 for b in bounds])
-        pieces = np.concatenate([np.diff(b) for b in bounds])
-        tokens = RaggedTokens(
-            np.array([i for ids in rows["input_ids"] for i in ids], np.int64), lengths_to_offsets(pieces)
-        )
-        cu = tokens.cu_seqlens
-        row_of_piece = np.repeat(np.arange(len(lengths)), counts)
-        over = np.zeros(len(lengths), bool) if limit is None else lengths > limit
-        if budget is None and not over.any():
-            return None
-        added = np.array([m for row in rows["special_tokens_mask"] for m in row], dtype=bool)
-        protected = added | np.isin(tokens.ids, [*special_token_ids(self), *protected_ids])
-        text = np.concatenate([[0], np.cumsum(~added)])
-        ends = np.cumsum(lengths)
-        protected |= np.repeat(text[ends], lengths) - text[:-1] <= keep_last
-        scores = np.asarray(scorer.score(tokens))
-        k = np.diff(cu).astype(np.int64)
-        if budget is not None:
-            k = np.minimum(k, budget.resolve(scores, cu, lengths_to_offsets(counts), protected))
-            k = np.maximum(
-                k, np.add.reduceat(np.append(protected, False).astype(np.int64), cu[:-1]) * (np.diff(cu) > 0)
-            )
-        total = np.bincount(row_of_piece, weights=k, minlength=len(lengths))
-        for row in np.flatnonzero(total > (limit if limit is not None else np.inf)).tolist():
-            mine = row_of_piece == row
-            special = np.array([int(added[a:b].sum()) for a, b in zip(cu[:-1][mine], cu[1:][mine], strict=True)])
-            k[mine] = special + _truncated(k[mine] - special, int(limit or 0) - int(special.sum()), truncation)
-        if (k >= np.diff(cu)).all():
-            return None
-        # What must stay may be more than fits: then only what the tokenizer added is sure of its place.
-        crowded = np.add.reduceat(np.append(protected, False).astype(np.int64), cu[:-1]) > k
-        protected &= added | ~np.repeat(crowded & (np.diff(cu) > 0), np.diff(cu))
-        chosen, _ = cpu.select(scores, cu, k.astype(np.int32), protected)
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        cuts = np.searchsorted(chosen, starts)
-        return [chosen[a:b] - s for a, b, s in zip(cuts[:-1], cuts[1:], starts[:-1], strict=True)]
+    def _protected(self, texts: _Texts, row_lengths: Ints) -> Bools:
+        """Return which tokens are kept if they fit: special ones, the last ``keep_last`` of a row, prompts."""
+        _, _, keep_last, protected_ids, prompts = self._selection
+        tokens = texts.tokens
+        protected = texts.added | np.isin(tokens.ids, [*special_token_ids(self), *protected_ids])
+        # The number of text tokens from each token to the end of its row: added [1, 0, 0, 1] -> [2, 2, 1, 0].
+        passed = np.append(0, np.cumsum(~texts.added))
+        ends = np.cumsum(row_lengths)
+        protected |= np.repeat(passed[ends], row_lengths) - passed[:-1] <= keep_last
+        for end, length, first in zip(ends.tolist(), row_lengths.tolist(), texts.firsts, strict=True):
+            for prompt in [p for p in prompts if isinstance(first, str) and first.startswith(p)]:
+                asked = self.unwrapped(prompt, add_special_tokens=False)["input_ids"]
+                own = np.flatnonzero(~texts.added[end - length : end]) + end - length
+                protected[own[: len(asked)]] = True
+        return protected
 
     def _finish(self, rows: dict[str, list[Any]], single: bool, padding: Any, options: Mapping[str, Any]) -> Any:
-        """Pad and convert the cut rows as the call asked."""
+        """Pad and convert the cut rows as the call asks."""
         from transformers import BatchEncoding
 
         if not options.get("return_special_tokens_mask"):
             rows.pop("special_tokens_mask")
         offsets = rows.pop("offset_mapping", None)
-        batch = self.pad(  # type: ignore[attr-defined]
-            BatchEncoding(rows),
-            padding=padding,
-            max_length=options.get("max_length"),
-            pad_to_multiple_of=options.get("pad_to_multiple_of"),
-            padding_side=options.get("padding_side"),
-            return_attention_mask="attention_mask" in rows,
-            verbose=False,
-        )
-        columns = dict(batch)
+        asked = {name: options.get(name) for name in ("max_length", "pad_to_multiple_of", "padding_side")}
+        asked |= {"padding": padding, "return_attention_mask": "attention_mask" in rows, "verbose": False}
+        columns = dict(self.pad(BatchEncoding(rows), **asked))  # type: ignore[attr-defined]
         if offsets is not None:
             left = (options.get("padding_side") or self.padding_side) == "left"  # type: ignore[attr-defined]
             blanks = [[(0, 0)] * (len(i) - len(o)) for i, o in zip(columns["input_ids"], offsets, strict=True)]
             columns["offset_mapping"] = [b + o if left else o + b for b, o in zip(blanks, offsets, strict=True)]
         if options.get("return_length"):
             columns["length"] = [len(ids) for ids in columns["input_ids"]]
-        tensors = options.get("return_tensors")
-        if single and tensors is None:
-            columns = {name: values[0] for name, values in columns.items()}
-        return BatchEncoding(columns, tensor_type=tensors)
+        if single and options.get("return_tensors") is None:
+            return BatchEncoding({name: values[0] for name, values in columns.items()})
+        return BatchEncoding(columns, tensor_type=options.get("return_tensors"))
 
 
-def _wrap_again(tokenizer: Any, scorer: Scorer, budget: Budget | None, keep_last: int, ids: tuple[int, ...]) -> Any:
-    """For pickles: keywords as places."""
-    return wrap_tokenizer(tokenizer, scorer, budget, keep_last=keep_last, protected_ids=ids)
+def _by_name(method: Any, args: Sequence[Any]) -> dict[str, Any]:
+    """Return the positional arguments behind the first two by their names in ``method``."""
+    return dict(zip(list(inspect.signature(method).parameters)[2:], args, strict=False)) if args else {}
 
 
-def _truncated(lengths: NDArray[np.int64], room: int, truncation: str) -> NDArray[np.int64]:
-    """How many tokens of each text (one or two) a truncation strategy leaves where ``room`` are to be left."""
-    if len(lengths) == 1:
-        if truncation == "only_second":
-            raise ValueError("truncation='only_second' needs a pair of texts; found one text.")
-        return np.minimum(lengths, max(room, 0))
-    first, second = lengths.tolist()
-    if truncation == "only_first":
-        left = [room - second, second]
-    elif truncation == "only_second":
-        left = [first, room - first]
-    elif min(first, second) * 2 <= room:  # the shorter stays whole
-        left = [first, room - first] if first <= second else [room - second, second]
+def _encode_whole(
+    plain: Any, text: Any, text_pair: Any, single: bool, options: Mapping[str, Any]
+) -> tuple[dict[str, list[Any]], _Texts]:
+    """Return the columns of the rows, nothing cut, and their texts.
+
+    A row of 9 tokens whose second text starts at 5 has texts of 5 and 4 tokens.
+    """
+    words = options.get("is_split_into_words", False)
+    given = [text] if single else list(text)
+    if text_pair is not None:
+        pairs = list(zip(given, [text_pair] if single else text_pair, strict=True))
     else:
-        left = [room - room // 2, room // 2] if first <= second else [room // 2, room - room // 2]
-    if min(left) < 0 or (left[0] == 0 and first) or (left[1] == 0 and second):
-        raise ValueError(
-            f"truncation={truncation!r} cannot bring texts of {first} and {second} tokens to {room}; "
-            "use a larger max_length or 'longest_first'."
-        )
-    return np.array(left)
+        pairs = [row if isinstance(row, tuple) and not words else (row, None) for row in given]
+    whole = {k: v for k, v in options.items() if k not in ("max_length", "stride", "return_length", "padding")}
+    whole |= {"truncation": False, "return_tensors": None, "return_special_tokens_mask": True, "verbose": False}
+    full = plain(text, text_pair, **whole)
+    rows = {name: [values] if single else list(values) for name, values in full.items()}
+    masks, bounds = rows["special_tokens_mask"], []
+    for number, ((first, second), mask) in enumerate(zip(pairs, masks, strict=True)):
+        starts = np.zeros(0, np.int64)
+        if full.encodings is not None:
+            starts = np.flatnonzero([s == 1 for s in full.encodings[number].sequence_ids])
+        elif second is not None:  # a slow tokenizer does not say: the first text's tokens are counted
+            before = plain(first, add_special_tokens=False, is_split_into_words=words)["input_ids"]
+            starts = np.flatnonzero(np.asarray(mask) == 0)[len(before) :]
+        bounds.append([0, *starts[:1].tolist(), len(mask)])
+    lengths = [end - start for row in bounds for start, end in pairwise(row)]
+    ids = np.array(list(chain.from_iterable(rows["input_ids"])), dtype=np.int32)
+    added = np.array(list(chain.from_iterable(masks)), dtype=bool)
+    row = np.repeat(np.arange(len(bounds)), [len(b) - 1 for b in bounds])
+    return rows, _Texts(RaggedTokens(ids, lengths_to_offsets(lengths)), row, added, [first for first, _ in pairs])
+
+
+def _count(flags: Bools, tokens: RaggedTokens) -> Ints:
+    """Return how many tokens of each text are flagged: int64 ``[N]``."""
+    return np.diff(np.append(0, np.cumsum(flags))[tokens.cu_seqlens])
+
+
+def _within_limit(k: Ints, texts: _Texts, truncation: str, limit: int) -> Ints:
+    """Return ``k [N]`` such that no row keeps more than ``limit`` tokens, shared as the truncation strategy says."""
+    k, added = k.copy(), _count(texts.added, texts.tokens)
+    starts = np.searchsorted(texts.row, np.arange(len(texts.firsts) + 1))
+    for row in np.flatnonzero(np.bincount(texts.row, weights=k) > limit).tolist():
+        own = slice(starts[row], starts[row + 1])
+        k[own] = added[own] + truncated_lengths(k[own] - added[own], limit - int(added[own].sum()), truncation)
+    return k
 
 
 def _is_text(text: Any, options: Mapping[str, Any]) -> bool:
-    """A string, or the words of one text."""
+    """Return whether ``text`` is a string, or the words of one text."""
     words = options.get("is_split_into_words") and isinstance(text, list | tuple) and len(text) > 0
     return isinstance(text, str) or bool(words and isinstance(text[0], str))
 
 
-def _take(values: Any, kept: NDArray[np.int64]) -> Any:
-    return [values[i] for i in kept.tolist()]
-
-
 def _as_class(tokenizer: Any, kind: type) -> Any:
-    """The same tokenizer, seen as an object of ``kind``; parts are shared."""
-    twin: Any = object.__new__(kind)
-    twin.__dict__.update({k: v for k, v in tokenizer.__dict__.items() if k != "_selection"})
-    return twin
+    """Return the tokenizer as an object of ``kind`` that shares its parts."""
+    view: Any = object.__new__(kind)
+    view.__dict__ |= {name: value for name, value in tokenizer.__dict__.items() if name != "_selection"}
+    return view
 
 
 def _plain_class(kind: type) -> type:
@@ -288,6 +315,6 @@ def _plain_class(kind: type) -> type:
 
 @cache
 def _wrapped_class(kind: Any) -> Any:
-    """A subclass with the name of its parent, which is what a tokenizer's config records."""
+    """Return a subclass with the name of its parent, which is what a tokenizer's config records."""
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
     return type(kind.__name__, (SelectiveTruncation, kind), names)
