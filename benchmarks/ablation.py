@@ -41,7 +41,7 @@ VARIANTS = {
     "the recipe": RECIPE,
     "another seed": replace(RECIPE, seed=1),
     "from idf": replace(REAL, selector=RULES["untrained, idf"]),
-    "from the rule in the box": replace(REAL, selector=RULE),
+    "from the bundled rule": replace(REAL, selector=RULE),
     "1 round": replace(RECIPE, item_rounds=1),
     "4 candidates, 2 pairs": replace(RECIPE, candidates=4, pairs=2),
     "best against worst alone": replace(RECIPE, pairs=1),

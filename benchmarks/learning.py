@@ -37,7 +37,6 @@ from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
 from tsporec.selector.config import WEIGHTINGS
-from tsporec.selector.item_weights import CatalogueSelector
 from tsporec.selector.model import SelectorConfig, TokenSelector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 
@@ -114,7 +113,7 @@ def cost(task: Task, lm: Any, tokenizer: Any, budget: int = 8) -> dict[str, Any]
                 pairs=REAL.pairs,
             ),
         )
-        for kind, policy in (("network", copy.deepcopy(start)), ("offsets", CatalogueSelector(start, task.tokens))):
+        for kind, policy in (("network", copy.deepcopy(start)), ("item weights", start.with_item_weights(task.tokens))):
             args = {**ITEM_TRAINING, "use_cpu": True, "disable_tqdm": True, "num_train_epochs": 1}
             trainer = PreferenceTrainer(policy, PreferenceConfig(output_dir=str(folder / kind), **args), pairs)
             timed(f"train {kind}, an epoch", trainer.train)

@@ -39,7 +39,6 @@ from tsporec.tokens.ragged import RaggedTokens
 from tsporec.topk import cpu
 
 Floats = NDArray[np.float32]
-WORDS = 32_768
 
 
 def tokenizers(texts: list[str], work: Path) -> dict[str, Any]:
@@ -79,10 +78,7 @@ def recall(scorer: Scorer, tokens: RaggedTokens, truth: NDArray[np.bool_]) -> fl
 
 
 def planted(seed: int, model: str, others: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows: recall of idf and of the selector by tokenizer, and the share of the gain that is kept.
-
-    Learned once as it is, and once knowing the words of the texts.
-    """
+    """Rows: recall of idf and of the selector by tokenizer, and the share of the gain that is kept."""
     from transformers import AutoTokenizer
 
     own = AutoTokenizer.from_pretrained(model)
@@ -92,26 +88,22 @@ def planted(seed: int, model: str, others: dict[str, Any]) -> list[dict[str, Any
     texts = [" ".join(real[word] for word in item.fields["description"].split()) for item in catalogue.items]
     items = [Item(item.id, {"description": text}) for item, text in zip(catalogue.items, texts, strict=True)]
     task = prepare(items, catalogue.train, catalogue.test, own, ("description",), seed=seed)
-    rows = []
-    for words in (0, WORDS):
-        torch.manual_seed(seed)
-        start = TokenSelector()
-        if words:
-            start.fit_words(texts, words)
-        start = start.for_tokenizer(own).fit(task.tokens)
-        learned, *_ = learn(task, start, replace(LEARNING, seed=seed))
-        first = len(rows)
-        for name, tokenizer in {"SmolLM2": own, **others}.items():
-            tokens, truth = tokenised(texts, catalogue.planted, tokenizer)
-            rows.append({
-                "seed": seed, "words known": words, "tokenizer": name, "entries": len(tokenizer),
-                "tokens a word": tokens.num_tokens / (600 * 48),
-                "idf": recall(TokenSelector().for_tokenizer(tokenizer).fit(tokens), tokens, truth),
-                "selector": recall(learned.for_tokenizer(tokenizer), tokens, truth),
-            })  # fmt: skip
-            gains = [row["selector"] - row["idf"] for row in (rows[-1], rows[first])]
-            rows[-1]["gain kept"] = gains[0] / gains[1]
-            print(rows[-1], flush=True)
+    torch.manual_seed(seed)
+    start = TokenSelector().for_tokenizer(own).fit(task.tokens)
+    learned, *_ = learn(task, start, replace(LEARNING, seed=seed))
+    rows: list[dict[str, Any]] = []
+    for name, tokenizer in {"SmolLM2": own, **others}.items():
+        tokens, truth = tokenised(texts, catalogue.planted, tokenizer)
+        row = {
+            "seed": seed, "tokenizer": name, "entries": len(tokenizer),
+            "tokens a word": tokens.num_tokens / (600 * 48),
+            "idf": recall(TokenSelector().for_tokenizer(tokenizer).fit(tokens), tokens, truth),
+            "selector": recall(learned.for_tokenizer(tokenizer), tokens, truth),
+        }  # fmt: skip
+        first = rows[0] if rows else row
+        row["gain kept"] = (row["selector"] - row["idf"]) / (first["selector"] - first["idf"])
+        rows.append(row)
+        print(row, flush=True)
     return rows
 
 

@@ -5,7 +5,7 @@ python -m benchmarks.real --data DIR --model DIR --category Office_Products --fi
 *Adapted*: the selector learns from what training users touched together, begun at each budget from the weighting that
 tells their last items best, and a recommender is fitted on each selection.
 *Frozen*: one recommender, warmed up on what cheap rules and samples of the untrained policy keep, reads every selection
-without being fitted again; a selector for each budget gives each item the ranking of the rule in the box, of tf-idf or
+without being fitted again; a selector for each budget gives each item the ranking of the bundled rule, of tf-idf or
 of its first tokens, by that recommender's own reward. Every seed has its own recommender and its own selectors.
 Work that is done is found again in ``--cache``.
 """

@@ -1,4 +1,4 @@
-"""Choose the rule in the box by validation rows, the test rows left alone.
+"""Choose the rule of the bundled selector by validation rows; the test rows are left alone.
 
 python -m benchmarks.rule --data DIR --model DIR --work DIR --output benchmarks/results/rule.json
 
@@ -50,22 +50,16 @@ class Rule:
     log_count, log_place : float
         4 and 0 are tf-idf.
     prior : float
-        Texts that every word is taken to be in; see :meth:`TokenSelector.fit`.
+        Texts that every word is assumed to be in; see :meth:`tsporec.TokenSelector.fit`.
     """
 
     log_count: float = 4.0
     log_place: float = 0.0
     prior: float = 10.0
 
-    def fit(
-        self, corpora: Iterable[tuple[Any, RaggedTokens]], texts: Iterable[str] = (), words: int = 0
-    ) -> TokenSelector:
-        """The rule over the frequencies of ``corpora``; with ``words``, of the most frequent words of ``texts``."""
-        torch.manual_seed(0)
-        selector = TokenSelector(RULE)
-        if words:
-            selector.fit_words(texts, words)
-        selector.fit(list(corpora), prior=self.prior)
+    def fit(self, corpora: Iterable[tuple[Any, RaggedTokens]]) -> TokenSelector:
+        """Make a selector that is this rule, with the frequencies of ``corpora``."""
+        selector = TokenSelector(RULE).fit(list(corpora), prior=self.prior)
         with torch.no_grad():
             for signal in ("log_count", "log_place"):
                 selector.blend[SIGNALS.index(signal)] = getattr(self, signal)

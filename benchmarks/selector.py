@@ -3,9 +3,9 @@
 python -m benchmarks.selector --data DIR --model DIR --output benchmarks/results/selector.json
 
 On one core, on the texts of Office Products (title and description, cut to 256 tokens): 1,024 items at once, and one of
-128 tokens at a time; medians. The rule is the selector in the box; the network is one whose weights are random, which
-cost what learned ones do; each also with a lexicon of the category's 32,768 most frequent words. What a language model
-takes is measured on a sample and given by token. Binding, loading and memory are measured in processes of their own.
+128 tokens at a time; medians. The rule is the bundled selector. The network has random weights, which cost what learned
+ones do. The time of a language model is measured on a sample and given by token. Binding, loading and memory are
+measured in processes of their own.
 """
 
 from __future__ import annotations
@@ -22,48 +22,44 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.amazon import CATEGORIES, read_task, read_texts
+from benchmarks.amazon import CATEGORIES, read_task
 from benchmarks.timing import median_seconds
 from tsporec.evaluation.results import environment, write_results
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
 
-WORDS = 32_768
-ENTRIES = 150_000
+IDS = 150_000
 LOAD = (
     "import time, torch; start = time.perf_counter(); from tsporec import TokenSelector; "
     "TokenSelector.from_pretrained('tsporec/base'); print(time.perf_counter() - start)"
 )
 
 
-def make_selector(words: Path | None, network: bool) -> TokenSelector:
-    """The one in the box or a new one that knows words, its network's weights random where it shall count."""
-    if words is None:
-        selector = TokenSelector.from_pretrained()
-    else:
-        selector = TokenSelector().fit_words([words.read_text()], WORDS)
+def make_selector(network: bool) -> TokenSelector:
+    """Load the bundled selector; with ``network``, give its network random weights."""
+    selector = TokenSelector.from_pretrained()
     if network:
         torch.nn.init.normal_(selector.network.out.weight, generator=torch.Generator().manual_seed(0))
     return selector
 
 
 def larger_tokenizer(model: str) -> Any:
-    """The model's tokenizer with entries that spell nothing more, 150,000 in all."""
+    """Make the model's tokenizer with more words, 150,000 ids in all."""
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     core = json.loads(AutoTokenizer.from_pretrained(model).backend_tokenizer.to_str())
     letters, rng = np.array(list("abcdefghijklmnopqrstuvwxyz")), np.random.default_rng(0)
     vocabulary = core["model"]["vocab"]
-    while len(vocabulary) < ENTRIES:
+    while len(vocabulary) < IDS:
         vocabulary.setdefault("Ġ" + "".join(rng.choice(letters, rng.integers(4, 12))), len(vocabulary))
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(core)))
 
 
 def part(options: argparse.Namespace) -> dict[str, float]:
-    """Bind to 150,000 entries, or the memory that scoring takes over the table; in this process, once."""
+    """Measure binding to 150,000 ids, or the memory that scoring takes over the table; in this process, once."""
     torch.set_num_threads(1)
-    selector = make_selector(options.words, network=True)
+    selector = make_selector(network=True)
     if options.part == "bind":
         tokenizer = larger_tokenizer(options.model)
         tokenizer("warm up")
@@ -72,7 +68,7 @@ def part(options: argparse.Namespace) -> dict[str, float]:
         return {"seconds": time.perf_counter() - start, "cpu seconds": time.process_time() - used}
     from transformers import AutoTokenizer
 
-    tokens = RaggedTokens.from_padded(*np.load(options.words.with_name("tokens.npy")))
+    tokens = RaggedTokens.from_padded(*np.load(options.work / "tokens.npy"))
     bound = selector.for_tokenizer(AutoTokenizer.from_pretrained(options.model))
     bound.score(tokens.take([0]))
     # Making the table took more than scoring will: the peak is forgotten (Linux only), or it would hide scoring's.
@@ -88,10 +84,10 @@ def resident(name: str) -> int:
     return int(line.split()[1])
 
 
-def in_process(name: str, model: str, words: Path | None, rounds: int) -> dict[str, float]:
+def in_process(name: str, model: str, work: Path, rounds: int) -> dict[str, float]:
     """Medians of :func:`part` in processes of their own."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.selector", "--part", name, "--model", model]
-    command += ["--words", str(words)] if words else []
+    command += ["--work", str(work)]
     runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(rounds)]
     found = [json.loads(run.stdout.strip().splitlines()[-1]) for run in runs]
     return {key: statistics.median(run[key] for run in found) for key in found[0]}
@@ -106,8 +102,6 @@ def measure(data: Path, model: str, work: Path) -> dict[str, Any]:
     lm, tokenizer = load_causal_lm(model)
     tokens = read_task(data, CATEGORIES[0], tokenizer).tokens
     work.mkdir(parents=True, exist_ok=True)
-    words = work / "words.txt"
-    words.write_text("\n".join(read_texts(data, CATEGORIES[0])))
     rng = np.random.default_rng(0)
     batch = tokens.take(rng.permutation(len(tokens))[:1024])
     np.save(work / "tokens.npy", np.stack(batch.to_padded()))
@@ -115,16 +109,14 @@ def measure(data: Path, model: str, work: Path) -> dict[str, Any]:
     single = [RaggedTokens(tokens[i][:128], np.array([0, 128], dtype=np.int32)) for i in long]
     rows: list[dict[str, Any]] = []
     for network in (True, False):
-        for known in (None, words):
-            bound = make_selector(known, network).for_tokenizer(tokenizer)
-            turn = iter(single * 10)
-            bound.score(batch)  # makes the table
-            rows.append({
-                "scores by": "network" if network else "rule", "words known": WORDS if known else 0,
-                "tokens/s, 1,024 items": batch.num_tokens / median_seconds(lambda b=bound: b.score(batch), 9),
-                "tokens/s, 1 x 128": 128 / median_seconds(lambda b=bound, t=turn: b.score(next(t)), 500),
-            })  # fmt: skip
-            print(rows[-1], flush=True)
+        bound, turn = make_selector(network).for_tokenizer(tokenizer), iter(single * 10)
+        bound.score(batch)  # makes the table
+        rows.append({
+            "scores by": "network" if network else "rule",
+            "tokens/s, 1,024 items": batch.num_tokens / median_seconds(lambda b=bound: b.score(batch), 9),
+            "tokens/s, 1 x 128": 128 / median_seconds(lambda b=bound, t=turn: b.score(next(t)), 500),
+        })  # fmt: skip
+        print(rows[-1], flush=True)
     models = []
     for layers in (4, len(lm.model.layers)):
         sample = batch.take(range(256 // layers))
@@ -140,8 +132,8 @@ def measure(data: Path, model: str, work: Path) -> dict[str, Any]:
     return {
         "speed": rows, "language model": models,
         "load_seconds": statistics.median(loads),
-        "bind_150000": {n: in_process("bind", model, w, 3) for n, w in (("no words", None), ("words", words))},
-        "peak_memory_over_table": in_process("memory", model, words, 1),
+        "bind_150000": in_process("bind", model, work, 3),
+        "peak_memory_over_table": in_process("memory", model, work, 1),
     }  # fmt: skip
 
 
@@ -153,7 +145,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("selector-benchmark"), help="a folder for what parts share")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--part", choices=["bind", "memory"])
-    parser.add_argument("--words", type=Path)
     options = parser.parse_args()
     if options.part:
         print(json.dumps(part(options)))

@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import DataCollatorWithPadding
 
-from benchmarks import box, collator
+from benchmarks import base, collator
 from benchmarks.learning import RULE
 from benchmarks.tables import short, table
 from tests.conftest import make_tokenizer
 from tsporec import Budget, SelectorCollator, TokenSelector
-from tsporec.selector import hub
+from tsporec.selector import files, hub
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 TABLES = {
@@ -36,23 +36,23 @@ def test_the_page_on_learning_holds_the_short_table():
     assert short(files) in (RESULTS.parent.parent / "docs" / "learning.md").read_text()
 
 
-def test_the_rule_in_the_box_is_the_one_that_was_chosen():
+def test_the_bundled_rule_is_the_one_that_was_chosen():
     from benchmarks.rule import CHOSEN, TRIED
 
-    base = TokenSelector.from_pretrained()
-    assert (base.config.weighting, base.config.surface_buckets) == (RULE.weighting, RULE.surface_buckets)
+    bundled = TokenSelector.from_pretrained()
+    assert (bundled.config.weighting, bundled.config.surface_buckets) == (RULE.weighting, RULE.surface_buckets)
     assert CHOSEN in TRIED
     for blend in (CHOSEN.fit([]).blend, TokenSelector(RULE).blend):
-        torch.testing.assert_close(blend, base.blend)
+        torch.testing.assert_close(blend, bundled.blend)
 
 
-def test_the_card_in_the_box_holds_the_figures_of_the_results():
+def test_the_bundled_card_holds_the_figures_of_the_results():
     training = TokenSelector.from_pretrained().config.training
-    expected = {**box.described(network=False), **box.figures(RESULTS)}
+    expected = {**base.described(network=False), **base.figures(RESULTS)}
     assert {key: training[key] for key in expected} == expected
-    assert json.loads((hub.BOX / "base" / hub.CONFIG).read_text())["training"].keys() == training.keys()
+    assert json.loads((hub.BUNDLED / "base" / files.CONFIG).read_text())["training"].keys() == training.keys()
     assert {row["selector"] for row in training["metrics"]} == {
-        "twin, had not seen these texts",
+        "sibling, had not seen these texts",
         "this one, made from these texts",
     }
 
@@ -60,10 +60,10 @@ def test_the_card_in_the_box_holds_the_figures_of_the_results():
 def test_a_cold_batch_is_split():
     tokenizer = make_tokenizer("bpe")
     rows = collator.features(0, 2, len(tokenizer))
-    base = DataCollatorWithPadding(tokenizer)
+    padding = DataCollatorWithPadding(tokenizer)
     columns = ("input_ids", "attention_mask", "item_spans")
     rows = [{name: row[name] for name in columns} for row in rows]
-    wrapped = SelectorCollator(base, TokenSelector().for_tokenizer(tokenizer), Budget(tokens=collator.K))
+    wrapped = SelectorCollator(padding, TokenSelector().for_tokenizer(tokenizer), Budget(tokens=collator.K))
     times = collator.split_cold(wrapped, rows)
     whole = times.pop("all")
     assert sum(times.values()) == pytest.approx(whole, abs=0.1)
@@ -134,7 +134,7 @@ def test_training_users_choose_the_start_of_each_budget(tmp_path):
         assert found[chosen["starts"][budget]] == max(found.values())
     starts = {2: "idf", 4: "placed", 8: "idf"}
     selectors, _ = real.learn_adapted(task, made.tokenizer, starts, 1)
-    assert {budget: s.selector.config.weighting for budget, s in selectors.items()} == starts
+    assert {budget: s.config.weighting for budget, s in selectors.items()} == starts
     assert selectors[2] is selectors[8]
     again, _ = real.learn_adapted(task, made.tokenizer, {2: "idf"}, 1)
     other, _ = real.learn_adapted(task, made.tokenizer, {2: "idf"}, 0)

@@ -16,6 +16,7 @@ from tsporec.cli.app import app
 from tsporec.cli.options import clean_errors, numbers
 from tsporec.data.synthetic import CatalogueConfig, generate
 from tsporec.recommenders.embedding import EmbeddingConfig
+from tsporec.selector import files as selector_files
 from tsporec.selector import hub
 from tsporec.selector.model import SelectorConfig, TokenSelector
 
@@ -131,20 +132,17 @@ def test_show_marks_what_is_kept(files):
 
 
 def test_commands_take_a_learned_selector(files, tmp_path):
-    """Its folder; and where it reads embeddings they are those of --model."""
+    """Its folder, with the weights that were learned for items."""
     from tsporec.catalog.catalog import ItemCatalog
-    from tsporec.language_model import load_causal_lm
-    from tsporec.selector.item_weights import CatalogueSelector
+    from tsporec.language_model import load_tokenizer
     from tsporec.tokens.ragged import RaggedTokens
 
-    lm, tokenizer = load_causal_lm(files / "model")
-    weight = lm.get_input_embeddings().weight
-    config = SelectorConfig.of_embeddings(weight, dim=4, hidden=4, surface_buckets=64)
-    bound = TokenSelector(config).for_tokenizer(tokenizer, embeddings=weight)
+    tokenizer = load_tokenizer(files / "model")
+    bound = TokenSelector(SelectorConfig(dim=4, hidden=4, surface_buckets=64)).for_tokenizer(tokenizer)
     corpus = RaggedTokens.from_lists(tokenizer([f"{TEXTS[5]}\n{TEXTS[0]}"], add_special_tokens=False)["input_ids"])
-    known = CatalogueSelector(bound, corpus)
+    known = bound.with_item_weights(corpus)
     last = np.arange(corpus.num_tokens, dtype=np.float32)  # unlike any rule, it keeps the last tokens
-    known.with_scores(corpus, last).save_pretrained(tmp_path / "mine")
+    known.set_item_scores(corpus, last).save_pretrained(tmp_path / "mine")
     common = ["--items", files / "items.jsonl", "--model", files / "model"]
     shown = run("show", *common, "--item", 5, "--budget", 2, "--selector", tmp_path / "mine")
     assert shown.exit_code == 0, shown.output
@@ -228,13 +226,13 @@ def test_card_is_printed_and_written(tmp_path):
 
 def test_the_card_in_the_package_is_not_written(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tsporec" / "base").mkdir(parents=True)  # the box comes first
-    before = (hub.BOX / "base" / "README.md").read_bytes()
-    for name in ("tsporec/base", hub.BOX / "base"):
+    (tmp_path / "tsporec" / "base").mkdir(parents=True)  # the bundled one comes first
+    before = (hub.BUNDLED / "base" / "README.md").read_bytes()
+    for name in ("tsporec/base", hub.BUNDLED / "base"):
         result = run("card", name, "--name", "me/mine", "--write")
         assert result.exit_code == 2
         assert "is in the package" in result.output
-    assert (hub.BOX / "base" / "README.md").read_bytes() == before
+    assert (hub.BUNDLED / "base" / "README.md").read_bytes() == before
     assert run("card", "tsporec/base").output.encode() == before
 
 
@@ -243,7 +241,8 @@ def test_metrics_that_are_no_numbers_are_not_on_the_card(tmp_path):
     report = {"pairs": 3, "kept": True, "learned": "network"}
     rounds = [{**report, "accuracy": float("nan"), "quality": None}, {**report, "accuracy": 0.5, "quality": 0.25}]
     cli_hub.record_training(folder, rounds, {}, None)
-    assert [row["held-out accuracy"] for row in hub.read_config(folder / hub.CONFIG).training["metrics"]] == [None, 0.5]
+    config = selector_files.read_config(folder / selector_files.CONFIG).config
+    assert [row["held-out accuracy"] for row in config.training["metrics"]] == [None, 0.5]
     assert "| 1 | 3 |  |  | yes | network |\n| 2 | 3 | 0.5000 | 0.2500 | yes |" in (folder / "README.md").read_text()
 
 
@@ -266,40 +265,11 @@ def test_push_and_train_push(files, tmp_path, monkeypatch):
     card = (folder / "README.md").read_text()
     assert "- Texts: items.jsonl (12 items); interactions.csv (20 sequences)" in card
     assert "| round | pairs | held-out accuracy |" in card
-    config, weights = hub.load(folder)
-    assert config.training["budgets"] == [3]
-    # Only offsets were learned, and they are not part of what is shared.
-    assert (folder / "catalogue.safetensors").exists()
+    saved, weights, item_weights = hub.load(folder)
+    assert saved.config.training["budgets"] == [3]
+    assert saved.item_weights.texts == 6
+    assert item_weights.weight.any()
     assert not weights["network.out.weight"].any()
-    assert "pushed the rule alone, since no round of --network-rounds was kept" in result.output
-    assert "no network has learned in it" in card
-    assert "what a recommender gains" not in card
-    assert "Rounds:" not in card
-    assert "catalogue.safetensors stays here" in run("push", folder, "me/mine").output
-    (folder / "README.md").write_text("Mine.\n")
-    assert "README.md was edited and stays as it is" in run(*arguments, tmp_path / "run").output.replace("\n", " ")
-    assert (folder / "README.md").read_text() == "Mine.\n"
-    result = run(*arguments, tmp_path / "network", "--network-rounds", 1)
-    assert "pushed the network, without the offsets" in result.output
-    card = (tmp_path / "network" / "selector" / "README.md").read_text()
-    assert "- Rounds: 1" in card
-    assert "what a recommender gains" in card
-
-
-@pytest.mark.parametrize("command", ["compress", "show"])
-def test_code_of_a_checkpoint_is_never_run(tmp_path, tokenizer, command):
-    model, ran = tmp_path / "model", tmp_path / "ran"
-    tokenizer.save_pretrained(model)
-    (model / "mine.py").write_text(
-        f"open({str(ran)!r}, 'w').write('x')\nfrom transformers import PreTrainedTokenizerFast as Mine\n"
-    )
-    config = json.loads((model / "tokenizer_config.json").read_text())
-    config |= {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": [None, "mine.Mine"]}}
-    (model / "tokenizer_config.json").write_text(json.dumps(config))
-    (tmp_path / "items.jsonl").write_text('{"id": "1", "title": "gel pen"}\n')
-    options = {
-        "compress": ["--items", str(tmp_path / "items.jsonl"), "--output", str(tmp_path / "store")],
-        "show": ["--store", str(tmp_path / "store")],
-    }[command]
-    CliRunner().invoke(app, [command, "--model", str(model), *options], input="y\n" * 9)
-    assert not ran.exists()
+    assert "pushed: there\n" in result.output
+    assert "learned weights for the tokens of 6 texts" in card
+    assert "| 1 |" in card

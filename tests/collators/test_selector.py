@@ -240,12 +240,12 @@ def test_square_attention_masks_are_cut_on_both_sides_and_others_pass_whole():
         wrapped([feature, cached])
 
 
-def test_the_selector_by_default_is_the_one_in_the_box(tokenizer, tmp_path, monkeypatch):
+def test_the_selector_by_default_is_the_bundled_one(tokenizer, tmp_path, monkeypatch):
     from transformers import DataCollatorWithPadding
 
     from tsporec.selector import hub
 
-    monkeypatch.setattr(hub, "BOX", tmp_path)
+    monkeypatch.setattr(hub, "BUNDLED", tmp_path)
     base = DataCollatorWithPadding(tokenizer)
     with pytest.raises(ValueError, match="tsporec/base"):
         SelectorCollator(base)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tsporec.selector.card import TRAINING, find_name, model_card, name_on, put_name
+from tsporec.selector.card import TRAINING, find_name, model_card, put_name
+from tsporec.selector.config import SavedItemWeights, SavedSelector
 from tsporec.selector.model import SelectorConfig, TokenSelector
 
 FULL = {
@@ -23,9 +26,13 @@ FULL = {
 }
 
 
-def card(training, **options):
-    config = SelectorConfig(dim=4, hidden=4, gram_buckets=8, surface_buckets=8, training=training, **options)
-    return model_card(config, "me/mine")
+def saved(training, items=None):
+    config = SelectorConfig(dim=4, hidden=4, gram_buckets=8, surface_buckets=8, training=training)
+    return SavedSelector(config, "0", has_network=items is not None, item_weights=items)
+
+
+def card(training, items=None):
+    return model_card(saved(training, items), "me/mine")
 
 
 def test_everything_known_is_on_the_card():
@@ -36,7 +43,7 @@ def test_everything_known_is_on_the_card():
         "tags": ["tsporec", "recommendation", "token-selection", "prompt-compression"],
     }  # fmt: skip
     for line in (
-        "# me/mine", "Learned on pens.", "- Began from: tsporec/base", "- Texts: pens (mine, 12 items); staples",
+        "# me/mine", "Learned on pens.", "- Started from: tsporec/base", "- Texts: pens (mine, 12 items); staples",
         "- Terms of the data: mine", "- Tokenizers: SmolLM2; all-MiniLM", "- Reward: co-consumption",
         "- Budgets (tokens): 8, 16", "- Rounds: 3", "- Made with: commit abc, seed 0, torch 2.13", "- English only.",
         "On pens.",
@@ -73,25 +80,48 @@ def test_free_text_is_taken_as_it_is():
 
 
 def test_names_and_heads_of_tables_are_one_line():
-    config = SelectorConfig(training={"metrics": [{"a|b": 1, "c\nd": 2}]})
-    text = model_card(config, "x\ny")
+    text = model_card(saved({"metrics": [{"a|b": 1, "c\nd": 2}]}), "x\ny")
     assert "| a\\|b | c d |\n| --- | --- |\n| 1 | 2 |\n" in text
     assert "# x y\n" in text
-    assert name_on(text, config) == find_name(text) == "x y"
+    assert find_name(text) == "x y"
+
+
+@given(st.sampled_from(sorted(TRAINING.keys() - {"license", "datasets"})), st.text(max_size=40))
+def test_free_text_breaks_neither_metadata_nor_markdown(key, text):
+    """The lines of the card are as many, and its metadata the same, whatever the text is."""
+    value = [{text: text}] if key == "metrics" else text
+    plain = card({key: [{"x": "x"}] if key == "metrics" else "x"})
+    found = card({key: value}) if text.strip() else plain
+    assert len(found.splitlines()) == len(plain.splitlines())
+    assert found.split("---\n")[1] == plain.split("---\n")[1]
+
+
+def test_marks_of_markdown_are_shown_as_they_are():
+    text = card({
+        "summary": "# idf * tf\n---\n{{ name }}", "limits": ["1. A_list", "`code` <b> [link](x) R&D &lt;"],
+        "datasets": ["a: b\n---"], "license": "x: [",
+    })  # fmt: skip
+    assert "\n\\# idf \\* tf --- {{ name }}\n" in text
+    assert "- 1\\. A_list\n- \\`code\\` \\<b> [link\\](x) R&D \\&lt;\n" in text
+    assert yaml.safe_load(text.split("---\n")[1])["datasets"] == ["a: b ---"]
+
+
+def test_item_weights_are_counted():
+    items = SavedItemWeights("0", 1234, "a tokenizer", None)
+    text = card({}, items)
+    assert "learned weights for the tokens of 1,234 texts" in text
+    assert 'TokenSelector.from_pretrained("me/mine").without_item_weights()' in text
+    assert "without those of the network" not in text
+    assert "item weights" not in card({})
+    assert "without those of the network, which has learned nothing" in card({})
 
 
 def test_the_name_on_a_card():
-    config = SelectorConfig()
-    edited = model_card(config, "me/mine").replace("A token selector.", "Of USER/NAME.")
+    edited = model_card(saved({}), "me/mine").replace("A token selector.", "By USER/NAME.")
     assert find_name(edited) == "me/mine"
-    assert name_on(edited, config) is None
     assert find_name("# Notes\n\n# me/mine\n") is None
     assert put_name(edited, "a/b") == edited
-    assert put_name(model_card(config), r"a/\1") == model_card(config, r"a/\1")
-
-
-def test_a_table_of_embeddings_says_how_it_is_bound():
-    assert "embeddings=model.get_input_embeddings().weight" in card({}, table="embeddings", embedding_width=3)
+    assert put_name(model_card(saved({})), r"a/\1") == model_card(saved({}), r"a/\1")
 
 
 def test_saving_writes_the_card_and_a_reload_gives_the_same(tmp_path):

@@ -20,11 +20,14 @@ import pytest
 import torch
 
 from tests.selector.hub_server import TOKEN, HubServer, Repo
-from tsporec.selector import hub
+from tsporec.selector import files, hub
 from tsporec.selector.card import model_card
+from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.model import SelectorConfig, TokenSelector
+from tsporec.tokens.ragged import RaggedTokens
 
 NAME = "me/mine"
+NAMES = (files.CONFIG, files.WEIGHTS, files.ITEM_WEIGHTS)
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +47,7 @@ def remote(server, tmp_path_factory):
     before = {key: os.environ.get(key) for key in changed}
     os.environ.update(changed)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        pool.submit(
-            fingerprint, str(Path(__file__).parent.parent / "golden" / "selector-v2")
-        ).result()  # starts the process
+        pool.submit(fingerprint, hub.DEFAULT).result()  # starts the process
         for key, value in before.items():
             os.environ.pop(key)
             os.environ.update({} if value is None else {key: value})
@@ -64,7 +65,7 @@ def repo(server, folder):
     server.repos = {NAME: Repo()}
     server.cuts = 0
     server.requests.clear()
-    server.repos[NAME].commit({name: (folder / name).read_bytes() for name in (hub.CONFIG, hub.WEIGHTS, hub.CARD)})
+    server.repos[NAME].commit({name: (folder / name).read_bytes() for name in (*NAMES, files.CARD)})
     return server.repos[NAME]
 
 
@@ -74,8 +75,14 @@ def cache(tmp_path):
 
 
 def make(seed: int) -> TokenSelector:
+    """A selector with a network and item weights, or (seed 2) neither."""
     torch.manual_seed(seed)
-    return TokenSelector(SelectorConfig(gram_buckets=4096, surface_buckets=64, dim=16, hidden=4))
+    selector = TokenSelector(SelectorConfig(gram_buckets=4096, surface_buckets=64, dim=16, hidden=4))
+    if seed != 2:
+        torch.nn.init.normal_(selector.network.out.weight)
+        selector.item_weights = ItemWeights.zeros(RaggedTokens.from_lists([[5, 6], [7]]), "a tokenizer")
+        torch.nn.init.normal_(selector.item_weights.weight)
+    return selector
 
 
 def fingerprint(name, **options):
@@ -86,16 +93,20 @@ def push_selector(seed, **options):
     return make(seed).push_to_hub(NAME, token=TOKEN, **options)
 
 
+def expected_card(folder: Path, name: str) -> str:
+    return model_card(files.read_config(folder / files.CONFIG), name)
+
+
 def halves(cache: Path) -> list[Path]:
     """What a download that broke off would leave."""
     return [path for path in cache.rglob("*.incomplete") if path.is_file()]
 
 
-def sign(files: dict[str, bytes]) -> dict[str, bytes]:
+def sign(content: dict[str, bytes]) -> dict[str, bytes]:
     """The files with a config that vouches for the weights as they are."""
-    config = json.loads(files[hub.CONFIG])
-    config["weights_sha256"] = hashlib.sha256(files[hub.WEIGHTS]).hexdigest()
-    return {**files, hub.CONFIG: json.dumps(config).encode()}
+    config = json.loads(content[files.CONFIG])
+    config["weights_sha256"] = hashlib.sha256(content[files.WEIGHTS]).hexdigest()
+    return {**content, files.CONFIG: json.dumps(config).encode()}
 
 
 # -- fetching
@@ -104,7 +115,7 @@ def sign(files: dict[str, bytes]) -> dict[str, bytes]:
 def test_fetched_by_branch_and_by_commit(remote, repo, cache, tmp_path):
     first = repo.branches["main"]
     weights = make(1).save_pretrained(tmp_path / "next")
-    repo.commit({name: (weights / name).read_bytes() for name in (hub.CONFIG, hub.WEIGHTS)}, branch="next")
+    repo.commit({name: (weights / name).read_bytes() for name in NAMES}, branch="next")
     expected = {seed: make(seed).fingerprint for seed in (0, 1)}
     assert remote(fingerprint, NAME, cache_dir=cache) == expected[0]
     assert remote(fingerprint, NAME, cache_dir=cache, revision="next") == expected[1]
@@ -113,12 +124,12 @@ def test_fetched_by_branch_and_by_commit(remote, repo, cache, tmp_path):
         remote(fingerprint, NAME, cache_dir=cache, revision="never")
 
 
-def test_config_and_weights_are_of_one_commit(remote, repo, server, cache):
+def test_all_files_are_of_one_commit(remote, repo, server, cache):
     remote(fingerprint, NAME, cache_dir=cache)
     fetched = [request for request in server.requests if request.startswith("GET")]
     assert fetched == [
-        f"GET /{NAME}/resolve/main/{hub.CONFIG}",
-        f"GET /{NAME}/resolve/{repo.branches['main']}/{hub.WEIGHTS}",
+        f"GET /{NAME}/resolve/main/{files.CONFIG}",
+        *(f"GET /{NAME}/resolve/{repo.branches['main']}/{name}" for name in NAMES[1:]),
     ]
 
 
@@ -135,7 +146,7 @@ def test_the_cache_serves_where_the_hub_is_not_asked(remote, repo, server, cache
     assert len(server.requests) == count
 
 
-def test_the_box_and_folders_come_before_the_hub(remote, repo, server, folder, cache):
+def test_bundled_selectors_and_folders_come_before_the_hub(remote, repo, server, folder, cache):
     options = {"revision": "never", "token": "hf_wrong", "force_download": True, "cache_dir": cache}
     assert remote(fingerprint, hub.DEFAULT, **options) == fingerprint(hub.DEFAULT)
     assert remote(fingerprint, folder, **options) == make(0).fingerprint
@@ -185,7 +196,7 @@ def test_a_download_that_stays_broken_leaves_nothing(remote, repo, server, cache
     with pytest.raises(ValueError, match=f"{NAME} could not be fetched"):
         remote(impatient, NAME, cache_dir=cache)
     assert not halves(cache)
-    assert not list(cache.rglob(hub.WEIGHTS))
+    assert not list(cache.rglob(files.WEIGHTS))
     server.cuts = 0
     assert remote(fingerprint, NAME, cache_dir=cache) == make(0).fingerprint
 
@@ -202,44 +213,44 @@ def impatient(name, **options):
 
 
 def test_a_wrong_checksum(remote, repo, folder, cache):
-    damaged = bytearray((folder / hub.WEIGHTS).read_bytes())
+    damaged = bytearray((folder / files.WEIGHTS).read_bytes())
     damaged[-1] ^= 1
-    repo.commit({hub.WEIGHTS: bytes(damaged)})
-    with pytest.raises(ValueError, match=r"its config says .* Fetch it again with force_download=True"):
+    repo.commit({files.WEIGHTS: bytes(damaged)})
+    with pytest.raises(ValueError, match=r"its config says .* force_download=True"):
         remote(fingerprint, NAME, cache_dir=cache)
-    repo.commit({hub.WEIGHTS: (folder / hub.WEIGHTS).read_bytes()})
+    repo.commit({files.WEIGHTS: (folder / files.WEIGHTS).read_bytes()})
     assert remote(fingerprint, NAME, cache_dir=cache, force_download=True) == make(0).fingerprint
 
 
-@pytest.mark.parametrize("missing", [hub.CONFIG, hub.WEIGHTS])
+@pytest.mark.parametrize("missing", NAMES)
 def test_a_missing_file(remote, repo, missing, cache):
     del repo.commits[repo.branches["main"]][missing]
-    with pytest.raises(ValueError, match=r"lacks config\.json or model\.safetensors, so it is no tsporec selector"):
+    with pytest.raises(ValueError, match=f"lacks {missing}, so it is no whole tsporec selector"):
         remote(fingerprint, NAME, cache_dir=cache)
 
 
 def test_a_pickle_in_place_of_safetensors(remote, repo, server, folder, cache):
     stream = io.BytesIO()
     torch.save({"idf": torch.zeros(3)}, stream)
-    files = {name: (folder / name).read_bytes() for name in (hub.CONFIG, hub.WEIGHTS)}
-    repo.commit(sign({**files, hub.WEIGHTS: stream.getvalue()}))
+    content = {name: (folder / name).read_bytes() for name in NAMES}
+    repo.commit(sign({**content, files.WEIGHTS: stream.getvalue()}))
     with pytest.raises(ValueError, match="pickled weights are refused"):
         remote(fingerprint, NAME, cache_dir=cache)
     # Nor is one looked for where the safetensors are missing.
     commit = repo.commit({"pytorch_model.bin": stream.getvalue()})
-    del repo.commits[commit][hub.WEIGHTS]
-    with pytest.raises(ValueError, match=r"lacks config\.json or model\.safetensors"):
+    del repo.commits[commit][files.WEIGHTS]
+    with pytest.raises(ValueError, match=r"lacks model\.safetensors"):
         remote(fingerprint, NAME, cache_dir=cache)
     assert not any("pytorch_model" in request for request in server.requests)
 
 
-def test_of_a_repository_two_files_are_asked_for_by_their_own_names(remote, repo, server, folder, cache, tmp_path):
-    config = {**json.loads((folder / hub.CONFIG).read_text()), "auto_map": {"AutoModel": "../../evil.TokenSelector"}}
+def test_files_are_asked_for_by_their_own_names_and_no_others(remote, repo, server, folder, cache, tmp_path):
+    config = {**json.loads((folder / files.CONFIG).read_text()), "auto_map": {"AutoModel": "../../evil.TokenSelector"}}
     repo.commit({"../../evil.py": b"raise SystemExit", "modeling.py": b"raise SystemExit"})
     assert remote(fingerprint, NAME, cache_dir=cache) == make(0).fingerprint
-    assert {request.rsplit("/", 1)[1] for request in server.requests} == {hub.CONFIG, hub.WEIGHTS}
+    assert {request.rsplit("/", 1)[1] for request in server.requests} == set(NAMES)
     assert not list(tmp_path.rglob("evil*"))
-    repo.commit({hub.CONFIG: json.dumps(config).encode()})
+    repo.commit({files.CONFIG: json.dumps(config).encode()})
     with pytest.raises(ValueError, match="unknown config keys"):
         remote(fingerprint, NAME, cache_dir=cache)
 
@@ -261,9 +272,11 @@ def test_pushed_and_fetched_again(remote, server, folder, cache):
     assert address == f"{server.url}/{NAME}/commit/{repo.branches['main']}"
     assert repo.private
     assert repo.messages == ["First"]
-    files = repo.commits[repo.branches["main"]]
-    assert sorted(files) == [hub.CARD, hub.CONFIG, hub.WEIGHTS]
-    assert f'from_pretrained("{NAME}")' in files[hub.CARD].decode()
+    content = repo.commits[repo.branches["main"]]
+    assert sorted(content) == sorted([files.CARD, *NAMES])
+    card = content[files.CARD].decode()
+    assert f'selector = TokenSelector.from_pretrained("{NAME}").for_tokenizer(tokenizer)\n' in card
+    assert "for the tokens of 2 texts" in card
     assert remote(fingerprint, NAME, cache_dir=cache, token=TOKEN) == make(0).fingerprint
 
 
@@ -277,39 +290,41 @@ def test_pushed_to_a_branch_or_as_a_pull_request(remote, repo, server):
 
 
 def test_a_card_with_another_name_is_made_anew(remote, repo, folder):
-    (folder / hub.CARD).write_text(model_card(hub.read_config(folder / hub.CONFIG), "me/other"))
+    (folder / files.CARD).write_text(expected_card(folder, "me/other"))
     remote(hub.push, folder, NAME, token=TOKEN)
-    assert repo.commits[repo.branches["main"]][hub.CARD].decode() == model_card(make(0).config, NAME)
+    assert repo.commits[repo.branches["main"]][files.CARD].decode() == expected_card(folder, NAME)
 
 
 def test_only_the_selector_is_pushed_and_an_edited_card_stays(remote, repo, folder):
     (folder / "secret.txt").write_text("no")
-    (folder / hub.CARD).write_text("---\nlicense: mit\n---\n\nMine.\n")
+    (folder / files.CARD).write_text("---\nlicense: mit\n---\n\nMine.\n")
     remote(hub.push, folder, NAME, token=TOKEN)
-    files = repo.commits[repo.branches["main"]]
-    assert "secret.txt" not in files
-    assert files[hub.CARD].decode().endswith("Mine.\n")
+    content = repo.commits[repo.branches["main"]]
+    assert "secret.txt" not in content
+    assert content[files.CARD].decode().endswith("Mine.\n")
 
 
 def test_a_kept_card_gets_the_name_of_the_repository(remote, repo, folder):
     """One that was edited, or made by another version, in the two places where it still has none."""
-    card = (folder / hub.CARD).read_text().replace("A token selector.", "A selector of another version, by USER/NAME.")
-    (folder / hub.CARD).write_text(card)
+    card = (
+        (folder / files.CARD).read_text().replace("A token selector.", "A selector of another version, by USER/NAME.")
+    )
+    (folder / files.CARD).write_text(card)
     remote(hub.push, folder, NAME, token=TOKEN)
     expected = card.replace("# USER/NAME\n", f"# {NAME}\n").replace('("USER/NAME")', f'("{NAME}")')
-    assert repo.commits[repo.branches["main"]][hub.CARD].decode() == expected
+    assert repo.commits[repo.branches["main"]][files.CARD].decode() == expected
     assert expected.count("USER/NAME") == 1
 
 
 def test_a_short_name_is_of_the_user(remote, repo, server, folder):
     remote(hub.push, folder, "short", token=TOKEN, revision="next")
     pushed = server.repos["me/short"]
-    assert pushed.commits[pushed.branches["next"]][hub.CARD].decode() == model_card(make(0).config, "me/short")
+    assert pushed.commits[pushed.branches["next"]][files.CARD].decode() == expected_card(folder, "me/short")
 
 
 def test_a_pull_request_is_pushed_to(remote, repo, server, folder):
     remote(hub.push, folder, NAME, token=TOKEN, revision="refs/pr/1")
-    assert hub.WEIGHTS in repo.commits[repo.branches["refs/pr/1"]]
+    assert files.WEIGHTS in repo.commits[repo.branches["refs/pr/1"]]
     assert not any("/branch/" in request for request in server.requests)
 
 
@@ -319,12 +334,12 @@ def test_what_is_damaged_or_not_allowed_is_not_pushed(remote, repo, server, fold
     with pytest.raises(ValueError, match="is no folder"):
         remote(hub.push, NAME, NAME, token=TOKEN)
     server.requests.clear()
-    fits = (folder / hub.CONFIG).read_text()
-    (folder / hub.CONFIG).write_text(fits.replace('"hidden": 4', '"hidden": 8'))
+    fits = (folder / files.CONFIG).read_text()
+    (folder / files.CONFIG).write_text(fits.replace('"hidden": 4', '"hidden": 8'))
     with pytest.raises(ValueError, match="weights do not fit the config"):
         remote(hub.push, folder, NAME, token=TOKEN)
-    (folder / hub.CONFIG).write_text(fits)
-    (folder / hub.WEIGHTS).write_bytes(b"")
+    (folder / files.CONFIG).write_text(fits)
+    (folder / files.WEIGHTS).write_bytes(b"")
     with pytest.raises(ValueError, match="its config says"):
         remote(hub.push, folder, NAME, token=TOKEN)
     assert not server.requests

@@ -17,7 +17,6 @@ from tsporec.scorers import make_scorer
 from tsporec.scorers.base import Scorer
 from tsporec.selection import select
 from tsporec.selector.config import WEIGHTINGS
-from tsporec.selector.item_weights import CatalogueSelector
 from tsporec.selector.layout import TEXT_SIGNALS, lay_out, lay_out_numpy
 from tsporec.selector.model import SelectorConfig, TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
@@ -80,7 +79,7 @@ def test_both_layouts_agree(seed, wide):
     tokens, absent = random_tokens(rng, 9, 12, 40), 2**57 if wide else 12
     expected = lay_out(torch.from_numpy(tokens.ids), torch.from_numpy(tokens.cu_seqlens), absent)
     found = lay_out_numpy(tokens.ids, tokens.cu_seqlens, absent)
-    for name in ("rows", "own", "segment", "inside", "starts", "lengths"):
+    for name in ("rows", "row_ids", "segment", "inside", "lengths"):
         assert torch.equal(getattr(found, name), getattr(expected, name).to(getattr(found, name).dtype)), name
     rows = expected.rows
     torch.testing.assert_close(found.signals[:, rows].float(), expected.signals[:, rows])
@@ -247,9 +246,12 @@ def test_table_follows_the_weights(tokenizer):
     selector = small(tokenizer)
     tokens = corpus(tokenizer)
     before = selector.score(tokens)
-    with torch.no_grad():
-        selector.grams.weight.add_(1.0)
-    assert not np.array_equal(before, selector.score(tokens))
+    for weight in (selector.grams.weight, selector.network.second.weight, selector.blend):
+        with torch.no_grad():
+            weight.add_(1.0)
+        after = selector.score(tokens)
+        assert not np.array_equal(before, after)
+        before = after
 
 
 def test_training_mode_scores_without_dropout_and_stays(tokenizer):
@@ -261,41 +263,37 @@ def test_training_mode_scores_without_dropout_and_stays(tokenizer):
     assert selector.training
 
 
-def test_the_mode_of_a_selector_is_its_own(tokenizer):
-    """Selectors bound to other tokenizers share the network, and neither's mode drops hidden states of the other."""
+def test_bound_selectors_have_modes_apart(tokenizer):
+    """They share the network, and the mode of one changes nothing of the other."""
     selector = small(tokenizer)
-    twin, tokens = selector.for_tokenizer(tokenizer), corpus(tokenizer)
+    other, tokens = selector.for_tokenizer(tokenizer), corpus(tokenizer)
     ids, cu_seqlens = torch.from_numpy(tokens.ids), torch.from_numpy(tokens.cu_seqlens)
     before = selector.score(tokens)
-    twin.train()
+    other.train()
+    assert not any(part.training for part in selector.modules())
     np.testing.assert_array_equal(before, selector.score(tokens))
-    np.testing.assert_array_equal(before, twin.score(tokens))
+    np.testing.assert_array_equal(before, other.score(tokens))
     assert torch.equal(selector(ids, cu_seqlens), selector(ids, cu_seqlens))
     selector.eval()
-    assert not torch.equal(twin(ids, cu_seqlens), twin(ids, cu_seqlens)), "it still learns with dropout"
-    assert (twin.training, selector.training) == (True, False)
+    assert not torch.equal(other(ids, cu_seqlens), other(ids, cu_seqlens)), "it still learns with dropout"
+    assert (other.training, selector.training) == (True, False)
 
 
 def test_made_in_inference_mode_it_scores_and_learns(tokenizer, tmp_path):
-    embeddings = torch.randn(len(tokenizer), 8)
     with torch.inference_mode():
         made = small(tokenizer)
-        read = embeddings + 1
-        table = TokenSelector(SelectorConfig.of_embeddings(read, surface_buckets=64))
-        saved = TokenSelector(made.config).fit_words(TEXTS).save_pretrained(tmp_path)
+        saved = made.save_pretrained(tmp_path)
         loaded = TokenSelector.from_pretrained(saved).for_tokenizer(tokenizer)
-        known = CatalogueSelector(made, corpus(tokenizer))
+        known = made.with_item_weights(corpus(tokenizer))
         frozen = made.frozen()
-    table = table.for_tokenizer(tokenizer, embeddings=read)
     tokens = corpus(tokenizer)
     batch = torch.from_numpy(tokens.ids), torch.from_numpy(tokens.cu_seqlens)
     assert frozen(*batch).shape == (tokens.num_tokens,)
-    for selector in (made, table, loaded, known):
+    for selector in (made, loaded, known):
         assert not any(part.is_inference() for part in selector.state_dict(keep_vars=True).values())
         assert np.isfinite(selector.score(tokens)).all()
         selector(*batch).sum().backward()
-    assert known.offsets.grad.abs().sum() > 0
-    assert table.projection.weight.grad is not None
+    assert known.item_weights.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -330,6 +328,30 @@ def test_save_and_load(selector, tokenizer, tmp_path):
     assert small(tokenizer, seed=1).fingerprint != selector.fingerprint
 
 
+def test_a_rule_is_saved_without_its_network(tokenizer, tmp_path):
+    tokens = corpus(tokenizer)
+    torch.manual_seed(0)
+    rule = TokenSelector().for_tokenizer(tokenizer).fit(tokens)
+    folder = rule.save_pretrained(tmp_path)
+    size = (folder / "model.safetensors").stat().st_size
+    assert size < 4 * rule.config.surface_buckets + 2000
+    one, two = TokenSelector.from_pretrained(folder), TokenSelector.from_pretrained(folder)
+    np.testing.assert_array_equal(one.for_tokenizer(tokenizer).score(tokens), rule.score(tokens))
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, two.state_dict()[name]), name
+        spread = rule.state_dict()[name].std()  # as torch spreads new weights; biases are 0
+        if weight.dim() > 1:
+            torch.testing.assert_close(weight.std(), spread, rtol=0.1, atol=0.01)
+    torch.manual_seed(1)
+    other = TokenSelector().for_tokenizer(tokenizer).fit(tokens)
+    assert other.fingerprint == rule.fingerprint, "the same scores"
+    torch.nn.init.ones_(rule.network.out.weight)
+    torch.nn.init.ones_(other.network.out.weight)
+    assert other.fingerprint != rule.fingerprint
+    again = TokenSelector.from_pretrained(rule.save_pretrained(tmp_path)).for_tokenizer(tokenizer)
+    np.testing.assert_array_equal(again.score(tokens), rule.score(tokens))
+
+
 def test_select_is_exact(selector, tokenizer):
     tokens = corpus(tokenizer)
     selection = selector.select(tokens, Budget(tokens=3))
@@ -354,6 +376,8 @@ def test_serves_any_tokenizer(selector):
         other = selector.for_tokenizer(tokenizer)
         assert np.isfinite(other.score(corpus(tokenizer))).all()
         assert other.network is selector.network
+        assert other.tokenizer_fingerprint != selector.tokenizer_fingerprint
+    assert TokenSelector().tokenizer_fingerprint is None
 
 
 def test_frequencies_of_several_tokenizers(tokenizer, wordpiece_tokenizer):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
@@ -14,7 +13,7 @@ from tsporec.budget import Budget
 from tsporec.scorers import make_scorer
 from tsporec.selector import vocabulary as features
 from tsporec.selector.compress_text import compress_text
-from tsporec.selector.model import SelectorConfig, TokenSelector
+from tsporec.selector.model import TokenSelector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.pieces import Pieces, read_pieces
 from tsporec.tokens.ragged import RaggedTokens
@@ -147,19 +146,6 @@ def test_entries_that_are_bytes(kind):
     assert tokenizer.decode(ids).strip() == "gel\n墨 pen"
 
 
-@pytest.mark.parametrize("kind", ["ends of words", "ends of words in bytes", "wordpiece", "llama"])
-def test_known_words_are_found_whatever_marks_them(kind):
-    selector = TokenSelector(SelectorConfig(gram_buckets=64, surface_buckets=64)).fit_words(["gel pens stapling"])
-    vocabulary = selector.for_tokenizer(KINDS[kind]).vocabulary
-    texts = KINDS[kind](["gel pens", "pens gel"], add_special_tokens=False)["input_ids"]
-    units = [
-        vocabulary.words.units(np.array(ids, np.int32), np.array([0, len(ids)], np.int32)).ids.tolist() for ids in texts
-    ]
-    assert len(units[0]) == 2 < len(texts[0])
-    assert units[0] == units[1][::-1]
-    assert units[0][1] >= len(vocabulary), "a word of several tokens is a new entry"
-
-
 @pytest.mark.parametrize(
     ("tokenizer", "found"),
     [
@@ -211,8 +197,7 @@ def test_entries_that_are_no_text_are_refused():
 
 @pytest.mark.parametrize("other", ["gpt2", Tokenizer(models.BPE()), None])
 def test_what_is_no_tokenizer_is_refused(other):
-    bind = TokenSelector().for_tokenizer, TokenSelector().fit_words(["gel"]).for_tokenizer, read_pieces
-    for read in bind:
+    for read in (TokenSelector().for_tokenizer, read_pieces):
         with pytest.raises(
             ValueError, match=f"expected a Hugging Face tokenizer; found .*{type(other).__name__}. Load"
         ):
@@ -290,23 +275,12 @@ def test_added_tokens_are_read_once(monkeypatch):
 
 
 def test_one_vocabulary_and_other_parts_are_read_apart():
-    """The marks of entries, and the ids of known words, are not in a tokenizer's fingerprint."""
+    """How a tokenizer splits is not in its fingerprint."""
     words = word_level("gel", "pen", " ", "PEN")
     parts = pre_tokenizers.Whitespace(), pre_tokenizers.Split(" ", "isolated")
     apart, kept = (fast(words, None, part) for part in parts)
     assert read_pieces(apart).fingerprint == read_pieces(kept).fingerprint
     assert (read_pieces(apart).bytes[1], read_pieces(kept).bytes[1]) == (b" gel", b"gel")
-    entries = ["Ġ", "Ġp", *"penPEN"]
-    lower, cased = (
-        fast(
-            models.BPE({entry: i for i, entry in enumerate(["<unk>", *dict.fromkeys(entries)])}, [("Ġ", "p")]),
-            part, BYTE_LEVEL,
-        ) for part in (normalizers.Lowercase(), None)
-    )  # fmt: skip
-    selector = TokenSelector(SelectorConfig(gram_buckets=64, surface_buckets=64)).fit_words(["PEN"])
-    found = [selector.for_tokenizer(tokenizer).vocabulary.words.keys.tolist() for tokenizer in (lower, cased)]
-    assert found[0] != found[1]
-    assert selector.for_tokenizer(lower).vocabulary is selector.for_tokenizer(lower).vocabulary
 
 
 def test_large_vocabularies_are_read_once(monkeypatch):
@@ -314,20 +288,19 @@ def test_large_vocabularies_are_read_once(monkeypatch):
     tokenizer = fast(
         models.Unigram([("<unk>", 0.0), *((entry, -1.0) for entry in entries)], 0), None, pre_tokenizers.Metaspace()
     )
-    selectors = [TokenSelector(), TokenSelector().fit_words([" ".join(f"w{i}" for i in range(2000))])]
-    bound = [selector.for_tokenizer(tokenizer) for selector in selectors]
-    assert [len(one.vocabulary) for one in bound] == [150_001] * 2
+    selector = TokenSelector()
+    bound = selector.for_tokenizer(tokenizer)
+    assert len(bound.vocabulary) == 150_001
 
     def refuse(*_args, **_options):
         raise AssertionError("the work is done again")
 
     for owner, name in (
         (type(tokenizer), "get_vocab"), (type(tokenizer), "__call__"), (type(tokenizer), "added_tokens_decoder"),
-        (Spelling, "read"), (features, "bind_words"), (features, "_features"),
+        (Spelling, "read"), (features, "_features"),
     ):  # fmt: skip
         monkeypatch.setattr(owner, name, refuse)
-    again = [selector.for_tokenizer(tokenizer) for selector in selectors]
-    assert all(one.vocabulary is two.vocabulary for one, two in zip(bound, again, strict=True))
+    assert selector.for_tokenizer(tokenizer).vocabulary is bound.vocabulary
 
 
 def test_equal_tokenizers_share_their_pieces_however_many_are_read_between():

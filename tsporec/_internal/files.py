@@ -6,6 +6,7 @@ leaves the earlier state as it was.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import mmap
@@ -83,12 +84,21 @@ def write_all(handle: int, data: bytes) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make renames in ``folder`` last through a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Make renames in ``folder`` last through a power cut, where the system can open a folder (not on Windows)."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what a killed :func:`write_whole` of ``path`` has left beside it."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"):
+        part.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -75,8 +75,7 @@ def train(
     push_to_hub: Annotated[
         str | None,
         typer.Option(
-            help="Then push to this USER/NAME what serves any catalogue: the network of --network-rounds or, without, "
-            "the rule over word frequencies. What --item-rounds learned is of this catalogue and is not pushed."
+            help="Then push the selector to this USER/NAME, with the weights that --item-rounds learned for your items."
         ),
     ] = None,
 ) -> None:
@@ -270,9 +269,7 @@ def _show_stored(store: Path, model: str, item: list[str] | None, count: int, k:
 @clean_errors
 def compress(
     items: ItemsOption,
-    model: Annotated[
-        str, typer.Option(help="A tokenizer (and, for a selector that reads embeddings, its LM): folder or Hub id.")
-    ],
+    model: Annotated[str, typer.Option(help="The recommender's tokenizer: a folder or a Hub id.")],
     output: Annotated[Path, typer.Option(help="The store's folder.")],
     budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
     selector: SelectorOption = hub.DEFAULT,
@@ -294,11 +291,11 @@ def compress(
     from tsporec.catalog.catalog import ItemCatalog
     from tsporec.data.readers import read_items
     from tsporec.evaluation.report import make_console
-    from tsporec.language_model import load_causal_lm, load_tokenizer
-    from tsporec.selector.item_weights import load_selector
+    from tsporec.language_model import load_tokenizer
+    from tsporec.selector.model import TokenSelector
 
     tokenizer = load_tokenizer(model)
-    bound = load_selector(selector, tokenizer, lambda: load_causal_lm(model)[0].get_input_embeddings().weight)
+    bound = TokenSelector.from_pretrained(selector).for_tokenizer(tokenizer)
     catalog = ItemCatalog.build(
         items if format_ is None else read_items(items, format_), tokenizer=tokenizer,
         selector=bound, budget=Budget(tokens=budget), path=output,

@@ -80,12 +80,12 @@ def build_scorer(
 ) -> Any:
     """The scorer called ``name`` ready for ids of ``tokenizer``; None for the whole text."""
     from tsporec.scorers import SCORERS, make_scorer
-    from tsporec.selector.item_weights import load_selector
+    from tsporec.selector.model import TokenSelector
 
     if name == "full":
         return None
     if name == "selector":
-        return load_selector(selector, tokenizer, lambda: lm.get_input_embeddings().weight)
+        return TokenSelector.from_pretrained(selector).for_tokenizer(tokenizer)
     if name in ("self_information", "attention", "centroid"):
         # Surprisal needs the whole model: its head reads the last layer.
         return make_scorer(name, model=lm, layers=None if name == "self_information" else layers)

@@ -16,7 +16,7 @@ from tsporec.learning.candidates import Candidates
 from tsporec.learning.rewards.base import Floats, ProxyReward, checked_rewards
 from tsporec.scorers.base import Scorer
 from tsporec.selection import Selection, rank, score_tokens, select
-from tsporec.selector.item_weights import CatalogueSelector, same_texts
+from tsporec.selector.item_weights import text_digests
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -67,7 +67,8 @@ def choose(tokens: RaggedTokens, rewards: Floats, margin: float = 0.0) -> NDArra
         raise ValueError(
             f"expected rewards [{len(tokens)}, S] and a margin of at least 0; found {list(rewards.shape)} and {margin}."
         )
-    group = same_texts(tokens)
+    # A number for each segment, the same for equal texts: int64 [N].
+    group = np.unique(text_digests(tokens), return_inverse=True)[1].reshape(-1)
     # Mean gain over the first column for each different text: [N, S] -> [texts, S]
     gain = np.zeros((int(group.max(initial=-1)) + 1, rewards.shape[1]))
     np.add.at(gain, group, rewards - rewards[:, :1])
@@ -79,7 +80,7 @@ def choose(tokens: RaggedTokens, rewards: Floats, margin: float = 0.0) -> NDArra
 
 def best_of(
     tokens: RaggedTokens, selector: TokenSelector, scorers: Sequence[Scorer], rewards: Floats, margin: float = 0.0
-) -> CatalogueSelector:
+) -> TokenSelector:
     """Return a selector that ranks the tokens of each segment as the scorer does that :func:`choose` chooses.
 
     Parameters
@@ -100,4 +101,4 @@ def best_of(
     ranks = np.stack([rank(score_tokens(scorer, tokens), every) for scorer in scorers])
     # Ranks [S, T] and the chosen scorer of each token [T] -> scores [T]
     scores = -ranks[chosen, every.kept].astype(np.float32)
-    return CatalogueSelector(selector, tokens).with_scores(tokens, scores)
+    return selector.with_item_weights(tokens).set_item_scores(tokens, scores)

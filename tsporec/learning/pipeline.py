@@ -28,7 +28,7 @@ from tsporec.data.items import FIELDS, Interactions, Item
 from tsporec.evaluation.task import Task, fit_on_selection, prepare
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.rewards.base import ProxyReward, reward_fingerprint
-from tsporec.learning.rounds import Policy, learn_selector
+from tsporec.learning.rounds import learn_selector
 from tsporec.learning.steps import measured, step, working_in
 from tsporec.learning.warm_up import made_from, make_reward
 from tsporec.metrics import ndcg
@@ -57,7 +57,7 @@ class Trained:
         NDCG@10 of last items for each weighting that was tried; see :func:`try_weightings`.
     """
 
-    selector: Policy
+    selector: TokenSelector
     recommender: EmbeddingRecommender
     rounds: list[dict[str, Any]]
     trials: dict[str, float]
@@ -123,7 +123,7 @@ def train(
             selector = TokenSelector(replace(config.selector, weighting=weighting))
         return selector.for_tokenizer(tokenizer).fit(task.tokens)
 
-    def quality(policy: Policy) -> float:
+    def quality(policy: TokenSelector) -> float:
         return adapted_quality(task, encoder, policy, config)
 
     gate = quality if config.gate else None

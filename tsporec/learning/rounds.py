@@ -22,14 +22,12 @@ from tsporec.learning.config import ITEM_TRAINING, LearningConfig
 from tsporec.learning.dataset import collect_preferences
 from tsporec.learning.rewards.base import ProxyReward, reward_fingerprint
 from tsporec.learning.steps import measured, working_in
-from tsporec.selector.item_weights import CatalogueSelector
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
 
 WEIGHTS = "weights.safetensors"
 NETWORK, ITEM_WEIGHTS = "network", "item weights"
-Policy = TokenSelector | CatalogueSelector
-Gate = Callable[[Policy], float]
+Gate = Callable[[TokenSelector], float]
 
 
 def learn_selector(
@@ -41,7 +39,7 @@ def learn_selector(
     quality: Gate | None = None,
     segments: Sequence[int] | NDArray[np.int64] | None = None,
     max_tokens: int | None = None,
-) -> tuple[Policy, list[dict[str, Any]]]:
+) -> tuple[TokenSelector, list[dict[str, Any]]]:
     """Learn a selector from a reward, in ``config.network_rounds`` and then ``config.item_rounds`` rounds.
 
     Parameters
@@ -77,7 +75,7 @@ def learn_selector(
     folder = Path(folder)
     chosen = None if segments is None else np.asarray(segments).tolist()
     parts = tokens.ids, tokens.cu_seqlens, selector.fingerprint, reward_fingerprint(reward), config.plain()
-    best: Policy = selector
+    best = selector
     reports = []
     with working_in(folder, digest(*parts, chosen, max_tokens)):
         start = None if quality is None else measured(folder / "start.json", lambda: {"quality": quality(selector)})
@@ -86,9 +84,8 @@ def learn_selector(
             of_items = number >= config.network_rounds
             one = _Round(tokens, reward, folder / f"round-{number}", config, number, of_items, quality, segments)
             trained = copy.deepcopy(best)
-            if of_items and isinstance(trained, TokenSelector):
-                trained = CatalogueSelector(trained, tokens)
-                trained.max_tokens = max_tokens
+            if of_items and trained.item_weights is None:
+                trained = trained.with_item_weights(tokens, max_tokens)
             report = measured(one.place / "round.json", lambda one=one, trained=trained: one.run(trained))  # type: ignore[misc]
             kept = value is None or report["quality"] >= value
             reports.append({**report, "learned": ITEM_WEIGHTS if of_items else NETWORK, "kept": kept})
@@ -111,7 +108,7 @@ class _Round:
     quality: Gate | None
     segments: Sequence[int] | NDArray[np.int64] | None
 
-    def run(self, policy: Policy) -> dict[str, Any]:
+    def run(self, policy: TokenSelector) -> dict[str, Any]:
         """Collect preferences of ``policy``, train it on them, and return the report."""
         report = measured(self.place / "trained.json", lambda: self._train(policy))
         policy.load_state_dict(load_file(self.place / WEIGHTS))
@@ -119,7 +116,7 @@ class _Round:
         shutil.rmtree(self.place / "checkpoints", ignore_errors=True)
         return {**report, "quality": None if self.quality is None else self.quality(policy)}
 
-    def _train(self, policy: Policy) -> dict[str, Any]:
+    def _train(self, policy: TokenSelector) -> dict[str, Any]:
         from transformers import PrinterCallback
 
         from tsporec.learning.trainer import PreferenceConfig, PreferenceTrainer, last_checkpoint

@@ -1,68 +1,75 @@
-"""What shape a selector has: the part of it that is saved as JSON."""
+"""What is saved of a selector as JSON: its shape, the rule it starts from, and the checksums of its weights."""
 
 from __future__ import annotations
 
+import json
 import math
 import reprlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
+from tsporec._version import __version__
 from tsporec.selector.layout import WINDOW
 from tsporec.selector.network import SIGNALS
-from tsporec.selector.vocabulary import CLASSES, TABLES, embeddings_fingerprint
+from tsporec.selector.vocabulary import CLASSES
 
 SPREAD = 4.0
-"""Of logarithms of frequencies, so that these are as wide as what they are of: some 1 to 10."""
+"""Scale for log-frequency signals, so their range matches idf (about 1 to 10)."""
 _LAST = {"first_occurrence": 50.0, "special": -150.0}
 RULES = {
-    # First occurrences are above any other, special tokens below all.
+    # A token's first occurrence scores above every repeat, and special tokens score below everything.
     "idf": {"idf": 1.0, "first_occurrence": 10.0, "special": -20.0},
-    # Logarithms, which rank as what they are of.
+    # Logarithms of the products named in SelectorConfig.weighting; they order tokens as the products do.
     "tfidf": {"idf": 1.0, "log_count": SPREAD, **_LAST},
     "placed": {"idf": 1.0, "log_count": SPREAD / 2, "log_place": -0.4 * SPREAD, **_LAST},
 }
-"""Weighting -> the weights of the signals in an untrained selector; those that are not named have 0."""
+"""Weighting -> the rule weights of an untrained selector, by signal. A signal that is not named has weight 0."""
 WEIGHTINGS = tuple(RULES)
+RULE_WEIGHTS = ("blend", "idf")
+"""The tensors that decide the scores while the network has learned nothing."""
 
-_DEPTH = 16  # levels of `training`: what is deeper is no record but an attack on recursion
+FORMAT_VERSION = 1
+"""The format of a saved selector: its files, their names and the keys of config.json."""
+
+_DEPTH = 16  # levels of `training` that are accepted: deeper values are an attack on recursion
 
 
 @dataclass(frozen=True)
 class SelectorConfig:
-    """The shape of a :class:`tsporec.selector.model.TokenSelector` and where it comes from.
+    """The shape of a :class:`tsporec.TokenSelector` and the rule it starts from.
 
     Parameters
     ----------
     dim : int
-        Width of a token's features.
+        Width of a token's features. Default: 32.
     hidden : int
-        Width of the hidden states.
-    gram_buckets, surface_buckets : int
-        Hash buckets of character n-grams (each a row of ``dim`` weights) and of document frequencies.
+        Width of the network's hidden states. Default: 32. The cost of a token grows with its square.
+    gram_buckets : int
+        Hash buckets for character n-grams, each with ``dim`` weights. Default: 16384. Fewer buckets collide more.
+    surface_buckets : int
+        Hash buckets for document frequencies, one number each. Default: 32768. Use more for many tokenizers.
     weighting : "idf", "tfidf" or "placed"
-        The term weighting that scores begin from: ``idf``, ``tf * idf`` or ``sqrt(tf) * idf / (1 + place) ** 0.4``,
-        whose exponents were chosen on product texts with the title first. A repeated token counts at its first place.
-        The last is the best rule where nothing is learned; a network learns from the first, for what the others say of
-        repeated tokens is hard to unlearn.
+        The rule that scores start from: ``idf``, ``tf * idf`` or ``sqrt(tf) * idf / (1 + place) ** 0.4``. Default:
+        "idf". A repeated token counts at its first place. "placed" is the best rule where nothing is learned; its
+        exponents were chosen on product texts whose title comes first. A network learns best from "idf".
     dropout : float
-        While training.
-    table : "surface" or "embeddings"
-        What a token's features are made of: its spelling, which serves any tokenizer, or the input embeddings of one
-        language model, which are not stored here but given to :meth:`TokenSelector.for_tokenizer`.
-    embedding_width, embedding_fingerprint : int, str
-        Of those embeddings; :meth:`of_embeddings` fills them in.
+        Share of hidden states dropped while the network is trained. Default: 0.1.
     training : dict
-        For the model card; its keys are those of :data:`tsporec.selector.card.TRAINING`. Plain finite values, as
-        JSON has them.
+        What the model card says of the training; its keys are in :data:`tsporec.selector.card.TRAINING`. Default:
+        empty. Values are plain and finite, as JSON has them.
 
     Raises
     ------
     ValueError
-        If a value is of another type or out of range.
+        If a value has another type or is out of range.
+
+    Examples
+    --------
+    >>> SelectorConfig(dim=16, weighting="placed").hidden
+    32
     """
 
     dim: int = 32
@@ -71,64 +78,37 @@ class SelectorConfig:
     surface_buckets: int = 32768
     weighting: str = "idf"
     dropout: float = 0.1
-    table: str = "surface"
-    embedding_width: int = 0
-    embedding_fingerprint: str = ""
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in {
-            "dim": 1,
-            "hidden": 1,
-            "gram_buckets": 1,
-            "surface_buckets": 1,
-            "embedding_width": 0,
-        }.items():
+        for name in ("dim", "hidden", "gram_buckets", "surface_buckets"):
             value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise ValueError(f"{name} is a whole number of at least {least}; found {_short(value)}.")
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} is a whole number of at least 1; found {_short(value)}.")
         if self.weighting not in WEIGHTINGS:
             raise ValueError(f"weighting is one of {', '.join(WEIGHTINGS)}; found {_short(self.weighting)}.")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a number from 0 to below 1; found {_short(self.dropout)}.")
-        if not isinstance(self.embedding_fingerprint, str):
-            raise ValueError(f"embedding_fingerprint is a string; found {_short(self.embedding_fingerprint)}.")
         faults = _faults(self.training, _DEPTH) if isinstance(self.training, dict) else iter([self.training])
         for fault in faults:
             raise ValueError(
                 "training is a mapping of plain values as JSON has them (text, finite numbers, None, lists, mappings "
                 f"with text as keys; at most {_DEPTH} levels deep); found {_short(fault)}."
             )
-        if self.table not in TABLES or (self.table == "embeddings") != bool(self.embedding_width):
-            raise ValueError(
-                f"table is one of {', '.join(TABLES)}, with an embedding_width where it is 'embeddings'; found "
-                f"{_short(self.table)} and {_short(self.embedding_width)}. Use SelectorConfig.of_embeddings(weight)."
-            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SelectorConfig:
-        """The config with these fields, the others as by default; a key that is no field is a ValueError."""
+        """Make a config from its fields; a missing field gets its default, an unknown key is a ValueError."""
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown:
             raise ValueError(f"unknown config keys {_short(unknown)}; written by a newer tsporec? Upgrade.")
         return cls(**values)
 
-    @classmethod
-    def of_embeddings(cls, embeddings: Tensor, **options: Any) -> SelectorConfig:
-        """A config for a table made of ``embeddings [V, W]``, a language model's input embeddings."""
-        width, fingerprint = embeddings.shape[1], embeddings_fingerprint(embeddings)
-        return cls(table="embeddings", embedding_width=width, embedding_fingerprint=fingerprint, **options)
-
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each learned tensor of such a selector, by name; a lexicon, which has any length, left out."""
+        """Name -> shape of every tensor of such a selector, item weights left out."""
         dim, hidden = self.dim, self.hidden
-        spelling = (
-            {"grams.weight": (self.gram_buckets, dim)}
-            if self.table == "surface"
-            else {"projection.weight": (dim, self.embedding_width)}
-        )
         return {
-            **spelling,
+            "grams.weight": (self.gram_buckets, dim),
             "classes.weight": (dim, len(CLASSES)),
             "network.first.weight": (hidden, WINDOW * dim + len(SIGNALS)),
             "network.first.bias": (hidden,),
@@ -141,8 +121,98 @@ class SelectorConfig:
         }
 
 
+@dataclass(frozen=True)
+class SavedItemWeights:
+    """What config.json says of the item weights beside it.
+
+    Parameters
+    ----------
+    sha256 : str
+        Checksum of the file.
+    texts : int
+        How many texts have weights.
+    tokenizer : str
+        Fingerprint of the tokenizer they were learned with.
+    max_tokens : int or None
+        The tokens that texts were cut to; see :class:`tsporec.selector.item_weights.ItemWeights`.
+    """
+
+    sha256: str
+    texts: int
+    tokenizer: str
+    max_tokens: int | None
+
+    def __post_init__(self) -> None:
+        limit = self.max_tokens
+        if (
+            not isinstance(self.sha256, str) or not isinstance(self.tokenizer, str) or type(self.texts) is not int
+            or not (limit is None or (type(limit) is int and limit >= 1))
+        ):  # fmt: skip
+            raise ValueError(
+                "item_weights has sha256 and tokenizer as text, texts as a whole number, and max_tokens as null or a "
+                f"whole number of at least 1; found {_short(vars(self))}."
+            )
+
+
+@dataclass(frozen=True)
+class SavedSelector:
+    """All that config.json says of a saved selector.
+
+    Parameters
+    ----------
+    config : SelectorConfig
+    weights_sha256 : str
+        Checksum of the weights.
+    has_network : bool
+        Whether the weights include the network. False for a rule, whose network gives 0.
+    item_weights : SavedItemWeights, optional
+        Default: there are none.
+    """
+
+    config: SelectorConfig
+    weights_sha256: str
+    has_network: bool
+    item_weights: SavedItemWeights | None = None
+
+    def to_json(self) -> bytes:
+        """The bytes of config.json."""
+        items = None if self.item_weights is None else asdict(self.item_weights)
+        header = {"format_version": FORMAT_VERSION, "library_version": __version__}
+        header |= {"weights_sha256": self.weights_sha256, "has_network": self.has_network, "item_weights": items}
+        return (json.dumps({**header, **asdict(self.config)}, indent=2) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> SavedSelector:
+        """Read config.json; a ValueError says what is wrong with it."""
+        try:
+            values = json.loads(data.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"it is not JSON ({error}); fetch it again.") from error
+        version = values.pop("format_version", None) if isinstance(values, dict) else None
+        if type(version) is not int or version < 1:
+            raise ValueError("it has no format_version, so it is not the config of a tsporec selector.")
+        if version > FORMAT_VERSION:
+            raise ValueError(
+                f"it has format version {version}, this library reads up to {FORMAT_VERSION}; "
+                "upgrade it: pip install -U tsporec."
+            )
+        values.pop("library_version", None)
+        sha256, has_network = values.pop("weights_sha256", None), values.pop("has_network", None)
+        if not isinstance(sha256, str) or not isinstance(has_network, bool):
+            raise ValueError(
+                "weights_sha256 must be text and has_network true or false, or the weights cannot be checked; found "
+                f"{_short(sha256)} and {_short(has_network)}. Fetch it again."
+            )
+        items = values.pop("item_weights", None)
+        keys = set(SavedItemWeights.__dataclass_fields__)
+        if items is not None and (not isinstance(items, dict) or set(items) != keys):
+            raise ValueError(f"item_weights is null or has the keys {', '.join(sorted(keys))}; found {_short(items)}.")
+        known = None if items is None else SavedItemWeights(**items)
+        return cls(SelectorConfig.from_dict(values), sha256, has_network, known)
+
+
 def _faults(value: Any, depth: int) -> Iterator[Any]:
-    """What of ``value`` is not plain."""
+    """The parts of ``value`` that JSON cannot hold."""
     if isinstance(value, dict | list | tuple):
         if depth == 0:
             yield value
@@ -159,6 +229,6 @@ def _faults(value: Any, depth: int) -> Iterator[Any]:
 
 
 def _short(value: Any) -> str:
-    """``value`` for a message: it may be deep, or long; or look like a plain number, and not be one."""
+    """``value`` cut short for a message; a number of numpy is named as one, for it prints as a plain number."""
     found = reprlib.repr(value)
     return f"{found} of numpy: give a plain int or float" if isinstance(value, np.generic) else found

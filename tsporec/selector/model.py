@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,40 +20,55 @@ from tsporec._internal.digest import digest
 from tsporec.budget import Budget
 from tsporec.scorers.base import Scores
 from tsporec.selection import Selection, select
-from tsporec.selector import hub
+from tsporec.selector import files, hub
 from tsporec.selector.compress_text import compress_ids, compress_text
-from tsporec.selector.config import RULES, SPREAD, SelectorConfig
+from tsporec.selector.config import RULE_WEIGHTS, RULES, SPREAD, SelectorConfig
+from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.layout import Texts, groups, lay_out, lay_out_numpy
-from tsporec.selector.lexicon import Units, frequent_words
-from tsporec.selector.network import SIGNALS, Entries, FrozenSelector, ScoringNetwork, logits, make_entries
-from tsporec.selector.vocabulary import CLASSES, Vocabulary, read_vocabulary, with_embeddings
+from tsporec.selector.network import SIGNALS, FrozenSelector, ScoringNetwork, Table, logits, make_table
+from tsporec.selector.vocabulary import CLASSES, Vocabulary, read_vocabulary
 from tsporec.tokens.ragged import RaggedTokens, ranges
 
 __all__ = ["SelectorConfig", "TokenSelector"]
 
-_TABLE_KEYS = ("table", "embedding_width", "embedding_fingerprint")
+_ITEM_WEIGHTS = "item_weights."  # the prefix of their tensors in a state dict
 
 
 class TokenSelector(nn.Module):
-    """A scorer with learned weights, for any tokenizer.
+    """A scorer with learned weights that serves any tokenizer.
 
-    Untrained it is the rule ``config.weighting`` (once :meth:`fit` has seen a corpus): a repeated token counts at its
-    first place, the others come behind all first ones, the earlier first among equals.
+    Untrained it is the rule ``config.weighting``, once :meth:`fit` has counted words. A repeated token counts at its
+    first place; repeats rank below all first places, the earlier first among equals.
     :class:`tsporec.PreferenceTrainer` trains it.
 
     Parameters
     ----------
     config : SelectorConfig, optional
+        Default: ``SelectorConfig()``.
+
+    Attributes
+    ----------
+    config : SelectorConfig
+    vocabulary : Vocabulary or None
+        What the tokenizer's ids spell; None until :meth:`for_tokenizer`.
+    item_weights : ItemWeights or None
+        Learned weights for the tokens of known texts; None without :meth:`with_item_weights`.
 
     Examples
     --------
-    >>> selector = TokenSelector().for_tokenizer(tokenizer).fit(corpus)       # doctest: +SKIP
-    >>> selection = selector.select(corpus, Budget(tokens=16))                # doctest: +SKIP
-    >>> selector.save_pretrained("my-selector")                               # doctest: +SKIP
+    >>> from tsporec import RaggedTokens, TokenSelector
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> tokenizer = word_tokenizer("blue gel pen the a".split())
+    >>> texts = ["the blue gel pen", "the blue pen", "a pen the pen"]
+    >>> tokens = RaggedTokens.from_lists(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    >>> selector = TokenSelector().for_tokenizer(tokenizer).fit(tokens)
+    >>> kept = selector.select(tokens, 2).apply(tokens)  # the two rarest words of each text
+    >>> [tokenizer.decode(text).strip() for text in kept]
+    ['blue gel', 'the blue', 'a pen']
     """
 
     idf: Tensor
-    lexicon: Tensor
+    item_weights: ItemWeights | None
     name = "selector"
 
     @torch.inference_mode(mode=False)  # what is made in inference mode could neither be scored with nor trained
@@ -61,59 +76,87 @@ class TokenSelector(nn.Module):
         super().__init__()
         self.config = config or SelectorConfig()
         self.vocabulary: Vocabulary | None = None
-        if self.config.table == "surface":
-            self.grams = nn.Embedding(self.config.gram_buckets, self.config.dim)
-            nn.init.normal_(self.grams.weight, std=0.5)
-        else:
-            self.projection = nn.Linear(self.config.embedding_width, self.config.dim, bias=False)
-            nn.init.normal_(self.projection.weight, std=0.5 / self.config.embedding_width**0.5)
+        self.grams = nn.Embedding(self.config.gram_buckets, self.config.dim)
+        nn.init.normal_(self.grams.weight, std=0.5)
         self.classes = nn.Linear(len(CLASSES), self.config.dim, bias=False)
         self.network = ScoringNetwork(self.config.dim, self.config.hidden)
+        self.register_module("item_weights", None)
         self.blend = nn.Parameter(torch.zeros(len(SIGNALS)))
         self.register_buffer("idf", torch.zeros(self.config.surface_buckets))
-        self._know(torch.zeros(0, dtype=torch.uint8))
         with torch.no_grad():
             for signal, weight in RULES[self.config.weighting].items():
                 self.blend[SIGNALS.index(signal)] = weight
-        self._lookup: tuple[tuple[tuple[int, int], ...], tuple[Entries, ScoringNetwork, Tensor]] | None = None
-        self._has_served = False  # a tokenizer
-        self.eval()
+        self._lookup: tuple[tuple[tuple[int, int], ...], tuple[Table, ScoringNetwork, Tensor]] | None = None
+        super().train(False)
+
+    def train(self, mode: bool = True) -> TokenSelector:
+        """Set the mode of this selector alone: in training mode :meth:`forward` has dropout.
+
+        Selectors that :meth:`for_tokenizer` makes share their parts, so the parts have no mode.
+        """
+        self.training = mode
+        return self
+
+    def _sharing(self) -> TokenSelector:
+        """A copy that shares all weights; a part added to it is not added to this one."""
+        other = copy.copy(self)
+        other._modules, other._lookup = dict(self._modules), self._lookup
+        return other
 
     # -- binding and fitting
 
-    def for_tokenizer(self, tokenizer: Any, *, embeddings: Tensor | None = None) -> TokenSelector:
-        """A selector for ids of ``tokenizer`` that shares the weights of this one.
+    def for_tokenizer(self, tokenizer: Any) -> TokenSelector:
+        """Bind to ``tokenizer``: a selector for its ids that shares the weights of this one.
 
-        Parameters
-        ----------
-        tokenizer : a Hugging Face tokenizer
-        embeddings : Tensor ``[V, W]``, optional
-            ``model.get_input_embeddings().weight``: asked for where ``config.table`` is "embeddings", and there only;
-            left out, they are those of the selector that is bound to this tokenizer already.
+        Raises
+        ------
+        ValueError
+            If this selector has item weights that were learned with another tokenizer.
         """
-        self._has_served = True
-        bound = copy.copy(self)
-        bound.vocabulary = self._read(tokenizer)
-        if self.config.table == "embeddings" or embeddings is not None:
-            known = self.config.embedding_width, self.config.embedding_fingerprint
-            bound.vocabulary = with_embeddings(bound.vocabulary, embeddings, *known, self.vocabulary)
-        bound._lookup = None
+        vocabulary = self._read(tokenizer)
+        known = self.item_weights
+        if known is not None and known.tokenizer_fingerprint != vocabulary.fingerprint:
+            raise ValueError(
+                f"this selector has item weights for ids of another tokenizer ({known.tokenizer_fingerprint}) than the "
+                f"one given ({vocabulary.fingerprint}); give that one, or score without them: "
+                "selector.without_item_weights().for_tokenizer(tokenizer)."
+            )
+        bound = self._sharing()
+        bound.vocabulary, bound._lookup = vocabulary, None
         return bound
 
-    def fit(self, corpus: RaggedTokens | Sequence[tuple[Any, RaggedTokens]], *, prior: float = 1.0) -> TokenSelector:
-        """Set the inverse document frequencies from the texts of ``corpus`` (a segment a document).
+    @property
+    def tokenizer_fingerprint(self) -> str | None:
+        """The fingerprint of the tokenizer that this selector is bound to; None if it is unbound."""
+        return None if self.vocabulary is None else self.vocabulary.fingerprint
 
-        ``idf = log((prior + N) / (prior + df)) + 1``, for a prior of 1 the smoothed form of scikit-learn; df is counted
-        by surface: entries that spell the same share it, and it serves every tokenizer.
+    @property
+    def special_token_ids(self) -> list[int] | None:
+        """The ids of the tokenizer's special tokens; None if this selector is unbound."""
+        if self.vocabulary is None:
+            return None
+        special: list[int] = np.flatnonzero(self.vocabulary.classes[:, CLASSES.index("special")]).tolist()
+        return special
+
+    def fit(self, corpus: RaggedTokens | Sequence[tuple[Any, RaggedTokens]], *, prior: float = 1.0) -> TokenSelector:
+        """Set the inverse document frequencies from the texts of ``corpus``; returns this selector.
+
+        ``idf = log((prior + N) / (prior + df)) + 1``; with a prior of 1 this is scikit-learn's smoothed form. ``df`` is
+        counted by spelling, so it serves every tokenizer.
 
         Parameters
         ----------
         corpus : RaggedTokens, or pairs (tokenizer, RaggedTokens)
-            Of the tokenizer this is bound to; or of several, and then N counts, for each surface, the texts of those
-            tokenizers that have it.
+            The texts, one a segment, in ids of the tokenizer this is bound to. Or the texts in ids of several
+            tokenizers; N then counts, for each spelling, the texts of the tokenizers that have it.
         prior : float
-            Texts that every surface is taken to be in beforehand; above 0. A larger one holds what is rare or unknown
-            here to be less rare: for texts of another kind than those that are scored.
+            Texts that every spelling is assumed to be in beforehand, above 0. Default: 1. A larger prior makes rare
+            and unknown words count less: for texts of another kind than those that are scored.
+
+        Raises
+        ------
+        ValueError
+            If the prior is not above 0, or an id is outside the vocabulary.
         """
         if not 0 < prior < math.inf:
             raise ValueError(f"prior is a number of texts above 0; found {prior}.")
@@ -124,8 +167,7 @@ class TokenSelector(nn.Module):
         texts, df = np.zeros((2, buckets), dtype=np.int64)
         for vocabulary, tokens in parts:
             vocabulary.check(tokens.ids)
-            if vocabulary.words is not None:
-                tokens = RaggedTokens(*vocabulary.words.units(tokens.ids, tokens.cu_seqlens)[:2])
+            # (segment, bucket) of each token, each pair once -> texts of each bucket.
             pairs = tokens.segment_ids() * buckets + vocabulary.surface[tokens.ids]
             df += np.bincount(np.unique(pairs) % buckets, minlength=buckets)
             texts[np.unique(vocabulary.surface)] += len(tokens)
@@ -135,40 +177,8 @@ class TokenSelector(nn.Module):
             self.idf.copy_(torch.from_numpy(idf))
         return self
 
-    def fit_words(self, texts: Iterable[str], count: int = 32768) -> TokenSelector:
-        """Know the ``count`` most frequent words of ``texts``, in place of those known so far.
-
-        The tokens that spell a known word are scored as one and get its score, so that what is learned with one
-        tokenizer serves others that split words elsewhere. To be called before binding, fitting and learning.
-
-        Raises
-        ------
-        ValueError
-            If this is bound to a tokenizer or has been, since the bound ones share its weights but would not follow; if
-            it was fitted or has learned, which it did without these words; if it reads a language model's embeddings,
-            of which words have none; or if there is no word in ``texts``, or it is one string.
-        """
-        found = (
-            "is bound to a tokenizer" if self._has_served
-            else "reads embeddings" if self.config.table != "surface"
-            else "is fitted or has learned" if bool(self.idf.any()) or bool(self.network.out.weight.any())
-            else ""
-        )  # fmt: skip
-        if found:
-            raise ValueError(
-                f'this selector {found}; call fit_words on a new one with a table of "surface", '
-                "TokenSelector().fit_words(texts), before for_tokenizer and fit."
-            )
-        self._know(torch.frombuffer(bytearray(frequent_words(texts, count)), dtype=torch.uint8))
-        return self
-
-    def _know(self, lexicon: Tensor) -> None:
-        # Saved only where there are words: without, weights and fingerprint are what they were before there were any.
-        self.register_buffer("lexicon", lexicon, persistent=len(lexicon) > 0)
-
     def _read(self, tokenizer: Any) -> Vocabulary:
-        lexicon = self.lexicon.cpu().numpy().tobytes()
-        return read_vocabulary(tokenizer, self.config.gram_buckets, self.config.surface_buckets, lexicon)
+        return read_vocabulary(tokenizer, self.config.gram_buckets, self.config.surface_buckets)
 
     def _bound(self) -> Vocabulary:
         if self.vocabulary is None:
@@ -178,10 +188,66 @@ class TokenSelector(nn.Module):
             )
         return self.vocabulary
 
+    # -- item weights
+
+    @torch.inference_mode(mode=False)
+    def with_item_weights(self, corpus: RaggedTokens, max_tokens: int | None = None) -> TokenSelector:
+        """Add weights, zero at first, for each token of the texts of ``corpus``.
+
+        While a selector has item weights only they learn, and the network has no dropout.
+
+        Parameters
+        ----------
+        corpus : RaggedTokens
+            The texts to know, one a segment. Equal texts share their weights.
+        max_tokens : int, optional
+            The texts were cut to this many tokens; longer texts are found by them. Default: texts are found whole.
+
+        Returns
+        -------
+        TokenSelector
+            Shares all other weights with this one, which must be bound.
+
+        Examples
+        --------
+        >>> from tsporec.data.synthetic import word_tokenizer
+        >>> text = RaggedTokens.from_lists([[4, 5]])
+        >>> selector = TokenSelector().for_tokenizer(word_tokenizer(["gel", "pen"])).fit(text)
+        >>> known = selector.with_item_weights(text).set_item_scores(text, np.float32([1, 2]))
+        >>> known.score(text).tolist(), bool(selector.score(text)[0] == known.score(text)[0])
+        ([1.0, 2.0], False)
+        """
+        other = self._sharing()
+        other.item_weights = ItemWeights.zeros(corpus, self._bound().fingerprint, max_tokens)
+        return other
+
+    def without_item_weights(self) -> TokenSelector:
+        """Leave the item weights out: a copy that shares all other weights."""
+        other = self._sharing()
+        other.item_weights = None
+        return other
+
+    def set_item_scores(self, tokens: RaggedTokens, scores: Scores) -> TokenSelector:
+        """Set the item weights so that the tokens of known texts get ``scores`` float32 ``[T]``; returns this selector.
+
+        Other texts keep their scores.
+
+        Raises
+        ------
+        ValueError
+            If this selector has no item weights, or there is not one score a token.
+        """
+        if self.item_weights is None:
+            raise ValueError("this selector has no item weights; call selector.with_item_weights(corpus) first.")
+        if np.shape(scores) != (tokens.num_tokens,):
+            raise ValueError(f"expected one score for each of {tokens.num_tokens} tokens; found {np.shape(scores)}.")
+        self.item_weights.set_differences(tokens, scores - self._network_scores(tokens))
+        return self
+
     # -- scoring
 
     def forward(self, ids: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Differentiable logits; in training mode, its own, with dropout.
+        """Compute differentiable logits; in training mode with dropout.
 
         Parameters
         ----------
@@ -191,90 +257,91 @@ class TokenSelector(nn.Module):
         Returns
         -------
         Tensor
-            float32 ``[T]``.
+            float32 ``[T]``. With item weights it is differentiable in these alone.
         """
         if cu_seqlens.shape[0] < 2:
             return self.blend.new_zeros(0)
-        words, of_token = self._bound().words, None
-        if words is not None:
-            units = words.units(ids.cpu().numpy().astype(np.int32), cu_seqlens.cpu().numpy())
-            ids, cu_seqlens, of_token = (torch.from_numpy(part).to(ids.device) for part in units)
+        if self.item_weights is None:
+            return self._logits(ids, cu_seqlens, self.config.dropout if self.training else 0.0)
+        with torch.no_grad():
+            found = self._logits(ids, cu_seqlens)
+        known: Tensor = self.item_weights(found, RaggedTokens(ids.cpu().numpy(), cu_seqlens.cpu().numpy()))
+        return known
+
+    def _logits(self, ids: Tensor, cu_seqlens: Tensor, dropout: float = 0.0) -> Tensor:
         unique, inverse = torch.unique(ids, return_inverse=True)
-        entries = self._entries(unique)
-        dropout = self.config.dropout if self.training else 0.0
-        texts = lay_out(inverse, cu_seqlens, entries.absent)
-        found = logits(self.network, self.blend, entries, texts, dropout=dropout)
-        return found if of_token is None else found.index_select(0, of_token)
+        table = self._make_table(unique)
+        return logits(self.network, self.blend, table, lay_out(inverse, cu_seqlens, table.absent), dropout)
 
     @torch.inference_mode()
     def score(self, tokens: RaggedTokens) -> Scores:
-        """float32 ``[T]``: the logits of :meth:`forward` without dropout, whatever mode this is in.
+        """Score every token: float32 ``[T]``, the logits of :meth:`forward` without dropout.
 
-        Computed in float64 and rounded: the bits of a segment's scores are the same whatever else is in the batch,
-        with any number of threads.
+        Scores are computed in float64 and rounded. So a segment's scores have the same bits whatever else is in the
+        batch, with any number of threads.
         """
-        vocabulary = self._bound()
-        vocabulary.check(tokens.ids)
+        scores = self._network_scores(tokens)
+        if self.item_weights is not None:
+            self.item_weights.add_to(scores, tokens)
+        return scores
+
+    @torch.inference_mode()
+    def _network_scores(self, tokens: RaggedTokens) -> Scores:
+        self._bound().check(tokens.ids)
         scores = np.empty(tokens.num_tokens, dtype=np.float32)
-        (table, network, blend), device, words = self._table(), self.blend.device, vocabulary.words
+        (table, network, blend), device = self._table(), self.blend.device
         for first, last in groups(tokens.cu_seqlens):
             start, end = tokens.cu_seqlens[first], tokens.cu_seqlens[last]
-            units = Units(tokens.ids[start:end], tokens.cu_seqlens[first : last + 1] - start, slice(None))
-            if words is not None:
-                units = words.units(units.ids, units.cu_seqlens)
-            texts = lay_out_numpy(units.ids, units.cu_seqlens, table.absent)
+            texts = lay_out_numpy(tokens.ids[start:end], tokens.cu_seqlens[first : last + 1] - start, table.absent)
             if device.type != "cpu":
                 texts = Texts(*(part.to(device) for part in texts))
-            found = logits(network, blend, table, texts).cpu().numpy()
-            scores[start:end] = found[units.of_token]
+            scores[start:end] = logits(network, blend, table, texts).cpu().numpy()
         return scores
 
     def select(self, tokens: RaggedTokens, budget: Budget, *, protected: NDArray[np.bool_] | None = None) -> Selection:
-        """The best tokens of each segment; see :func:`tsporec.selection.select`."""
+        """Keep the best tokens of each segment; see :func:`tsporec.select`."""
         return select(self, tokens, budget, protected=protected)
 
     def compress_text(
         self, text: str | Sequence[str], budget: Budget | int, tokenizer: Any, granularity: str = "word"
     ) -> Any:
-        """What of ``text`` is worth keeping, in order: for models behind an API.
+        """Keep the best of ``text``, in order: for models behind an API.
 
         Parameters
         ----------
         text : str or list of str
+            One text, or several; a list gives a list.
         budget : Budget or int
             In tokens of ``tokenizer``.
         tokenizer : the tokenizer this selector is bound to
         granularity : "word" or "token"
-            Whole words, or the very best tokens; see :func:`tsporec.selector.compress_text.compress_ids`.
+            Whole words, or exactly the best tokens; see :func:`tsporec.selector.compress_text.compress_ids`.
         """
         return compress_text(self, tokenizer, text, budget, granularity)
 
     def compress_ids(
         self, text: str | Sequence[str], budget: Budget | int, tokenizer: Any, granularity: str = "word"
     ) -> Any:
-        """As :meth:`compress_text`, but the kept ids: for engines that take them, as vLLM's ``prompt_token_ids``."""
+        """Keep the best of ``text`` as :meth:`compress_text` does, as ids: for vLLM's ``prompt_token_ids``."""
         return compress_ids(self, tokenizer, text, budget, granularity)
 
-    def _entries(self, entries: Tensor, dtype: torch.dtype = torch.float32, only_rule: bool = False) -> Entries:
-        """What scoring looks up of vocabulary entries ``[M]``, computed in ``dtype``; slots are stored in float32."""
+    def _make_table(self, ids: Tensor, dtype: torch.dtype = torch.float32, only_rule: bool = False) -> Table:
+        """The :class:`Table` of vocabulary ids ``[M]``, computed in ``dtype``."""
         vocabulary, device = self._bound(), self.blend.device
         self._check_precision()
-        chosen = entries.cpu().numpy()
+        chosen = ids.cpu().numpy()
         classes = torch.from_numpy(vocabulary.classes[chosen]).to(device, dtype)
-        if self.config.table == "surface":
-            counts = np.diff(vocabulary.gram_offsets)[chosen]
-            grams = torch.from_numpy(vocabulary.grams[ranges(vocabulary.gram_offsets[:-1][chosen], counts)]).to(device)
-            offsets = torch.from_numpy(np.cumsum(counts) - counts).to(device)
-            spelling = F.embedding_bag(grams, self.grams.weight.to(dtype), offsets, mode="mean")
-        else:
-            read = vocabulary.embedded(entries).to(device, dtype)
-            spelling = F.linear(F.layer_norm(read, read.shape[1:]), self.projection.weight.to(dtype))
+        # Mean of the n-gram weights of each id: packed [G'] buckets -> [M, dim].
+        counts = np.diff(vocabulary.gram_offsets)[chosen]
+        grams = torch.from_numpy(vocabulary.grams[ranges(vocabulary.gram_offsets[:-1][chosen], counts)]).to(device)
+        offsets = torch.from_numpy(np.cumsum(counts) - counts).to(device)
+        spelling = F.embedding_bag(grams, self.grams.weight.to(dtype), offsets, mode="mean")
         idf = self.idf[torch.from_numpy(vocabulary.surface[chosen]).to(device)].to(dtype)
         if self.config.weighting != "idf":
             idf = SPREAD * idf.clamp(min=1).log()
         features = spelling + F.linear(classes, self.classes.weight.to(dtype))
         network = self.network if dtype == torch.float32 else copy.deepcopy(self.network).to(dtype)
-        return make_entries(network, self.blend.to(dtype), features, idf, classes, only_rule)
+        return make_table(network, self.blend.to(dtype), features, idf, classes, only_rule)
 
     def _check_precision(self) -> None:
         if self.blend.dtype != torch.float32:
@@ -283,85 +350,96 @@ class TokenSelector(nn.Module):
                 "selector.float(), and leave it out where a model around it is converted."
             )
 
-    def _table(self) -> tuple[Entries, ScoringNetwork, Tensor]:
-        """:meth:`_entries` of the whole vocabulary, network and blend in float64; remade when the weights change."""
-        spelling, first, out = (
-            self.grams if self.config.table == "surface" else self.projection,
-            self.network.first,
-            self.network.out,
-        )
-        made_of = (spelling.weight, self.classes.weight, first.weight, first.bias, out.weight, self.blend, self.idf)
+    def _table(self) -> tuple[Table, ScoringNetwork, Tensor]:
+        """The table of the whole vocabulary, network and blend in float64; made again when the weights change."""
+        made_of = (self.grams.weight, self.classes.weight, *self.network.parameters(), self.blend, self.idf)
         state = tuple((weight._version, weight.data_ptr()) for weight in made_of)
         if self._lookup is None or self._lookup[0] != state:
-            untrained = not out.weight.any()
-            entries = self._entries(torch.arange(len(self._bound().surface)), torch.float64, only_rule=untrained)
-            if entries.slots is not None:
-                entries = entries._replace(slots=entries.slots.float())
-            self._lookup = state, (entries, copy.deepcopy(self.network).double(), self.blend.double())
+            ids = torch.arange(len(self._bound()))
+            table = self._make_table(ids, torch.float64, only_rule=not self.network.out.weight.any())
+            if table.slots is not None:
+                table = table._replace(slots=table.slots.float())
+            self._lookup = state, (table, copy.deepcopy(self.network).double(), self.blend.double())
         return self._lookup[1]
 
     @torch.inference_mode(mode=False)
     def frozen(self) -> FrozenSelector:
-        """A copy of its scoring as a module of tensors alone, ``forward(ids, cu_seqlens) -> logits``.
+        """Copy the scoring into a module of tensors alone, ``forward(ids, cu_seqlens) -> logits``.
 
         It compiles with ``fullgraph=True`` and exports with dynamic lengths; ids are not checked.
+
+        Raises
+        ------
+        ValueError
+            If this selector has item weights: texts cannot be looked up in a compiled graph.
         """
-        vocabulary = self._bound()
-        entries = self._entries(torch.arange(len(vocabulary.surface)))
-        return FrozenSelector(self.network, self.blend, entries, vocabulary.words)
+        if self.item_weights is not None:
+            raise ValueError(
+                "a frozen selector cannot look up item weights; leave them out: "
+                "selector.without_item_weights().frozen()."
+            )
+        return FrozenSelector(self.network, self.blend, self._make_table(torch.arange(len(self._bound()))))
 
     # -- identity and sharing
 
     @property
-    def tokenizer_fingerprint(self) -> str | None:
-        """Fingerprint of the tokenizer that the selector is bound to; None if it is unbound."""
-        return None if self.vocabulary is None else self.vocabulary.fingerprint
-
-    @property
-    def special_token_ids(self) -> list[int] | None:
-        """Ids of the special tokens of the tokenizer that the selector is bound to; None if it is unbound."""
-        if self.vocabulary is None:
-            return None
-        special: list[int] = np.flatnonzero(self.vocabulary.classes[:, CLASSES.index("special")]).tolist()
-        return special
-
-    @property
     def fingerprint(self) -> str:
-        """Digest of shape, weights and, where bound, the tokenizer."""
+        """Digest of all that decides the scores: shape, weights and, where bound, the tokenizer.
+
+        A rule, whose network gives 0, has the same fingerprint whatever the network's other weights are.
+        """
         self._check_precision()
-        weights = [part for key, value in sorted(self.state_dict().items()) for part in (key, value.cpu().numpy())]
+        weights = self.state_dict()
+        if not self.network.out.weight.any():
+            weights = {k: v for k, v in weights.items() if k in RULE_WEIGHTS or k.startswith(_ITEM_WEIGHTS)}
         shape = {key: value for key, value in asdict(self.config).items() if key != "training"}
-        # As they were when there was no other table, and no other weighting.
-        plain = _TABLE_KEYS if self.config.table == "surface" else ()
-        plain = (*plain, "weighting") if self.config.weighting == "idf" else plain
-        shape = {key: value for key, value in shape.items() if key not in plain}
-        return digest(self.name, shape, self.vocabulary.fingerprint if self.vocabulary else "", *weights)
+        limit = None if self.item_weights is None else self.item_weights.max_tokens
+        parts = [part for key, value in sorted(weights.items()) for part in (key, value.cpu().numpy())]
+        return digest(self.name, shape, self.tokenizer_fingerprint or "", limit, *parts)
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
-        """Write config, weights and a model card (by default :func:`tsporec.selector.card.model_card`'s) to ``folder``.
+        """Write config, weights, item weights and a model card to ``folder``; returns it.
 
-        Without ``card``, one that is there and was edited is kept.
+        Parameters
+        ----------
+        folder : path
+            Made if it does not exist. An older selector in it is replaced, or kept whole if the save fails.
+        card : str, optional
+            The card. Default: one is made from the config, unless the folder has a card that somebody has edited.
         """
-        return hub.save(Path(folder), self.config, self.state_dict(), card)
+        weights = {key: part for key, part in self.state_dict().items() if not key.startswith(_ITEM_WEIGHTS)}
+        files.save(Path(folder), self.config, weights, self.item_weights, card)
+        return Path(folder)
 
     def push_to_hub(self, repo_id: str, *, card: str | None = None, **options: Any) -> str:
-        """Save and upload to the Hub, and return the commit's address; options: :func:`tsporec.selector.hub.push`."""
+        """Save and upload to the Hub; returns the address of the commit. Options: :func:`tsporec.selector.hub.push`."""
         with tempfile.TemporaryDirectory() as folder:
             return hub.push(self.save_pretrained(folder, card=card), repo_id, **options)
 
     @classmethod
     @torch.inference_mode(mode=False)
     def from_pretrained(cls, name_or_path: str | Path = hub.DEFAULT, **options: Any) -> TokenSelector:
-        """A saved selector: one in the box, a folder, or a Hub id; options as in :func:`tsporec.selector.hub.load`.
+        """Load all that was trained: a bundled selector, a folder, or a Hub id; unbound.
 
-        The options (``revision``, ``token``, ``force_download`` ...) are the Hub's: ignored for the first two.
+        Parameters
+        ----------
+        name_or_path : str or Path
+            Default: the bundled selector, "tsporec/base".
+        **options
+            The Hub's: ``revision``, ``token``, ``force_download`` ...; see :func:`tsporec.selector.hub.load`.
+
+        Examples
+        --------
+        >>> from tsporec.data.synthetic import word_tokenizer
+        >>> selector = TokenSelector.from_pretrained().for_tokenizer(word_tokenizer("blue gel pen".split()))
+        >>> selector.score(RaggedTokens.from_lists([[4, 5, 6]])).shape
+        (3,)
         """
-        config, weights = hub.load(name_or_path, **options)
-        selector = cls(config)
-        if hub.LEXICON in weights:
-            selector._know(weights[hub.LEXICON])
+        saved, weights, item_weights = hub.load(name_or_path, **options)
+        selector = cls(saved.config)
         selector.load_state_dict(weights)
+        selector.item_weights = item_weights
         return selector
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_lookup": None}  # workers rebuild the table instead of unpickling it
+        return {**self.__dict__, "_lookup": None}  # workers make the table again instead of unpickling it

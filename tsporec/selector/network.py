@@ -1,11 +1,10 @@
-"""The scoring network: a logit a token from the token, its neighbours and its text.
+"""The scoring network: one logit for each token, from the token, its neighbours and its text.
 
-``logit = blend · signals + network(token features, signals, text mean)``. The first term is a linear rule
-over cheap signals (idf, first occurrence, place ...), which works untrained; the second is zero at the start
-and is what preference learning adds.
+``logit = rule + network``. The rule is a weighted sum of cheap signals (idf, first occurrence, place ...), and works
+untrained. The network adds what preferences teach; it gives 0 until it has learned.
 
-What the first layer makes of an entry of the vocabulary at each of the five places of a window is computed once a
-table (:class:`Entries`), so that a token costs five look-ups and additions there, and no product.
+The first layer is linear in the features of five tokens. So its product with each vocabulary id at each of the five
+places is computed once (:class:`Table`), and a token then costs five look-ups and additions there.
 """
 
 from __future__ import annotations
@@ -18,28 +17,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
 from tsporec.selector.layout import TEXT_SIGNALS, WINDOW, Texts, lay_out
-from tsporec.selector.lexicon import TensorWords, Words
 from tsporec.selector.vocabulary import CLASSES
 
 SIGNALS = ("idf", *TEXT_SIGNALS, *CLASSES)
-"""The cheap signals of a token in its text, in column order: the entry's own, but for ``TEXT_SIGNALS``.
+"""The cheap signals of a token, in column order.
 
-"idf" is as ``SelectorConfig.weighting`` has it: the inverse document frequency, or four times its logarithm.
+``TEXT_SIGNALS`` depend on the text, the others on the vocabulary id alone. "idf" is the inverse document frequency or,
+for the weightings "tfidf" and "placed", four times its logarithm.
 """
 
 _OF_TEXT = slice(1, 1 + len(TEXT_SIGNALS))
 
 
-class Entries(NamedTuple):
-    """M vocabulary entries, ready for look-ups; the entry M is the absent one, all zeros.
+class Table(NamedTuple):
+    """What scoring looks up of M vocabulary ids. Id M is the padding id, whose values are all 0.
 
     Parameters
     ----------
     slots : float32 ``[(M + 1) * 5, hidden]``, or None
-        Row ``5 m + p``: what entry ``m`` adds to the first layer of the token it is ``p - 2`` places after. None where
-        the network's answer is 0.
+        Row ``5 m + p``: what id ``m`` adds to the first layer of a token when it stands ``p - 2`` places after that
+        token. None where the network gives 0 for every token.
     rule : float ``[M + 1]``
-        Its part of ``blend · signals``; float64 in the table that scoring uses, float32 elsewhere.
+        The part of the rule that depends on the id alone. float64 where scores are computed, else float32.
     """
 
     slots: Tensor | None
@@ -47,18 +46,18 @@ class Entries(NamedTuple):
 
     @property
     def absent(self) -> int:
-        """M."""
+        """The padding id M."""
         return self.rule.shape[0] - 1
 
 
 class ScoringNetwork(nn.Module):
-    """A window of 5 token features, the text's mean, a window of 3 hidden states, a logit.
+    """A window of 5 token features, the mean of the text, a window of 3 hidden states, one logit.
 
     Parameters
     ----------
     dim, hidden : int
-        Widths of the token features and of the hidden states. The cost is ``5 * hidden`` additions and
-        ``3 * hidden**2 + hidden * (len(TEXT_SIGNALS) + 1)`` multiply-adds a token.
+        Widths of the token features and of the hidden states. The cost of a token is ``5 * hidden`` additions and
+        ``3 * hidden**2 + hidden * (len(TEXT_SIGNALS) + 1)`` multiply-adds.
     """
 
     def __init__(self, dim: int, hidden: int) -> None:
@@ -69,104 +68,103 @@ class ScoringNetwork(nn.Module):
         self.out = nn.Linear(hidden, 1, bias=False)
         nn.init.zeros_(self.out.weight)
 
-    def slots(self, rows: Tensor, own: Tensor) -> Tensor:
-        """``Entries.slots`` of token features ``rows [M, dim]`` and the entries' own signals ``[M, 1 + CLASSES]``."""
+    def slots(self, rows: Tensor, signals: Tensor) -> Tensor:
+        """``Table.slots`` of token features ``rows [M, dim]`` and the signals ``[M, 1 + CLASSES]`` of the ids."""
         width, hidden = rows.shape[1], self.first.out_features
-        weight, signals = torch.split(self.first.weight, [WINDOW * width, len(SIGNALS)], dim=1)
+        weight, of_signals = torch.split(self.first.weight, [WINDOW * width, len(SIGNALS)], dim=1)
+        # [hidden, 5 * dim] -> [5 * hidden, dim], so that one product gives all places: [M, dim] -> [M, 5, hidden].
         places = weight.view(hidden, WINDOW, width).transpose(0, 1).reshape(WINDOW * hidden, width)
         slots = F.linear(rows, places).view(-1, WINDOW, hidden)
-        here = F.linear(own, _own(signals), self.first.bias)
+        # Signals and bias count at the token itself, place 2 of the window.
+        here = F.linear(signals, _of_id(of_signals), self.first.bias)
         slots = torch.cat([slots[:, :2], slots[:, 2:3] + here[:, None], slots[:, 3:]], dim=1)
         return F.pad(slots.view(-1, hidden), (0, 0, 0, WINDOW))
 
     def forward(self, slots: Tensor, texts: Texts, dropout: float = 0.0) -> Tensor:
-        """The network's part of the logits ``[R]``, in the dtype of its weights; see :func:`logits`."""
+        """The network's part of the logits, in the dtype of its weights ``[R - 2]``: all rows but the outer two."""
+        # First layer: 5 look-ups a row, their sum, and the signals of the text: [R, 5] -> [R, hidden].
         near = (texts.ids * WINDOW).unfold(0, WINDOW, 1) + torch.arange(WINDOW, device=slots.device)
         of_text = self.first.weight[:, -len(SIGNALS) :][:, _OF_TEXT]
-        gathered = F.embedding_bag(near, slots, mode="sum").to(of_text.dtype)
-        hidden = torch.addmm(gathered, texts.signals.t(), of_text.t())
-        # Rows without a token are zeros, as what surrounds a text.
-        hidden = hidden.mul_(texts.inside[:, None]).relu_()
+        hidden = F.embedding_bag(near, slots, mode="sum").to(of_text.dtype)
+        hidden = hidden.addmm_(texts.signals.t(), of_text.t()).mul_(texts.inside[:, None]).relu_()
         size, width = hidden.shape
-        total = hidden.new_zeros(texts.starts.shape[0], width).index_add(0, texts.segment, hidden)
+        # Mean of each text: [R, hidden] -> [N, hidden]. Empty rows are 0 and add nothing.
+        total = hidden.new_zeros(texts.lengths.shape[0], width).index_add(0, texts.segment, hidden)
         mean = total / texts.lengths.clamp(min=1)[:, None]
         mean = torch.addmm(self.second.bias, mean, self.context.weight.t())
         if dropout:
             hidden = F.dropout(hidden, dropout)
-        window = F.pad(hidden, (0, 0, 1, 1)).as_strided((size, 3 * width), (width, 1))
-        deeper = torch.addmm(mean.index_select(0, texts.segment), window, self.second.weight.t()).relu_()
+        # Second layer: each row with its two neighbours, side by side in memory: [R, hidden] -> [R - 2, 3 * hidden].
+        window = hidden.as_strided((size - 2, 3 * width), (width, 1))
+        deeper = mean.index_select(0, texts.segment[1:-1]).addmm_(window, self.second.weight.t()).relu_()
         if dropout:
             deeper = F.dropout(deeper, dropout)
-        return (deeper * self.out.weight[0]).sum(dim=1)
+        return F.linear(deeper, self.out.weight)[:, 0]
 
 
-def make_entries(
+def make_table(
     network: ScoringNetwork, blend: Tensor, rows: Tensor, idf: Tensor, classes: Tensor, only_rule: bool = False
-) -> Entries:
-    """:class:`Entries` of token features ``rows [M, dim]``, ``idf [M]`` and ``classes [M, C]``."""
-    own = torch.cat([idf[:, None], classes], dim=1)
-    rule = F.pad((own * _own(blend)).sum(dim=1), (0, 1))
-    return Entries(None if only_rule else network.slots(rows, own), rule)
+) -> Table:
+    """The :class:`Table` of ids with the features ``rows [M, dim]``, ``idf [M]`` and ``classes [M, C]``."""
+    signals = torch.cat([idf[:, None], classes], dim=1)
+    rule = F.pad((signals * _of_id(blend)).sum(dim=1), (0, 1))
+    return Table(None if only_rule else network.slots(rows, signals), rule)
 
 
-def logits(
-    network: ScoringNetwork,
-    blend: Tensor,
-    entries: Entries,
-    texts: Texts,
-    dropout: float = 0.0,
-) -> Tensor:
-    """The logits ``[T]`` of texts of entries, in the dtype of ``blend``, which is that of the network's weights.
+def logits(network: ScoringNetwork, blend: Tensor, table: Table, texts: Texts, dropout: float = 0.0) -> Tensor:
+    """The logits ``[T]`` of texts whose ids are rows of ``table``, in the dtype of ``blend`` and the network.
+
+    float64 logits, rounded to float32, have the same bits in any batch and with any number of threads. A matrix library
+    picks the order of additions by the number of rows, the row's place and the threads; the difference is lost in the
+    rounding.
 
     Parameters
     ----------
+    network : ScoringNetwork
     blend : float ``[len(SIGNALS)]``
-        In float64 the logits, rounded to float32, do not depend on the order in which a matrix product adds up: a
-        matrix library picks that order by the number of rows, the row's place and the number of threads.
+        The weights of the rule.
+    table : Table
+    texts : Texts
+    dropout : float
+        Share of hidden states dropped. Default: 0.
     """
-    found = entries.rule.index_select(0, texts.own) + (texts.signals * blend[_OF_TEXT, None]).sum(dim=0)
-    if entries.slots is not None:
-        found = found + network(entries.slots, texts, dropout)
-    return found.index_select(0, texts.rows)
+    found = table.rule.index_select(0, texts.row_ids) + (texts.signals * blend[_OF_TEXT, None]).sum(dim=0)
+    found = found.index_select(0, texts.rows)
+    if table.slots is not None:
+        found = found + network(table.slots, texts, dropout).index_select(0, texts.rows - 1)
+    return found
 
 
 class FrozenSelector(nn.Module):
-    """A selector's scoring with its table as buffers: for ``torch.compile`` and ``torch.export``.
+    """A copy of a selector's scoring whose table is a buffer, for ``torch.compile`` and ``torch.export``.
 
     Parameters
     ----------
     network : ScoringNetwork
     blend : float32 ``[len(SIGNALS)]``
-    entries : Entries
-        Of the whole vocabulary.
-    words : Words, optional
-        Of its lexicon.
+    table : Table
+        The table of the whole vocabulary.
     """
 
     slots: Tensor | None
     rule: Tensor
     blend: Tensor
 
-    def __init__(self, network: ScoringNetwork, blend: Tensor, entries: Entries, words: Words | None = None) -> None:
+    def __init__(self, network: ScoringNetwork, blend: Tensor, table: Table) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).requires_grad_(False)
-        self.words = None if words is None else TensorWords(words)
-        for name, value in (("blend", blend), *entries._asdict().items()):
+        for name, value in (("blend", blend), *table._asdict().items()):
             self.register_buffer(name, None if value is None else value.detach().clone())
         self.eval()
 
     def forward(self, ids: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """float32 ``[T]`` from ids int ``[T]``, all in the vocabulary, and ``cu_seqlens`` int ``[N + 1]``."""
-        entries = Entries(self.slots, self.rule)
-        if self.words is not None:
-            ids, cu_seqlens, of_token = self.words(ids, cu_seqlens, entries.absent)
-            found = logits(self.network, self.blend, entries, lay_out(ids, cu_seqlens, entries.absent))
-            return found.index_select(0, of_token)
-        # With an empty text more, a single one is no special case to the compiler.
+        """float32 ``[T]`` from ids int ``[T]`` of the vocabulary, unchecked, and ``cu_seqlens`` int ``[N + 1]``."""
+        table = Table(self.slots, self.rule)
+        # One empty text more, so that a single text is no special case to the compiler.
         cu_seqlens = torch.cat([cu_seqlens, cu_seqlens[-1:]])
-        return logits(self.network, self.blend, entries, lay_out(ids, cu_seqlens, entries.absent))
+        return logits(self.network, self.blend, table, lay_out(ids, cu_seqlens, table.absent))
 
 
-def _own(columns: Tensor) -> Tensor:
-    """The columns of ``[..., len(SIGNALS)]`` that belong to the entry."""
+def _of_id(columns: Tensor) -> Tensor:
+    """The columns of ``[..., len(SIGNALS)]`` that depend on the vocabulary id alone."""
     return torch.cat([columns[..., :1], columns[..., _OF_TEXT.stop :]], dim=-1)

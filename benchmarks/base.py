@@ -1,13 +1,14 @@
-"""Train the selector in the box, and its twins that have not seen one of the categories.
+r"""Make the bundled selector, and for each category a sibling that has not seen it.
 
-python -m benchmarks.box train --data DIR --model DIR --work DIR
-python -m benchmarks.box zero-shot --data DIR --model DIR --work DIR --seeds 0,1,2 --output benchmarks/results/box.json
-python -m benchmarks.box card --results benchmarks/results
+python -m benchmarks.base train --data DIR --model DIR --work DIR
+python -m benchmarks.base zero-shot --data DIR --model DIR --work DIR --seeds 0,1,2 \
+    --output benchmarks/results/base.json
+python -m benchmarks.base card --results benchmarks/results
 
-The first writes ``tsporec/box/base`` and, to the work folder, a twin for each category that is made from the other one
-alone; with ``--network``, which learns, it goes on where it was stopped. The second measures each twin on the category
-it has not seen. The third puts these figures on the card, and beside them those of the selector itself, which
-``benchmarks.portability real`` measured.
+The first writes ``tsporec/selector/base`` and, to the work folder, a sibling for each category, made from the other
+category alone. With ``--network`` it also learns, and goes on where it was stopped. The second measures each sibling on
+the category it has not seen. The third puts these figures on the card, and beside them those of the bundled selector
+itself, which ``benchmarks.portability real`` measured.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks import real
-from benchmarks.amazon import CATEGORIES, read_task, read_texts
+from benchmarks.amazon import CATEGORIES, read_task
 from benchmarks.learning import untrained
 from benchmarks.options import comma_separated, whole_numbers
 from benchmarks.rule import CHOSEN, read_tokenizers
@@ -38,7 +39,7 @@ from tsporec.learning.config import LearningConfig
 from tsporec.learning.rewards.coconsumption import CoConsumptionReward
 from tsporec.learning.rounds import learn_selector
 from tsporec.scorers import make_scorer
-from tsporec.selector import hub
+from tsporec.selector import files, hub
 from tsporec.selector.card import model_card
 from tsporec.selector.model import TokenSelector
 
@@ -55,29 +56,26 @@ LIMITS = [
     "English, and the words of two kinds of goods (office, industrial and scientific); other catalogues are less sure."
 ]
 MEASURED = (
-    "NDCG@10 over all test rows of a category (title and description, k tokens of each item, seeds {seeds}; of this "
-    "selector's own rows {own}) of a "
+    "NDCG@10 over all test rows of a category (title and description, k tokens of each item, seeds {seeds}; rows of "
+    "this selector: {made_from}) of a "
     f"recommender that reads with SmolLM2's first {real.LAYERS} layers: adapted, it is fitted on each selection; "
-    "frozen, it was warmed up on other selections. A twin is made as this selector is, from the other category alone: "
-    "its rows are of texts it had not seen, though the rule's weights were chosen on validation rows of both. "
-    "This selector was made from both categories, so its own rows are of texts "
+    "frozen, it was warmed up on other selections. A sibling is made as this selector is, from the other category "
+    "alone: its rows are of texts it had not seen, though the rule's weights were chosen on validation rows of both. "
+    "This selector was made from both categories, so its rows are of texts "
     "it was made from; where it has none, it was not measured. head: the first k tokens; tfidf: fitted on the category "
     "itself. Differences are with 95% intervals over test rows."
 )
 
 
 def learn(
-    corpora: Sequence[tuple[Any, Task]], folder: Path, network: bool, texts: Sequence[str] = (), words: int = 0
+    corpora: Sequence[tuple[Any, Task]], folder: Path, network: bool
 ) -> tuple[TokenSelector, list[dict[str, Any]]]:
-    """The rule over the texts' frequencies; with ``network``, a round of preferences on each corpus in turn."""
+    """Make the rule over the texts' frequencies; with ``network``, a round of preferences on each corpus in turn."""
     parts = [(tokenizer, task.tokens) for tokenizer, task in corpora]
     if not network:
-        return CHOSEN.fit(parts, texts, words), []
+        return CHOSEN.fit(parts), []
     torch.manual_seed(0)
-    selector = TokenSelector()
-    if words:
-        selector.fit_words(texts, words)
-    selector.fit(parts)
+    selector = TokenSelector().fit(parts)
     reports = []
     for number, (tokenizer, task) in enumerate(corpora):
         reward = CoConsumptionReward(task.tokens, task.train)
@@ -90,7 +88,7 @@ def learn(
 
 
 def described(network: bool) -> dict[str, Any]:
-    """What a card says of a selector with a network, and of one without."""
+    """Make what the card says of a selector with a network, or of one without."""
     if network:
         return {
             "summary": "A general selector for product texts, for any tokenizer.",
@@ -105,19 +103,18 @@ def described(network: bool) -> dict[str, Any]:
     }
 
 
-def train(data: Path, model: str, work: Path, network: bool, words: int) -> None:
-    """Train the bundled selector and the twins."""
+def train(data: Path, model: str, work: Path, network: bool) -> None:
+    """Make the bundled selector and its siblings."""
     from transformers import AutoTokenizer
 
     origin = environment(0)
     tokenizers = read_tokenizers(data, AutoTokenizer.from_pretrained(model), work)
-    names = [f"{name} ({len(tokenizer):,} entries)" for name, tokenizer in tokenizers.items()]
+    names = [f"{name} ({len(tokenizer):,} ids)" for name, tokenizer in tokenizers.items()]
     tasks = {(c, name): read_task(data, c, tokenizer) for c in CATEGORIES for name, tokenizer in tokenizers.items()}
-    made_from = {"base": list(CATEGORIES), **{f"twin-{c}": [d for d in CATEGORIES if d != c] for c in CATEGORIES}}
+    made_from = {"base": list(CATEGORIES), **{f"sibling-{c}": [d for d in CATEGORIES if d != c] for c in CATEGORIES}}
     for made, categories in made_from.items():
         corpora = [(tokenizers[name], tasks[c, name]) for name in tokenizers for c in categories]
-        own = [text for category in categories for text in read_texts(data, category)]
-        selector, reports = learn(corpora, work / f"{made}-rounds", network, own, words)
+        selector, reports = learn(corpora, work / f"{made}-rounds", network)
         training = {
             **described(network),
             "data": [f"{c}, Amazon Reviews 2018 ({len(tasks[c, 'SmolLM2'].tokens):,} items, "
@@ -130,43 +127,43 @@ def train(data: Path, model: str, work: Path, network: bool, words: int) -> None
         selector.config = replace(selector.config, training=training)
         selector.save_pretrained(work / made)
         if made == "base":
-            shutil.rmtree(hub.BOX / made, ignore_errors=True)
-            shutil.copytree(work / made, hub.BOX / made)
-            describe_box({})
+            shutil.rmtree(hub.BUNDLED / made, ignore_errors=True)
+            shutil.copytree(work / made, hub.BUNDLED / made)
+            describe_base({})
 
 
-def describe_box(training: dict[str, Any]) -> None:
-    """Add to what the selector in the box says of its training, and make its card anew."""
-    place = hub.BOX / "base"
-    hub.describe(place, training)
-    (place / hub.CARD).write_text(model_card(hub.read_config(place / hub.CONFIG), hub.DEFAULT))
+def describe_base(training: dict[str, Any]) -> None:
+    """Add to what the bundled selector says of its training, and make its card anew."""
+    place = hub.BUNDLED / "base"
+    files.describe(place, training)
+    (place / files.CARD).write_text(model_card(files.read_config(place / files.CONFIG), hub.DEFAULT))
     print(f"{place}: {sum(file.stat().st_size for file in place.iterdir()):,} bytes")
 
 
 def figures(results: Path) -> dict[str, Any]:
-    """What the card says of quality: the twins' figures, and those of the selector in the box behind them."""
-    found = json.loads((results / "box.json").read_text())
+    """Make what the card says of quality: the siblings' figures, then those of the bundled selector itself."""
+    found = json.loads((results / "base.json").read_text())
     rivals: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
     for row in found["rows"]:
         rivals.setdefault((row["unseen category"], row["case"], row["k"]), {})[row["scorer"]] = row
-    own, seeds = {}, set()
+    measured_itself, seeds = {}, set()
     for path in sorted(results.glob("portability-real*.json")):
         measured = json.loads(path.read_text())
         seeds |= set(measured["seeds"])
         for row in measured["rows"]:
-            if row["tokenizer"] == "SmolLM2":  # scored by the recommender's own tokens
-                own[row["category"], "adapted", row["k"]] = row
+            if row["tokenizer"] == "SmolLM2":  # scored by the recommender's tokens
+                measured_itself[row["category"], "adapted", row["k"]] = row
     rows = []
     for (category, case, k), scored in rivals.items():
         place = {"measured on": category, "case": case, "k": k}
-        twin = scored.pop("twin")
-        row = {**place, "selector": "twin, had not seen these texts", "NDCG@10": twin["NDCG@10"]}
-        row |= {f"minus {name} (95%)": rival["twin minus it (95%)"] for name, rival in scored.items()}
+        sibling = scored.pop("sibling")
+        row = {**place, "selector": "sibling, had not seen these texts", "NDCG@10": sibling["NDCG@10"]}
+        row |= {f"minus {name} (95%)": rival["sibling minus it (95%)"] for name, rival in scored.items()}
         rows.append({**row, **{name: rival["NDCG@10"] for name, rival in scored.items()}})
-        if mine := own.get((category, case, k)):
+        if mine := measured_itself.get((category, case, k)):
             row = {**place, "selector": "this one, made from these texts", "NDCG@10": mine["NDCG@10"]}
             rows.append({**row, "minus head (95%)": interval(mine["minus head"])})
-    return {"metrics": rows, "measured": MEASURED.format(seeds=_listed(found["seeds"]), own=_listed(seeds))}
+    return {"metrics": rows, "measured": MEASURED.format(seeds=_listed(found["seeds"]), made_from=_listed(seeds))}
 
 
 def _listed(seeds: Iterable[int]) -> str:
@@ -176,7 +173,7 @@ def _listed(seeds: Iterable[int]) -> str:
 def zero_shot(
     data: Path, model: str, work: Path, seeds: list[int], cases: list[str], cache: Path
 ) -> list[dict[str, Any]]:
-    """Rows: each twin on the category it has not seen, against head, random and tf-idf (which is fitted there).
+    """Rows: each sibling on the category it has not seen, against head, random and tf-idf (which is fitted there).
 
     ``lift``: mean over items of the co-consumption reward of what is kept, in nats, from all of the category's
     training users. NDCG@10 is that of a recommender adapted to each selection or, frozen, of the one of
@@ -188,14 +185,14 @@ def zero_shot(
     lm, tokenizer = load_causal_lm(model, real.LAYERS)
     rows = []
     for category in CATEGORIES:
-        if not (work / f"twin-{category}").exists():
-            print(f"{category}: its twin is not trained yet", flush=True)
+        if not (work / f"sibling-{category}").exists():
+            print(f"{category}: its sibling is not made yet", flush=True)
             continue
         task = read_task(data, category, tokenizer)
         scorers = {
             "head": make_scorer("head"), "random": make_scorer("random"),
             "tfidf": make_scorer("tfidf").fit(task.tokens),
-            "twin": TokenSelector.from_pretrained(work / f"twin-{category}").for_tokenizer(tokenizer),
+            "sibling": TokenSelector.from_pretrained(work / f"sibling-{category}").for_tokenizer(tokenizer),
         }  # fmt: skip
         reward = CoConsumptionReward(task.tokens, [*task.train, *task.held_out])
         warm_up = real.warm_up(task, untrained(tokenizer, task))
@@ -206,8 +203,8 @@ def zero_shot(
             row = {"unseen category": category, "case": case, "k": k, "scorer": name}
             row["lift (nats)"] = float(ranking_rewards(task.tokens, [scorers[name]], reward, [k]).mean())
             row["NDCG@10"] = ranked[case, k, name].metrics["ndcg@10"]
-            if name != "twin":
-                row["twin minus it (95%)"] = interval(ranked[case, k, "twin"].versus[name]["ndcg@10"])
+            if name != "sibling":
+                row["sibling minus it (95%)"] = interval(ranked[case, k, "sibling"].versus[name]["ndcg@10"])
             rows.append(row)
             print(row, flush=True)
     return rows
@@ -220,24 +217,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--work", type=Path)
-    parser.add_argument("--seeds", type=whole_numbers, default=[0], help="of the recommender")
-    parser.add_argument("--network", action="store_true", help="also learn from preferences: not in the box, see docs")
-    parser.add_argument("--words", type=int, default=0, help="the most frequent words that it knows; none in the box")
-    parser.add_argument("--cases", type=comma_separated, default=["adapted", "frozen"], help="of the recommender")
+    parser.add_argument("--seeds", type=whole_numbers, default=[0], help="seeds of the recommender")
+    parser.add_argument("--network", action="store_true", help="train: also learn a network from preferences")
+    parser.add_argument("--cases", type=comma_separated, default=["adapted", "frozen"], help="recommenders")
     parser.add_argument(
         "--cache", type=Path, help="cells that are known are not measured again; default: WORK/evaluate"
     )
-    parser.add_argument("--output", type=Path, help="of zero-shot")
-    parser.add_argument("--results", type=Path, help="of card: the folder with box.json and portability-real.json")
+    parser.add_argument("--output", type=Path, help="zero-shot: the results file")
+    parser.add_argument("--results", type=Path, help="card: the folder with base.json and portability-real.json")
     options = parser.parse_args()
     needed = ["results"] if options.what == "card" else ["data", "model", "work"]
     if missing := [f"--{name}" for name in needed if getattr(options, name) is None]:
         parser.error(f"{options.what} needs {', '.join(missing)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if options.what == "card":
-        return describe_box(figures(options.results))
+        return describe_base(figures(options.results))
     if options.what == "train":
-        return train(options.data, options.model, options.work, options.network, options.words)
+        return train(options.data, options.model, options.work, options.network)
     seeds = options.seeds
     origin = environment(seeds[0])
     rows = zero_shot(
