@@ -1,10 +1,10 @@
-"""Compare ways of learning on users that neither the selector nor the recommender has seen, the test rows left alone.
+"""Compare ways of learning on users that neither the selector nor the recommender has seen. No test row is read.
 
 python -m benchmarks.ablation --data DIR --model DIR --output benchmarks/results/ablation.json
 
-Training users are split in ``--folds``. For each fold a selector learns from the others and a recommender is fitted on
-what it keeps, and every next item of the fold's sequences is ranked: so all training users are judged, some ten times
-those that are held out to stop by. Intervals are paired, over users, and say nothing of how two fits differ: the row
+Training users are split into ``--folds``. For each fold a selector learns from the others, a recommender is fitted on
+what it keeps, and every next item of the fold's sequences is ranked. So all training users are judged: ten times as
+many as are held out to stop by. Intervals are paired, over users. They do not cover how two fits differ; the row
 "another seed" shows what learning alone does.
 """
 
@@ -22,21 +22,19 @@ from benchmarks.learning import REAL, RULE, learn, untrained
 from benchmarks.options import comma_separated, make_parser
 from benchmarks.real import LAYERS
 from benchmarks.tables import interval
-from tsporec.budget import Budget
 from tsporec.evaluation.results import environment, write_results
-from tsporec.evaluation.task import Task
+from tsporec.evaluation.task import Task, fit_on_selection
 from tsporec.language_model import load_causal_lm
 from tsporec.learning.config import LearningConfig
 from tsporec.metrics import ndcg, paired_bootstrap
-from tsporec.recommenders.embedding import EmbeddingConfig, make_recommender
+from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import Scorer, make_scorer
-from tsporec.selection import select
 from tsporec.selector.config import WEIGHTINGS
 
 RULES = {f"untrained, {weighting}": replace(RULE, weighting=weighting) for weighting in WEIGHTINGS}
 RECIPE = replace(REAL, selector=RULES["untrained, tfidf"])
-"""Of this comparison: what all others differ from in one point."""
+"""All others differ from it in one point."""
 VARIANTS = {
     "the recipe": RECIPE,
     "another seed": replace(RECIPE, seed=1),
@@ -54,7 +52,7 @@ VARIANTS = {
 
 
 def folds_of(task: Task, folds: int) -> Iterator[Task]:
-    """Tasks of which each tests on every place of a part of the training sequences and learns from the others."""
+    """Yield tasks: each tests on every place of a part of the training sequences and learns from the others."""
     for fold in range(folds):
         judged = task.train[fold::folds]
         rows = [sequence[: place + 1] for sequence in judged for place in range(1, len(sequence))]
@@ -64,18 +62,17 @@ def folds_of(task: Task, folds: int) -> Iterator[Task]:
 
 
 def quality(task: Task, encoder: ItemEncoder, scorer: Scorer, budget: int, seeds: list[int]) -> NDArray[np.float64]:
-    """NDCG@10 of each test row, the mean over recommenders fitted on what the scorer keeps."""
-    vectors = encoder.encode(select(scorer, task.tokens, Budget(tokens=budget)).apply(task.tokens))
+    """Return NDCG@10 of each test row, as a mean over recommenders fitted on what the scorer keeps."""
     found = []
     for seed in seeds:
-        recommender = make_recommender(vectors.shape[1], EmbeddingConfig(seed=seed))
-        found.append(ndcg(task.ranks(recommender.fit(vectors, task.train, task.held_out), vectors), 10))
+        recommender, vectors = fit_on_selection(task, encoder, scorer, budget, EmbeddingConfig(seed=seed))
+        found.append(ndcg(task.ranks(recommender, vectors), 10))
     mean: NDArray[np.float64] = np.mean(found, axis=0)
     return mean
 
 
 def scorer_of(name: str, task: Task, tokenizer: Any, variants: dict[str, LearningConfig]) -> tuple[Scorer, float]:
-    """(the scorer called so, seconds that it learned for); "untrained": the rules that learning begins from."""
+    """Return the scorer of that name and the seconds that it learned."""
     if name in variants:
         learned, _, seconds = learn(task, untrained(tokenizer, task, variants[name].selector), variants[name])
         return learned, seconds
@@ -86,7 +83,7 @@ def ablation(
     task: Task, encoder: ItemEncoder, tokenizer: Any, budget: int, seeds: list[int], folds: int,
     variants: dict[str, LearningConfig],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """A row for each rule and variant: NDCG@10, and its difference to tf-idf and the recipe where they stand before."""
+    """Return a row for each rule and variant: NDCG@10 and its difference to tf-idf and to the recipe above it."""
     parts, found, rows = list(folds_of(task, folds)), {}, []
     users = [user for part in parts for user in part.users]
     for name in ["head", "tfidf", *RULES, *variants]:

@@ -14,16 +14,16 @@ CATEGORIES = ("Office_Products", "Industrial_and_Scientific")
 
 
 def read_category(data: Path, category: str) -> tuple[Any, Any, Any]:
-    """(items, training rows, test rows) of a category in ``data/amazon18``."""
+    """Read (items, training rows, test rows) of a category in ``data/amazon18``."""
     base = data / "amazon18" / category
     return read_items(f"{base}.item.json"), *(read_sequences(f"{base}.{part}.csv") for part in ("valid", "test"))
 
 
 def read_task(data: Path, category: str, tokenizer: Any, fields: Sequence[str] = FIELDS) -> Task:
-    """The task of a category, by default of title and description; whole texts are cut to 256 tokens."""
+    """Prepare the task of a category, by default of title and description. Texts are cut to 256 tokens."""
     return prepare(*read_category(data, category), tokenizer, fields)
 
 
 def read_texts(data: Path, category: str) -> list[str]:
-    """Every item's text."""
+    """Read every item's text."""
     return [item_text(item, FIELDS) for item in read_category(data, category)[0]]

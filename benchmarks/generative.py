@@ -3,9 +3,9 @@
 python -m benchmarks.generative --data DIR --model DIR --category Office_Products --output FILE
 
 The prompt shows the last items of a history, each cut to the budget; the label is the first words of the next item's
-title. Recommendation candidates, the true next item and nine others drawn at random, are ranked by the exact likelihood
-of theirs. The selector gives each item the first tokens or tf-idf's ranking, by the log-likelihood of labels after
-training histories that hold it.
+title. Recommendation candidates, the true next item and nine others sampled at random, are ranked by the exact
+likelihood of their labels. The selector gives each item the first tokens or tf-idf's ranking, by the log-likelihood of
+labels after training histories that hold it.
 
 With ``--epochs 0`` the LM stays as it is. Otherwise the three stages are run: it is fine-tuned on mixed cuts, gives the
 reward, and is fine-tuned on each selection, always on the same rows; ``--train-layers`` are its last ones that learn.
@@ -45,31 +45,31 @@ LEARNING_RATE = 2e-4
 HISTORY, TITLE_WORDS, CANDIDATES = 4, 6, 10
 BUDGETS = (8, 16)
 MARGINS = (0.0, 0.5, 1.0, 2.0, math.inf)
-"""Of the reward, nats a context, tried on held-out users."""
+"""Margins of the reward that are tried on held-out users, in nats a context."""
 
 Row = tuple[list[int], int]
 
 
 def rows_of(sequences: list[list[int]], count: int | None, seed: int) -> list[Row]:
-    """``count`` places of ``sequences`` (None: all), drawn: the last items before each, and its own."""
+    """Sample ``count`` places of ``sequences`` (None: all): the last items before each, and its own."""
     places = [(s[max(0, i - HISTORY) : i], s[i]) for s in sequences for i in range(1, len(s))]
     return [places[i] for i in np.random.default_rng(seed).permutation(len(places))[:count]]
 
 
 def candidates_of(row: Row, items: int, rng: np.random.Generator) -> list[int]:
-    """The target first, then others that are not in the history."""
+    """Return the target, then others that are not in the history."""
     history, target = row
     others = rng.choice(items, size=CANDIDATES + HISTORY, replace=False).tolist()
     return [target, *[i for i in others if i != target and i not in history][: CANDIDATES - 1]]
 
 
 def last_rows(sequences: list[list[int]]) -> list[Row]:
-    """The last item of each, after those before it."""
+    """Return the last item of each sequence and those before it."""
     return [(sequence[-HISTORY - 1 : -1], sequence[-1]) for sequence in sequences]
 
 
 def covering(rows: list[Row], items: set[int], limit: int) -> list[Row]:
-    """Up to ``limit`` of ``rows``, in turn those whose history holds one of ``items`` that none before them holds."""
+    """Choose up to ``limit`` rows, each with an item of ``items`` in its history that no row before it has."""
     chosen, missing = [], set(items)
     for row in rows:
         if len(chosen) < limit and missing & set(row[0]):
@@ -81,12 +81,12 @@ def covering(rows: list[Row], items: set[int], limit: int) -> list[Row]:
 def learn_from_labels(
     model: GenerativeRecommender, base: Any, task: Task, start: TokenSelector, rows: list[Row], held: list[Row]
 ) -> tuple[Scorer, dict[str, Any]]:
-    """(selector, report): for each item the ranking after which the labels of ``rows`` are likelier by a margin.
+    """Choose for each item the ranking that makes the labels of ``rows`` likelier by a margin: (selector, report).
 
     The margin is the one after which the labels of ``held`` are likeliest. An item in none of ``rows`` takes the
     ranking that is better on the whole.
     """
-    begun, template, budget = time.perf_counter(), model.template, BUDGETS[0]
+    start_time, template, budget = time.perf_counter(), model.template, BUDGETS[0]
     rules = {"head": make_scorer("head"), "tfidf": make_scorer("tfidf").fit(task.tokens)}
     reward = LabelReward(model.model, base, [template.feature(*row) for row in rows], rest=budget)
     rated = ranking_rewards(reward.segments, list(rules.values()), reward, (budget,))
@@ -102,7 +102,7 @@ def learn_from_labels(
               for margin, one in made.items()}  # fmt: skip
     best = max(MARGINS, key=lambda margin: likely[margin])
     return made[best], {
-        "seconds": time.perf_counter() - begun, "rows": len(rows), "items": len(set(spans.tolist())),
+        "seconds": time.perf_counter() - start_time, "rows": len(rows), "items": len(set(spans.tolist())),
         "first": list(rules)[order[0]], "margin": str(best),
         "held-out log-likelihood by margin": {str(margin): value for margin, value in likely.items()},
     }  # fmt: skip
@@ -110,7 +110,7 @@ def learn_from_labels(
 
 @torch.inference_mode()
 def label_log_likelihood(model: GenerativeRecommender, collator: Any, features: list[dict[str, Any]]) -> float:
-    """Nats a label token, the mean over ``features``."""
+    """Return the mean over ``features``, in nats a label token."""
     found = [
         -float(model.model(**collator([dict(feature)])).loss)
         for feature in tqdm(features, desc="held", disable=None, leave=False)
@@ -119,7 +119,7 @@ def label_log_likelihood(model: GenerativeRecommender, collator: Any, features: 
 
 
 def rank(model: GenerativeRecommender, collator: Any, rows: list[Row], items: int) -> NDArray[np.int64]:
-    """int64 ``[R]``: the rank of each row's target among its candidates; an equal likelihood counts against it."""
+    """Rank each row's target among its candidates: int64 ``[R]``. An equal likelihood counts against it."""
     rng, found = np.random.default_rng(0), []
     for row in tqdm(rows, desc="rank", disable=None, leave=False):
         (feature,) = collator.cut([model.template.feature(row[0])])
@@ -136,7 +136,7 @@ def run(
     users: list[str],
     options: argparse.Namespace,
 ) -> list[dict[str, Any]]:
-    """A row of figures for every scorer and budget; ``rows`` are to train on and to test on, one of each user."""
+    """Return figures for every scorer and budget. ``rows`` are those to train on and those to test on."""
     template = start.template
     train, test = [template.feature(*row) for row in rows[0]], rows[1]
     ranks: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
@@ -144,7 +144,7 @@ def run(
     for budget in BUDGETS:
         for name, scorer in scorers.items():
             collator = SelectorCollator(base, scorer, Budget(tokens=budget))
-            begun, read = time.perf_counter(), [template.feature(history) for history, _ in test]
+            start_time, read = time.perf_counter(), [template.feature(history) for history, _ in test]
             tokens = sum(len(feature["input_ids"]) for feature in collator.cut(read))
             for seed in options.seeds:
                 model = GenerativeRecommender(copy.deepcopy(start.model), template)
@@ -158,7 +158,7 @@ def run(
                     "NDCG@10": float(ndcg(found, 10).mean()),
                     "Recall@1": float(recall(found, 1).mean()),
                     "tokens a prompt": tokens / len(test),
-                    "seconds": time.perf_counter() - begun,
+                    "seconds": time.perf_counter() - start_time,
                 }
             )
             for rival in ("head", "tfidf"):
@@ -211,8 +211,8 @@ def main() -> None:
     titles = [" ".join(item.fields.get("title", "").split()[:TITLE_WORDS]) for item in items]
     template = PromptTemplate.build(task.tokens, titles, tokenizer)
     base, start = DataCollatorForSeq2Seq(tokenizer), untrained(tokenizer, task)
-    drawn = np.random.default_rng(1).permutation(len(task.test))[: options.test_rows].tolist()
-    test_rows, held = last_rows([task.test[i] for i in drawn]), last_rows(task.held_out)[: options.held_rows]
+    sampled = np.random.default_rng(1).permutation(len(task.test))[: options.test_rows].tolist()
+    test_rows, held = last_rows([task.test[i] for i in sampled]), last_rows(task.held_out)[: options.held_rows]
     # The reward is measured on labels that the LM was not fitted to: those of other users.
     fitted, rated = (task.train[0::2], task.train[1::2]) if options.epochs else ([], task.train)
     train_rows, model = rows_of(fitted, options.train_rows, 0), GenerativeRecommender(lm, template)
@@ -226,7 +226,7 @@ def main() -> None:
     rows = covering(rows_of(rated, None, 0), read, options.reward_rows)
     scorers["selector"], report = learn_from_labels(model, base, task, start, rows, held)
     print(report, flush=True)
-    users = [task.users[i] for i in drawn]
+    users = [task.users[i] for i in sampled]
     figures = run(model, base, scorers, (train_rows, test_rows), users, options)
     settings = {key: str(value) for key, value in vars(options).items() if key not in ("data", "model", "output")}
     write_results(options.output, {"settings": settings, "learning": report, "rows": figures}, origin)

@@ -1,4 +1,4 @@
-"""Measure preference learning: on planted words, where the truth is known, and what stages cost.
+"""Measure preference learning on planted words, where the truth is known, and the cost of the stages.
 
 python -m benchmarks.learning planted --seeds 0,1,2 --output benchmarks/results/planted.json
 python -m benchmarks.learning cost --data DIR --model DIR --output benchmarks/results/cost.json
@@ -45,13 +45,13 @@ REAL = LearningConfig(
     network_training={"use_cpu": True},
     item_training={"use_cpu": True},
 )
-"""As ``tsporec train`` learns, from candidates of up to 8 tokens; more are kept by the same scores."""
+"""The arguments of ``tsporec train``, with candidates of up to 8 tokens. The same scores keep more tokens."""
 RULE = SelectorConfig(weighting="placed", surface_buckets=2**18)
-"""Where nothing is learned; few entries share a bucket of frequencies."""
+"""The rule for texts that nothing is learned from. Few words share a bucket of frequencies."""
 
 
 def untrained(tokenizer: Any, task: Task, config: SelectorConfig | None = None, seed: int = 0) -> TokenSelector:
-    """What learning starts from: the rule over frequencies."""
+    """Return the rule over frequencies that learning starts from."""
     torch.manual_seed(seed)
     return TokenSelector(config).for_tokenizer(tokenizer).fit(task.tokens)
 
@@ -59,16 +59,16 @@ def untrained(tokenizer: Any, task: Task, config: SelectorConfig | None = None, 
 def learn(
     task: Task, start: TokenSelector, config: LearningConfig, segments: Any = None
 ) -> tuple[Any, list[dict[str, Any]], float]:
-    """(selector, rounds, seconds) from what training users touched together."""
-    begun = time.perf_counter()
+    """Learn from what training users touched together: (selector, rounds, seconds)."""
+    start_time = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         reward = CoConsumptionReward(task.tokens, task.train)
         learned, rounds = learn_selector(task.tokens, start, reward, folder, config, segments=segments)
-    return learned, rounds, time.perf_counter() - begun
+    return learned, rounds, time.perf_counter() - start_time
 
 
 def planted(seed: int, config: SelectorConfig, budget: int = 4) -> dict[str, Any]:
-    """Share of planted words kept on a tenth of the items, of which no pair was seen."""
+    """Return the share of planted words kept on a tenth of the items, of which no pair was seen."""
     catalogue = generate(CatalogueConfig(seed=seed))
     task = prepare(catalogue.items, catalogue.train, catalogue.test, catalogue.tokenizer, ("description",), seed=seed)
     held = np.sort(np.random.default_rng(seed).permutation(len(task.tokens))[: len(task.tokens) // 10])
@@ -86,21 +86,21 @@ def planted(seed: int, config: SelectorConfig, budget: int = 4) -> dict[str, Any
 
 
 def cost(task: Task, lm: Any, tokenizer: Any, budget: int = 8) -> dict[str, Any]:
-    """Seconds of each stage at one budget, and tokens of text a second that are read and learned from."""
+    """Return the seconds of each stage at one budget, and the tokens a second that training reads."""
     start, encoder, config = untrained(tokenizer, task), ItemEncoder(lm), replace(REAL, budgets=(budget,))
     found: dict[str, Any] = {"budget": budget}
 
     def timed(name: str, run: Callable[[], Any]) -> Any:
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         made = run()
-        found[name] = time.perf_counter() - begun
+        found[name] = time.perf_counter() - start_time
         print(name, found[name], flush=True)
         return made
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         reward = CoConsumptionReward(task.tokens, task.train)
-        drawn = CandidateConfig((budget,), REAL.candidates, REAL.uniform, REAL.swapped)
+        sampled = CandidateConfig((budget,), REAL.candidates, REAL.uniform, REAL.swapped)
         pairs = timed(
             "collect, a round",
             lambda: collect_preferences(
@@ -109,11 +109,12 @@ def cost(task: Task, lm: Any, tokenizer: Any, budget: int = 8) -> dict[str, Any]
                 reward,
                 folder / "pairs",
                 tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
-                candidates=drawn,
+                candidates=sampled,
                 pairs=REAL.pairs,
             ),
         )
-        for kind, policy in (("network", copy.deepcopy(start)), ("item weights", start.with_item_weights(task.tokens))):
+        policies = {"network": copy.deepcopy(start), "item weights": start.with_item_weights(task.tokens)}
+        for kind, policy in policies.items():
             args = {**ITEM_TRAINING, "use_cpu": True, "disable_tqdm": True, "num_train_epochs": 1}
             trainer = PreferenceTrainer(policy, PreferenceConfig(output_dir=str(folder / kind), **args), pairs)
             timed(f"train {kind}, an epoch", trainer.train)
@@ -128,9 +129,9 @@ def main() -> None:
     """Run one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["planted", "cost"])
-    parser.add_argument("--seeds", type=whole_numbers, default=[0, 1, 2], help="of planted")
+    parser.add_argument("--seeds", type=whole_numbers, default=[0, 1, 2], help="seeds of planted")
     parser.add_argument(
-        "--weighting", choices=WEIGHTINGS, default=REAL.selector.weighting, help="planted: to begin from"
+        "--weighting", choices=WEIGHTINGS, default=REAL.selector.weighting, help="planted: rule to start from"
     )
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model")

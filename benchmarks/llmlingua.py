@@ -131,10 +131,10 @@ def main() -> None:
         times = ours / row["items_per_cpu_second"]
         print(f"{name}: {row['items_per_second']:.1f} items/s, selector is {times:.0f} times faster", file=sys.stderr)
     load = round(os.getloadavg()[0], 1)
-    told = {"tokens": tokens.num_tokens, "load_average": load, "results": results}
+    measured = {"tokens": tokens.num_tokens, "load_average": load, "results": results}
     if options.output:
-        write_results(options.output, told, origin)
-    print(json.dumps(told))
+        write_results(options.output, measured, origin)
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":

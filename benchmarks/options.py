@@ -7,17 +7,17 @@ from pathlib import Path
 
 
 def comma_separated(text: str) -> list[str]:
-    """The parts of ``a,b``."""
+    """Split ``a,b``."""
     return text.split(",")
 
 
 def whole_numbers(text: str) -> list[int]:
-    """The numbers of ``1,2``."""
+    """Split ``1,2`` into numbers."""
     return [int(part) for part in comma_separated(text)]
 
 
 def make_parser(page: str | None, seeds: list[int]) -> argparse.ArgumentParser:
-    """A parser with ``--data``, ``--model``, ``--seeds`` and ``--output``, whose help is ``page``."""
+    """Return a parser with ``--data``, ``--model``, ``--seeds`` and ``--output``, whose help is ``page``."""
     parser = argparse.ArgumentParser(description=page, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", required=True)

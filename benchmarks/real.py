@@ -2,12 +2,12 @@
 
 python -m benchmarks.real --data DIR --model DIR --category Office_Products --fields description --output FILE
 
-*Adapted*: the selector learns from what training users touched together, begun at each budget from the weighting that
-tells their last items best, and a recommender is fitted on each selection.
-*Frozen*: one recommender, warmed up on what cheap rules and samples of the untrained policy keep, reads every selection
-without being fitted again; a selector for each budget gives each item the ranking of the bundled rule, of tf-idf or
-of its first tokens, by that recommender's own reward. Every seed has its own recommender and its own selectors.
-Work that is done is found again in ``--cache``.
+*Adapted*: the selector learns from what training users touched together. At each budget it starts from the weighting
+that predicts their last items best. A recommender is fitted on each selection.
+*Frozen*: one recommender is warmed up on what cheap rules and samples of the untrained policy keep. It reads every
+selection and is not fitted again. A selector for each budget gives each item the ranking of the bundled rule, of tf-idf
+or of its first tokens, by that recommender's own reward. Every seed has its own recommender and selectors.
+Finished work is kept in ``--cache``.
 """
 
 from __future__ import annotations
@@ -44,42 +44,42 @@ from tsporec.tokens.ragged import RaggedTokens
 BUDGETS = (2, 4, 8, 16)
 LAYERS = 4
 MARGINS = (0.0, 0.15, 0.3, 0.6, 1.2, math.inf)
-"""Of the reward, nats a context, tried on held-out users."""
+"""Margins of the reward that are tried on held-out users, in nats a context."""
 CANDIDATES = CandidateConfig(BUDGETS, 8, uniform=0.3, swapped=0.4)
-"""Of the ceiling."""
+"""Candidates of the ceiling."""
 
 
 class Sampled:
-    """A sample of a policy: its scores and Gumbel noise, of which the k best are kept."""
+    """A sample of a policy: the k best of its scores plus Gumbel noise are kept."""
 
     def __init__(self, policy: Any, seed: int) -> None:
         self.policy, self.seed, self.fingerprint = policy, seed, digest("sampled", policy.fingerprint, seed)
 
     def score(self, tokens: RaggedTokens) -> NDArray[np.float32]:
-        """float32 ``[T]``."""
+        """Return float32 ``[T]``."""
         noise = np.random.default_rng(self.seed).gumbel(size=tokens.num_tokens)
         return (self.policy.score(tokens) + noise).astype(np.float32)
 
 
 def warm_up(task: Task, policy: Any) -> list[Scorer]:
-    """What a frozen recommender knows: rules, chance, the policy and what lies near it."""
+    """Return what a frozen recommender is warmed up on: rules, random ones, the policy and samples of it."""
     return [*warm_up_rules(task.tokens, random=2), policy, *(Sampled(policy, seed) for seed in range(3))]
 
 
 class CachedEncoder:
-    """Features of candidates, found again in the evaluator's cache where it has encoded the same before."""
+    """Encode candidates, with the evaluator's cache."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator, self.encoder = evaluator, evaluator.encoder
 
     def __call__(self, tokens: RaggedTokens, candidates: Candidates) -> NDArray[np.float32]:
-        """float32 ``[C, W]``."""
+        """Return float32 ``[C, W]``."""
         vectors: NDArray[np.float32] = self.evaluator.encode(candidates.apply(tokens))["vectors"]
         return vectors
 
 
 def frozen_reward(task: Task, evaluator: Evaluator, budgets: Sequence[int], seed: int) -> RecommendationReward:
-    """That of the recommender of ``seed``, on the users it learned from."""
+    """Return the reward of the recommender of ``seed``, on the users it learned from."""
     reference = evaluator.warm_up_views(budgets).mean(axis=0)
     return RecommendationReward(CachedEncoder(evaluator), evaluator.warmed(budgets, seed), reference, task.train)
 
@@ -87,11 +87,11 @@ def frozen_reward(task: Task, evaluator: Evaluator, budgets: Sequence[int], seed
 def learn_frozen(
     task: Task, evaluator: Evaluator, rule: TokenSelector, budgets: Sequence[int], seed: int
 ) -> tuple[dict[int, Scorer], dict[str, Any]]:
-    """(budget -> selector, report): the best of three rankings, or another one where the reward is surely higher.
+    """Return (budget -> selector, report): the best of three rankings, or another where its reward is surely higher.
 
     Held-out users choose the first ranking and the margin of each budget, by the recommender as it is.
     """
-    begun, tokens = time.perf_counter(), task.tokens
+    start_time, tokens = time.perf_counter(), task.tokens
     rules = {"rule": rule, "tfidf": make_scorer("tfidf").fit(tokens), "head": make_scorer("head")}
     reward, recommender = frozen_reward(task, evaluator, budgets, seed), evaluator.warmed(budgets, seed)
     made: dict[int, Scorer] = {}
@@ -111,33 +111,33 @@ def learn_frozen(
         report["first"][budget] = names[0]
         report["margin"][budget] = str(best)
         report["held-out NDCG@10 by margin"][budget] = {str(margin): value for margin, value in quality.items()}
-    return made, {**report, "seconds": time.perf_counter() - begun}
+    return made, {**report, "seconds": time.perf_counter() - start_time}
 
 
 def learn_from(task: Task, tokenizer: Any, weighting: str, seed: int) -> tuple[Scorer, list[dict[str, Any]], float]:
-    """(selector, rounds, seconds): learned from co-consumption, begun from ``weighting``."""
+    """Learn from co-consumption, starting from ``weighting``: (selector, rounds, seconds)."""
     config = replace(REAL, selector=replace(RULE, weighting=weighting), seed=seed)
     return learn(task, untrained(tokenizer, task, config.selector), config)
 
 
 def choose_starts(task: Task, encoder: ItemEncoder, tokenizer: Any, options: Any) -> dict[str, Any]:
-    """The weighting that learning begins from at each budget: that of the best selector by training users' last items.
+    """Choose the weighting to start from at each budget: the one whose selector predicts last items best.
 
     "found": NDCG@10 of each, fitted once on what came before; "starts": budget -> weighting.
     """
-    begun, part = time.perf_counter(), task.last_items()
+    start_time, part = time.perf_counter(), task.last_items()
     evaluator = Evaluator(part, encoder, None, options.seeds[:1], options.cache)
     learned = {name: learn_from(part, tokenizer, name, options.seeds[0])[0] for name in WEIGHTINGS}
     cells = evaluator.run(learned, options.budgets).cells
     found = {b: {c.scorer: c.metrics["ndcg@10"] for c in cells if c.budget == b} for b in options.budgets}
     starts = {budget: max(values, key=lambda name: values[name]) for budget, values in found.items()}
-    return {"starts": starts, "found": found, "rows": len(part.test), "seconds": time.perf_counter() - begun}
+    return {"starts": starts, "found": found, "rows": len(part.test), "seconds": time.perf_counter() - start_time}
 
 
 def learn_adapted(
     task: Task, tokenizer: Any, starts: dict[int, str], seed: int
 ) -> tuple[dict[int, Scorer], dict[str, Any]]:
-    """(budget -> selector, report): co-consumption, learned from the weighting that is named for each budget."""
+    """Learn from co-consumption, starting from the weighting named for each budget: (budget -> selector, report)."""
     learned = {name: learn_from(task, tokenizer, name, seed) for name in sorted(set(starts.values()))}
     report = {
         "seed": seed,
@@ -148,17 +148,17 @@ def learn_adapted(
 
 
 def ceiling(task: Task, evaluator: Evaluator, start: Scorer, budgets: Sequence[int], seed: int) -> list[dict[str, Any]]:
-    """Rows: the candidate that the frozen recommender's reward likes best, of those that the rule's selector draws.
+    """Return rows of the candidate that the frozen reward likes best, of those sampled from the rule.
 
-    What selection can gain with this recommender, as far as these candidates go: no selector has to learn it.
+    This bounds what selection can gain with this recommender and these candidates.
     """
     reward, recommender = frozen_reward(task, evaluator, budgets, seed), evaluator.warmed(budgets, seed)
     first, rows = np.arange(len(task.tokens)) * CANDIDATES.count, []
     for budget in budgets:
         config = replace(CANDIDATES, budgets=(budget,))
-        drawn = sample_candidates(start.score(task.tokens), task.tokens, config, seed)
-        rated = reward(task.tokens, drawn).reshape(-1, CANDIDATES.count)
-        vectors = evaluator.encode(drawn.apply(task.tokens).take(first + rated.argmax(axis=1)))["vectors"]
+        sampled = sample_candidates(start.score(task.tokens), task.tokens, config, seed)
+        rated = reward(task.tokens, sampled).reshape(-1, CANDIDATES.count)
+        vectors = evaluator.encode(sampled.apply(task.tokens).take(first + rated.argmax(axis=1)))["vectors"]
         found = ndcg(task.ranks(recommender, vectors), 10)
         gain = float((rated.max(axis=1) - rated[:, 0]).mean())
         rows.append(
@@ -174,7 +174,7 @@ def ceiling(task: Task, evaluator: Evaluator, start: Scorer, budgets: Sequence[i
 
 
 def others(names: Sequence[str], task: Task, lm: Any, model: str, rule: Scorer) -> dict[str, Scorer | None]:
-    """The scorers called so, the selector left out; self-information reads with all layers of ``model``."""
+    """Return the scorers of these names but the selector. Self-information reads with all layers of ``model``."""
     made: dict[str, Scorer | None] = {}
     for name in names:
         if name == FULL:
@@ -204,13 +204,13 @@ def main() -> None:
         help="in tokens; frozen: the recommender is warmed up on these too",
     )
     parser.add_argument(
-        "--weighting", choices=WEIGHTINGS, help="adapted: to begin from; by default training users choose"
+        "--weighting", choices=WEIGHTINGS, help="adapted: the rule to start from; by default training users choose"
     )
     parser.add_argument("--ceiling", action="store_true", help="frozen: also the best candidates by the reward")
     parser.add_argument("--cache", type=Path, default=Path("evaluate-cache"))
     options = parser.parse_args()
     if options.case == "frozen" and options.weighting:
-        parser.error("--weighting is of the adapted case: a frozen recommender's selector does not learn from it.")
+        parser.error("--weighting needs --case adapted: a frozen recommender's selector does not learn from it.")
     origin = environment(options.seeds[0])
     lm, tokenizer = load_causal_lm(options.model, LAYERS)
     task = read_task(options.data, options.category, tokenizer, options.fields)

@@ -1,4 +1,4 @@
-"""Markdown tables from results files of ``tsporec evaluate`` and ``benchmarks.real``.
+"""Print markdown tables of results files of ``tsporec evaluate`` and ``benchmarks.real``.
 
 python -m benchmarks.tables [--case adapted] [--short] FILE ...
 
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def table(results: dict[str, Any], case: str | None = None) -> str:
-    """One table a case, or that of one: a row a scorer and budget, best of each budget in bold."""
+    """Return a table for each case, or for one. A row is a scorer at a budget; the best of each budget is bold."""
     settings, environment = results["settings"], results["environment"]
     parts = []
     for name in [case] if case else dict.fromkeys(cell["case"] for cell in results["cells"]):
@@ -47,7 +47,7 @@ OURS = ("selector", "rule")
 
 
 def short(files: list[dict[str, Any]]) -> str:
-    """NDCG@10 by text, case and budget, with its deviation over seeds; intervals of differences are over users."""
+    """Return one table of NDCG@10 by text, case and budget, with deviations over seeds and intervals over users."""
     lines = [
         "| text | case | k | seeds | head | best baseline | selector | − head (95%) | − best (95%) | whole text |",
         "|" + " --- |" * 10,
@@ -84,7 +84,7 @@ def _value(metrics: dict[str, float], peers: list[dict[str, float]], name: str) 
 
 
 def interval(versus: Sequence[float] | None) -> str:
-    """A mean difference with its bounds, as in "+0.0400 [+0.0330, +0.0472]"; "" for none."""
+    """Format a mean difference with its bounds: "+0.0400 [+0.0330, +0.0472]"; "" for none."""
     return "{:+.4f} [{:+.4f}, {:+.4f}]".format(*versus) if versus else ""
 
 

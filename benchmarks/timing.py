@@ -1,4 +1,4 @@
-"""How long a call takes."""
+"""Measure how long a call takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def median_seconds(call: Callable[[], Any], rounds: int) -> float:
-    """Median time of a call."""
+    """Return the median seconds of a call."""
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -19,5 +19,5 @@ def median_seconds(call: Callable[[], Any], rounds: int) -> float:
 
 
 def median_ms(call: Callable[[], Any], rounds: int) -> float:
-    """The same in milliseconds, to the microsecond."""
+    """Return the median milliseconds of a call, to the microsecond."""
     return round(1000 * median_seconds(call, rounds), 3)

@@ -33,7 +33,7 @@ def test_pages_hold_the_tables_of_the_results(name):
 
 def test_the_page_on_learning_holds_the_short_table():
     files = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("real-*.json"))]
-    assert short(files) in (RESULTS.parent.parent / "docs" / "learning.md").read_text()
+    assert short(files) in (RESULTS.parent.parent / "docs" / "research" / "learning.md").read_text()
 
 
 def test_the_bundled_rule_is_the_one_that_was_chosen():
@@ -113,7 +113,7 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     assert together == pytest.approx(sum(alone) / 2)
 
 
-def test_training_users_choose_the_start_of_each_budget(tmp_path):
+def test_training_users_choose_the_start_of_each_budget(tmp_path, monkeypatch):
     from argparse import Namespace
 
     from benchmarks import real
@@ -125,6 +125,7 @@ def test_training_users_choose_the_start_of_each_budget(tmp_path):
 
     made = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
+    monkeypatch.setattr(real, "REAL", replace(real.REAL, budgets=(2,), item_rounds=1, candidates=4, pairs=2))
     options = Namespace(seeds=[0, 1], budgets=[2, 4], cache=tmp_path)
     encoder = ItemEncoder(make_causal_lm(len(made.tokenizer)))
     chosen = real.choose_starts(task, encoder, made.tokenizer, options)
@@ -170,7 +171,9 @@ def test_ways_of_learning_are_compared_on_users_nobody_learned_from(monkeypatch)
     learn, fit = ablation.learn, EmbeddingRecommender.fit
     monkeypatch.setattr(ablation, "learn", lambda part, *rest: learned_from.append(part.train) or learn(part, *rest))
     monkeypatch.setattr(
-        EmbeddingRecommender, "fit", lambda self, f, train, held: fitted_on.append(train) or fit(self, f, train, held)
+        EmbeddingRecommender,
+        "fit",
+        lambda self, f, train, held, *rest: fitted_on.append(train) or fit(self, f, train, held, *rest),
     )
     variants = {"the recipe": replace(ablation.REAL, item_rounds=1, candidates=4, pairs=2)}
     rows = ablation.ablation(

@@ -1,4 +1,4 @@
-"""Pictures: kept tokens in a text, tables of results, quality against tokens kept."""
+"""Show results: kept tokens in a text, tables, and plots of quality against tokens kept."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tsporec.tokens.ragged import RaggedTokens
 
 
 def make_console() -> Any:
-    """A rich ``Console``; without a terminal there is no width to fit, and 80 columns would cut the tables."""
+    """Return a rich ``Console``. It is 140 columns wide without a terminal, because 80 would cut the tables."""
     width = None if sys.stdout.isatty() else 140
     return require("rich.console", extra="cli").Console(highlight=False, width=width)
 
 
 def highlighted(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segment: int) -> Any:
-    """A rich ``Text``: the text of one segment, its kept tokens bold on colour and the others dim.
+    """Return the text of one segment as a rich ``Text``. Kept tokens are bold on colour and the others dim.
 
-    Where output is no terminal, colours are lost; kept tokens then stand in ``[brackets]``.
+    Without a terminal colours are lost, so kept tokens stand in ``[brackets]``.
     """
     text_module = require("rich.text", extra="cli")
     start, end = tokens.cu_seqlens[segment], tokens.cu_seqlens[segment + 1]
@@ -50,32 +50,27 @@ def highlighted(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segm
 
 
 def _blank(text: str) -> int:
-    """How many characters of white space it begins with."""
+    """Count the characters of white space at the start.
+
+    >>> _blank("  pen")
+    2
+    """
     return len(text) - len(text.lstrip())
 
 
 def results_table(evaluation: Evaluation, case: str, extra: dict[str, list[str]] | None = None) -> Any:
-    """A rich ``Table`` of one case: a row a scorer and budget, the best of each budget bold.
+    """Return a rich ``Table`` of one case. A row is a scorer at a budget; the best of each budget is bold.
 
-    ``extra`` holds further columns, a value a row, by their heading.
+    ``extra`` maps headings of further columns to their values, one for each row.
     """
     table_module = require("rich.table", extra="cli")
     cells = [cell for cell in evaluation.cells if cell.case == case]
     cells.sort(key=lambda cell: (cell.budget is None, cell.budget or 0))
     table = table_module.Table(title=f"{case}, {evaluation.rows} test rows, {len(evaluation.seeds)} seed(s)")
-    columns = [
-        "scorer",
-        "budget",
-        "Recall@10",
-        "NDCG@10",
-        "MRR",
-        "NDCG@10 - head (95%)",
-        "tokens",
-        "score s",
-        "encode s",
-    ]
-    for column in [*columns, *(extra or {})]:
-        table.add_column(column, justify="left" if column == "scorer" else "right")
+    table.add_column("scorer")
+    head = ["budget", "Recall@10", "NDCG@10", "MRR", "NDCG@10 - head (95%)", "tokens", "score s", "encode s"]
+    for column in [*head, *(extra or {})]:
+        table.add_column(column, justify="right")
     best = {
         (metric, cell.budget): max(c.metrics[metric] for c in cells if c.budget == cell.budget)
         for cell in cells
@@ -100,7 +95,7 @@ def _interval(cell: Cell) -> str:
 
 
 def plot_quality(evaluation: Evaluation, path: str | Path, metric: str = "ndcg@10") -> Path:
-    """Draw ``metric`` against the tokens kept, a line a scorer and a panel a case, to a PNG or SVG file."""
+    """Plot ``metric`` against the tokens kept to a PNG or SVG file, with a line a scorer and a panel a case."""
     require("matplotlib", extra="viz").use("Agg")
     pyplot = require("matplotlib.pyplot", extra="viz")
     cases = list(dict.fromkeys(cell.case for cell in evaluation.cells))

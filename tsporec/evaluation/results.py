@@ -1,4 +1,4 @@
-"""Results files: numbers with what is needed to get them again."""
+"""Write results files: numbers with the commit, seed, versions and hardware that they were measured with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKAGES = ("tsporec", "torch", "transformers", "tokenizers", "numpy", "python"
 
 
 def environment(seed: int) -> dict[str, Any]:
-    """Commit, seed, versions and hardware as they are now: call it when a run starts."""
+    """Return commit, seed, versions and hardware as they are now. Call it when a run starts."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -29,14 +29,13 @@ def environment(seed: int) -> dict[str, Any]:
 
 
 def write_results(path: str | Path, results: dict[str, Any], origin: dict[str, Any]) -> Path:
-    """Write ``results`` and ``origin`` to ``path`` as JSON, beside its place and then renamed.
+    """Write ``results`` and ``origin`` to ``path`` as JSON; the file is whole or absent.
 
-    Parameters
-    ----------
-    path : file
-    results : plain values
-    origin : dict
-        What :func:`environment` gave *before* the run: afterwards the tree may have gone on to another commit.
+    ``origin`` is what :func:`environment` returned *before* the run: after it the tree may be at another commit.
+
+    >>> import tempfile
+    >>> write_results(Path(tempfile.mkdtemp()) / "demo.json", {"ndcg@10": 0.1}, environment(seed=0)).name
+    'demo.json'
     """
     path = Path(path)
     write_whole(path, (json.dumps({"environment": origin, **results}, indent=1) + "\n").encode())
@@ -55,7 +54,7 @@ def _version(name: str) -> str:
 
 
 def _commit() -> str:
-    """The commit of the source tree this package runs from; "-dirty" behind it if files were changed."""
+    """Return the commit of the source tree that this package runs from, with "-dirty" if files were changed."""
     here = Path(__file__).parent
     try:
         run = {"cwd": here, "capture_output": True, "text": True, "timeout": 10}
