@@ -5,12 +5,12 @@ import gzip
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tsporec.data.cleaning import clean_text
 from tsporec.data.items import Interactions, Item, check_known, item_text, tokenize_items
-from tsporec.data.readers import read_items, read_sequences
+from tsporec.data.readers import hllm, read_items, read_sequences
 from tsporec.data.splits import hold_out_users, leave_one_out, merge_windows, training_sequences
 
 EXPECTED = [
@@ -138,15 +138,46 @@ def test_what_is_written_is_read(tmp_path_factory, catalogue):
     header = "item_id:token\ttitle:token_seq\tdescription:token_seq\n"
     write(folder / "X.item", header + "".join("\t".join(row.values()) + "\n" for row in rows))
     expected = [Item(key, {"title": title, "description": text}) for key, (title, text) in catalogue.items()]
+    assume(not {text for row in rows for text in row.values()} & hllm._MISSING)
     assert read_items(folder / "X.csv", "hllm") == read_items(folder / "X.item") == expected
     assert [item.fields["title"] for item in read_items(folder / "items.jsonl.gz")] == [r["title"] for r in rows]
 
 
 def test_minionerec_rows(tmp_path):
-    path = write(tmp_path / "X.valid.csv", 'user_id,history_item_id,item_id\nu,"[1, 2]",3\nv,[],1\n')
-    assert read_sequences(path) == [Interactions("u", ("1", "2", "3")), Interactions("v", ("1",))]
+    rows = """u,"[1, 2]",3\nv,[],1\nw,['1' '2'],3\nx,"['1'\n '2']",3\n"""
+    path = write(tmp_path / "X.valid.csv", "user_id,history_item_id,item_id\n" + rows)
+    expected = {"u": ("1", "2", "3"), "v": ("1",), "w": ("1", "2", "3"), "x": ("1", "2", "3")}
+    assert read_sequences(path) == [Interactions(user, items) for user, items in expected.items()]
 
 
+def test_hllm_leaves_out_what_pandas_takes_for_missing(tmp_path):
+    missing = ["nan", "NaN", "None", "NULL", "N/A", "", "null", "NA", "<NA>"]
+    path = write(tmp_path / "X.csv", "item_id,title,text\n" + "".join(f"{i},Pen,{m}\n" for i, m in enumerate(missing)))
+    assert [item.fields for item in read_items(path, "hllm")] == [{"title": "Pen"}] * len(missing)
+
+
+@pytest.mark.parametrize("mark", [",", " ", ";", "|", "  "])
+def test_atomic_files_with_another_separator_are_refused(tmp_path, mark):
+    text = mark.join(["item_id:token", "title:token_seq"]) + "\n" + mark.join(["7", "Pen"]) + "\n"
+    with pytest.raises(ValueError, match=r"X\.item:1: column .*is another mark than a tab between columns"):
+        read_items(write(tmp_path / "X.item", text))
+
+
+def test_a_gzipped_line_is_bounded(tmp_path, monkeypatch):
+    from tsporec.data.readers import common
+
+    monkeypatch.setattr(common, "_LONGEST_LINE", 1000)
+    for length, fits in ((900, True), (1000, False), (5000, False)):
+        line = json.dumps({"id": "1", "title": "x" * (length - 25)}) + "\n"
+        path = write(tmp_path / "items.jsonl.gz", "\n" + line)
+        if fits:
+            assert read_items(path)[0].id == "1"
+        else:
+            with pytest.raises(ValueError, match=r"items\.jsonl\.gz:2: the line is longer than 1000 bytes"):
+                read_items(path)
+
+
+DEEP = "[" * 400 + "]" * 400
 MALFORMED = [
     ("items.jsonl", '{"id": 1}\n{"id": 2, "ti', r"items\.jsonl:2: not a JSON object a line"),
     ("items.jsonl", '{"title": "x"}\n', r"items\.jsonl:1: no 'id'"),
@@ -160,6 +191,9 @@ MALFORMED = [
     ("items.jsonl", '{"id": [1]}\n', r"items\.jsonl:1: expected an id .* found \[1\]"),
     ("items.jsonl", '{"id": 1}\n{"id": 2.0}\n', r"items\.jsonl:2: expected an id .* found 2\.0"),
     ("items.jsonl", "[" * 100_000, r"items\.jsonl:1: not"),
+    ("items.jsonl", f'{{"id": 1, "title": {DEEP}}}', r"items\.jsonl:1: item '1': .*nested more than 50"),
+    ("X.item.json", f'{{"1": {{"title": {DEEP}}}}}', r"X\.item\.json: item '1': .*nested more than 50"),
+    ("items.jsonl", '{"id": "nan"}\n', r"items\.jsonl:1: no 'id'"),
     ("items.jsonl", "\n", r"items\.jsonl: the catalogue is empty"),
     ("X.item.json", "{}", r"X\.item\.json: the catalogue is empty"),
 ]
@@ -187,6 +221,9 @@ MALFORMED_SEQUENCES = [
     ("X.valid.csv", "user_id,history_item_id,item_id\nu," + "[" * 9999 + ",3\n", r":2: expected a literal list"),
     ("X.valid.csv", "user_id,history_item_id,item_id\n,[1],3\n", r":2: no 'user_id'"),
     ("X.inter.json", '{"u": [1, null]}', "expected an id .* found None"),
+    ("X.inter.json", '{"u": [1, "nan"]}', "expected an id .* found 'nan'"),
+    ("interactions.csv", "user_id,item_id\nNaN,1\n", r":2: no 'user_id'"),
+    ("X.valid.csv", "user_id,history_item_id,item_id\nu,['1' ... '2'],3\n", r":2: expected a literal list"),
 ]
 
 

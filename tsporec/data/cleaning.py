@@ -1,11 +1,17 @@
-"""Cleaning what shops put into text fields: HTML, CSS, entities, lists that were printed."""
+"""Make plain text of raw fields: HTML, CSS, entities, and lists that were stored as text.
+
+Fields come from strangers, so every step takes time linear in the text. Patterns with an open end (``.*``) stop at the
+first match or the end of the text; selectors of CSS rules are read back from their brace, word by word.
+"""
 
 from __future__ import annotations
 
-import ast
 import html
 import re
+from collections.abc import Iterator
 from typing import Any
+
+from tsporec.data.printed import DEEPEST, read_printed_list
 
 # Only names of real elements make a tag: "std::vector<int>" and "sizes <M and L>" are text.
 _ELEMENT = (
@@ -21,48 +27,84 @@ _TAG = re.compile(rf"</?(?:{_ELEMENT})(?:[\s/][^<>]*)?>|<![A-Za-z\[][^<>]*>", re
 _CUT_TAG = re.compile(rf"</?(?:{_ELEMENT})(?:\s+[\w-]+\s*=[^<>]*|\s*/?)\Z", re.IGNORECASE)
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_CSS_COMMENT = re.compile(r"/\*[^*]*\*+(?:[^/*][^*]*\*+)*/")
+_CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _DECLARATION = re.compile(r"\s*-?[A-Za-z][\w-]*\s*:\s*\S")
 _PROPERTY = re.compile(
     r"\s*(?:background|border|clear|color|display|float|font|height|left|line-height|list-style|margin|padding|"
     r"position|text-\w+|top|width)(?:-[\w-]+)?\s*:"
 )
-_SIMPLE = (
-    rf"(?:(?:(?<![\w])(?:{_ELEMENT}))?(?:[.#][A-Za-z_-][\w-]*|::?[a-z][a-z-]*|\[[^\[\]]*\])+"
-    rf"|(?<![\w.])(?:{_ELEMENT})(?![\w])|@[a-z][a-z-]*(?:\s+[\w\s(),:.-]+)?)"
+# One compound selector that ends where the search ends: "td.a", ".a:hover", "h1", or "@media screen and (…)".
+_COMPOUND = re.compile(
+    rf"(?:(?<!\w)(?:{_ELEMENT}))?(?:[.#][A-Za-z_-][\w-]*|::?[a-z][a-z-]*|\[[^\[\]]*\])+\Z|(?<![\w.])(?:{_ELEMENT})\Z"
 )
-_SELECTOR = re.compile(rf"(?:{_SIMPLE}(?:\s*[,>+~]\s*|\s+))*{_SIMPLE}\s*\Z")
+_AT_RULE = re.compile(r"@[a-z][a-z-]*(?:\s[\w\s(),:.-]*)?\Z")
 _SELECTOR_REACH = 200  # characters before a brace in which its selector is looked for
 
-_LIST_JOINT = re.compile(r"""['"]\s*,\s*['"]""")
-_ESCAPE = re.compile(r"\\([nrt'\"\\])")
-# Control characters, invisible separators and halves of surrogate pairs: nothing to read, and no tokenizer's input.
+_LONG_REFERENCE = re.compile(r"&#[xX]?[0-9a-fA-F]{9,};?")  # no character has so many digits
+# Control characters, invisible separators and halves of surrogate pairs. No tokenizer takes the last.
 _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\u2060\ufeff\ud800-\udfff]")
 _SPACE = re.compile(r"\s+")
 
 
 def clean_text(value: Any) -> str:
-    """Plain text of a raw field: tags, scripts, style sheets and comments gone, entities read, one space apart.
+    """Make plain text of a raw field.
 
-    ``None`` and NaN are empty; the elements of a list, of its printed form (``"['a', 'b']"``) and the values of a dict
-    are cleaned one by one and joined. What merely looks like mark-up stays: ``3 < 4``, ``vector<int>``, ``{a note}``.
+    Tags, scripts, style sheets and comments are removed. Entities are decoded. White space becomes one space. Lists,
+    arrays and dicts are joined, also if they were stored as text. Missing values (None, NaN, ``pd.NA``, ``NaT``) are
+    empty. Text that only looks like mark-up stays: ``3 < 4``, ``vector<int>``, ``{a note}``.
 
+    Raises
+    ------
+    ValueError
+        If lists are nested more than 50 deep.
+
+    Examples
+    --------
     >>> clean_text("8.5&rdquo; <b>Paper</b> .x {color:#000;}")
     '8.5” Paper'
     >>> clean_text("['One.', '', 'Two.']")
     'One. Two.'
     """
-    if value is None or (isinstance(value, float) and value != value):
-        return ""
-    if isinstance(value, dict):
-        value = list(value.values())
+    return " ".join(part for part in map(_clean, _texts(value, 0)) if part)
+
+
+def _texts(value: Any, depth: int) -> Iterator[str]:
+    """Yield the texts in a value: [["a", None], "['b']"] -> "a", "b"."""
+    if depth > DEEPEST:
+        raise ValueError(f"a field is nested more than {DEEPEST} deep; expected a text or a list of texts.")
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    elif hasattr(value, "tolist"):  # numpy and pandas
+        value = value.tolist()
     if isinstance(value, str):
-        value = read_literal_list(value)
-    if isinstance(value, list | tuple):
-        return " ".join(part for part in map(clean_text, value) if part)
-    text = str(value)
+        listed = read_printed_list(value)
+        if listed is None:
+            yield value
+            return
+        try:
+            yield from list(_texts(listed, depth + 1))
+        except ValueError:  # too deep for a list of texts, so it is a text
+            yield value
+    elif isinstance(value, list | tuple | set | frozenset | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part, depth + 1)
+    elif not _is_missing(value):
+        yield str(value)
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or type(value).__name__ == "NAType":  # pandas' NA cannot be compared
+        return True
+    try:
+        return bool(value != value)  # NaN and NaT of any type
+    except (TypeError, ValueError, ArithmeticError):
+        return False
+
+
+def _clean(text: str) -> str:
     if "&" in text:
-        text = html.unescape(html.unescape(text))  # shops escape twice: &amp;rdquo; and escape tags: &lt;br&gt;
+        for _ in range(2):  # shops escape twice: &amp;rdquo;
+            text = html.unescape(_LONG_REFERENCE.sub("\ufffd", text))
     if "<" in text:
         text = _CUT_TAG.sub(" ", _TAG.sub(" ", _CODE.sub(" ", _COMMENT.sub(" ", text))))
     if "{" in text:
@@ -70,50 +112,51 @@ def clean_text(value: Any) -> str:
     return _SPACE.sub(" ", _UNREADABLE.sub("", text)).strip()
 
 
-def read_literal_list(text: str) -> str | list[Any]:
-    r"""The list whose printed Python form ``text`` is, else ``text`` itself. Literals only; nothing is evaluated.
-
-    Some published lists are broken: the quotes inside were taken for other quotes. They are split where one string
-    seems to end and the next to begin.
-
-    >>> read_literal_list("['Isn't it?', 'It is.\\nYes.']")
-    ["Isn't it?", 'It is. Yes.']
-    """
-    stripped = text.strip()
-    if not (stripped.startswith("[") and stripped.endswith("]")):
-        return text
-    try:
-        value = ast.literal_eval(stripped)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        if len(stripped) < 4 or stripped[1] not in "'\"" or stripped[-2] not in "'\"":
-            return text
-        return [_ESCAPE.sub(_read_escape, part) for part in _LIST_JOINT.split(stripped[2:-2])]
-    return value if isinstance(value, list) else text
-
-
-def _read_escape(match: re.Match[str]) -> str:
-    return " " if match[1] in "nrt" else match[1]
-
-
 def _without_css(text: str) -> str:
-    """``text`` without CSS rules; twice, since ``@media`` holds rules."""
+    """Remove CSS rules, twice, since ``@media`` holds rules."""
     for _ in range(2):
         parts, end, last = [], 0, 0
         for braces in _BRACES.finditer(text):
-            selector = _SELECTOR.search(text, max(last, braces.start() - _SELECTOR_REACH), braces.start())
+            selector = _selector_start(text, max(last, braces.start() - _SELECTOR_REACH), braces.start())
             last = braces.end()
             if _is_css(braces[1], selector is not None):
-                parts.append(text[end : selector.start() if selector else braces.start()])
+                parts.append(text[end : braces.start() if selector is None else selector])
                 end = braces.end()
         if end == 0:
             break
-        text = _CSS_COMMENT.sub(" ", " ".join([*parts, text[end:]]))
+        text = _without_comments(" ".join([*parts, text[end:]]))
     return text
 
 
+def _selector_start(text: str, low: int, brace: int) -> int | None:
+    """Find where the selector before a brace starts, at or after ``low``; None if there is no selector.
+
+    "big. td.a, li:hover {" -> the place of "td.a"
+    """
+    start, end = None, low + len(text[low:brace].rstrip())
+    while True:
+        compound = _AT_RULE.search(text, low, end) or _COMPOUND.search(text, low, end)
+        if compound is None:
+            return start
+        start = compound.start()
+        before = text[low:start]
+        bare = before.rstrip()
+        if bare and bare[-1] in ",>+~":
+            bare = bare[:-1].rstrip()
+        if len(bare) == len(before):  # no space, comma or combinator: the selector cannot go on
+            return start
+        end = low + len(bare)
+
+
 def _is_css(content: str, after_selector: bool) -> bool:
-    """Whether what stands between braces is a CSS rule's: ``property: value`` pairs, well known without a selector."""
-    pairs = [pair for pair in _CSS_COMMENT.sub("", content).split(";") if pair.strip()]
+    """Tell whether braces hold a CSS rule: ``property: value`` pairs, of known properties if no selector precedes."""
+    pairs = [pair for pair in _without_comments(content).split(";") if pair.strip()]
     if after_selector:
         return all(_DECLARATION.match(pair) for pair in pairs)
     return bool(pairs) and all(_PROPERTY.match(pair) for pair in pairs)
+
+
+def _without_comments(text: str) -> str:
+    """Replace CSS comments by a space. Behind the last ``*/`` none can end, and a search there could be quadratic."""
+    end = text.rfind("*/") + 2 if "*/" in text else 0
+    return _CSS_COMMENT.sub(" ", text[:end]) + text[end:]

@@ -1,8 +1,9 @@
-"""Items, their text, and who touched them in what order: what every reader gives and everything else takes."""
+"""Items and the interactions of users: the types that every reader gives and everything else takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +11,9 @@ from tsporec.data.cleaning import clean_text
 from tsporec.tokens.ragged import RaggedTokens
 
 FIELDS = ("title", "description")
-"""The fields that make an item's text unless others are named."""
+"""Fields that make an item's text by default."""
 
-_TOKENIZED_TOGETHER = 4096  # texts: bounds the memory that the tokenizer's offsets take
+_TOKENIZED_TOGETHER = 4096  # texts in one call: bounds the memory that the tokenizer takes
 
 
 @dataclass(frozen=True)
@@ -23,31 +24,33 @@ class Item:
     ----------
     id : str
     fields : dict of str to str
-        Its text fields in order, cleaned; an empty or missing field is ordinary.
+        Cleaned text fields, in order. An empty or missing field is ordinary.
     """
 
     id: str
     fields: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def from_raw(cls, item_id: object, fields: dict[str, Any]) -> Item:
-        """An item from fields as they stand in a file: cleaned, lists joined, empty ones left out."""
+    def from_raw(cls, item_id: object, fields: Mapping[str, Any]) -> Item:
+        """Make an item from the raw fields of a file: fields are cleaned, lists are joined, empty fields are left out.
+
+        >>> Item.from_raw(7, {"title": "<b>Gel</b> pen", "brand": None})
+        Item(id='7', fields={'title': 'Gel pen'})
+        """
         texts = {name: clean_text(value) for name, value in fields.items()}
         return cls(str(item_id), {name: text for name, text in texts.items() if text})
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """What one user touched, oldest first.
-
-    In an evaluation row the last item is the target and the others are the history.
+    """The items that one user touched, oldest first. In an evaluation row the last item is the target.
 
     Parameters
     ----------
     user_id : str
     item_ids : tuple of str
     times : tuple of float, optional
-        When each item was touched, in the unit of the file; empty where the file does not say.
+        Time of each interaction, in the file's unit; empty if the file has no times.
     """
 
     user_id: str
@@ -56,7 +59,7 @@ class Interactions:
 
 
 def item_text(item: Item, fields: Sequence[str] = FIELDS) -> str:
-    r"""The named fields of an item that are not empty, one a line.
+    r"""Join the named fields of an item that are not empty, one on each line.
 
     >>> item_text(Item("1", {"title": "Gel pen", "brand": "Pilot"}), ("title", "description", "brand"))
     'Gel pen\nPilot'
@@ -64,47 +67,56 @@ def item_text(item: Item, fields: Sequence[str] = FIELDS) -> str:
     return "\n".join(item.fields[name] for name in fields if item.fields.get(name))
 
 
-def tokenize_items(
-    items: Iterable[Item], tokenizer: Any, fields: Sequence[str] = FIELDS, max_tokens: int | None = None
-) -> RaggedTokens:
-    """The tokens of the items' texts, without special tokens; a segment an item, empty where there is no text.
+def tokenize_texts(texts: Sequence[str], tokenizer: Any, max_tokens: int | None = None) -> RaggedTokens:
+    """Tokenise texts without special tokens, 4,096 at a time; one segment for each text.
 
-    Parameters
-    ----------
-    items : iterable of Item
-    tokenizer : a Hugging Face tokenizer
-    fields : names of the fields to join
-    max_tokens : int, optional
-        Cut longer texts to their first ``max_tokens`` tokens.
+    Texts longer than ``max_tokens`` are cut to their first tokens. Default: no limit.
 
-    Raises
-    ------
-    ValueError
-        If ``max_tokens`` is not positive.
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> tokenize_texts(["blue pen", "", "pen"], word_tokenizer(["blue", "pen"])).to_lists()
+    [[4, 5], [], [5]]
     """
     if max_tokens is not None and max_tokens < 1:
         raise ValueError(f"max_tokens must be at least 1 or None, found {max_tokens}.")
-    texts = [item_text(item, fields) for item in items]
     rows: list[Any] = []
     for start in range(0, len(texts), _TOKENIZED_TOGETHER):
-        part = texts[start : start + _TOKENIZED_TOGETHER]
+        part = list(texts[start : start + _TOKENIZED_TOGETHER])
         ids = tokenizer(part, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
         rows += [row[:max_tokens] for row in ids]
     return RaggedTokens.from_lists(rows)
 
 
+def tokenize_items(
+    items: Iterable[Item], tokenizer: Any, fields: Sequence[str] = FIELDS, max_tokens: int | None = None
+) -> RaggedTokens:
+    """Tokenise the items' texts (:func:`item_text`) like :func:`tokenize_texts`; an item without text is empty."""
+    return tokenize_texts([item_text(item, fields) for item in items], tokenizer, max_tokens)
+
+
 def check_known(
     items: Sequence[Item], sequences: Iterable[Interactions], unknown: str = "error", *, targets: bool = False
 ) -> list[Interactions]:
-    """The sequences, with items that the catalogue lacks refused (``"error"``) or left out (``"drop"``).
+    """Check that the catalogue has every item of the sequences.
 
-    With ``targets`` a sequence is an evaluation row: one whose target (its last item) is unknown is left out whole,
-    for otherwise the item before it would be taken for the target.
+    Parameters
+    ----------
+    items, sequences
+        The catalogue and the interactions.
+    unknown : "error" or "drop"
+        Refuse a sequence with an unknown item, or leave the item out. Default: "error".
+    targets : bool
+        The sequences are evaluation rows. A row with an unknown target (its last item) is then left out whole, since
+        the item before it is not the target. Default: False.
 
     Raises
     ------
     ValueError
         If the catalogue is empty, holds an id twice, or (``"error"``) lacks an item of a sequence.
+
+    Examples
+    --------
+    >>> check_known([Item("1"), Item("2")], [Interactions("u", ("1", "9", "2"))], "drop")[0].item_ids
+    ('1', '2')
     """
     if unknown not in ("error", "drop"):
         raise ValueError(f"unknown must be 'error' or 'drop', found {unknown!r}.")
@@ -112,8 +124,7 @@ def check_known(
     if not known:
         raise ValueError("the catalogue is empty: its file has no items.")
     if len(known) < len(items):
-        seen: set[str] = set()
-        twice = next(item.id for item in items if item.id in seen or seen.add(item.id))  # type: ignore[func-returns-value]
+        twice = Counter(item.id for item in items).most_common(1)[0][0]
         raise ValueError(f"item id {twice!r} stands in the catalogue twice; ids must be unique.")
     checked = []
     for number, sequence in enumerate(sequences, start=1):

@@ -1,4 +1,4 @@
-"""What to train on, what to choose by and what to report: splits of users' sequences."""
+"""Split users' sequences into training, validation and test."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tsporec.data.items import Interactions
 
 
 def merge_windows(rows: Sequence[Interactions]) -> list[Interactions]:
-    """One sequence a user from rows that are windows of it, in time order.
+    """Merge each user's rows, which are windows of one sequence in time order, into that sequence.
 
-    A row whose history starts with the end of what is known goes on from there (the longest overlap is
-    taken); a row that is known already adds nothing; one without overlap is appended.
+    A row that starts with the end of the sequence so far continues it, by the longest overlap. A row that the sequence
+    contains adds nothing. A row without overlap is appended.
 
     >>> rows = [Interactions("u", ("1", "2")), Interactions("u", ("1", "2", "3")), Interactions("u", ("2", "3", "4"))]
     >>> merge_windows(rows)[0].item_ids
@@ -26,11 +26,13 @@ def merge_windows(rows: Sequence[Interactions]) -> list[Interactions]:
 
 
 def training_sequences(train: Sequence[Interactions], test: Sequence[Interactions] = ()) -> list[Interactions]:
-    """The sequences to learn from: the merged ``train`` rows, and what came before each user's first test target.
+    """Make the training sequences: the merged ``train`` rows, and the history before each user's first test target.
 
-    The history of a user's first row in ``test`` is older than the test period; later histories hold test
-    targets, so they are not read. Each user has one sequence, so no pair is learned from twice and holding out a
-    user holds out all of theirs. Sequences of a single item have nothing to predict and are left out.
+    Later histories in ``test`` contain test targets and are not read. Each user gets one sequence, so no pair is
+    learned twice, and holding out a user holds out all of their rows. Sequences of a single item are left out.
+
+    >>> training_sequences([Interactions("u", ("1", "2"))], test=[Interactions("u", ("2", "3", "9"))])[0].item_ids
+    ('1', '2', '3')
     """
     first: dict[str, Interactions] = {}
     for row in test:
@@ -42,7 +44,12 @@ def training_sequences(train: Sequence[Interactions], test: Sequence[Interaction
 def hold_out_users(
     sequences: Sequence[Interactions], fraction: float = 0.1, seed: int = 0
 ) -> tuple[list[Interactions], list[Interactions]]:
-    """(the rest, a ``fraction`` of the users held out); the same users for the same seed."""
+    """Hold out a ``fraction`` of the users, at least one: (the rest, held-out sequences). The seed decides which.
+
+    >>> rest, held_out = hold_out_users([Interactions(str(user), ("1", "2")) for user in range(10)], 0.2)
+    >>> len(rest), len(held_out)
+    (8, 2)
+    """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be in (0, 1), found {fraction}.")
     users = sorted({sequence.user_id for sequence in sequences})
@@ -52,7 +59,12 @@ def hold_out_users(
 
 
 def leave_one_out(sequences: Sequence[Interactions]) -> tuple[list[Interactions], list[Interactions]]:
-    """(all but each user's last item, the whole sequence as an evaluation row with the last item as target)."""
+    """Hold out each user's last item: (training sequences without it, evaluation rows with it as the target).
+
+    >>> train, rows = leave_one_out([Interactions("u", ("1", "2", "3"))])
+    >>> train[0].item_ids, rows[0].item_ids
+    (('1', '2'), ('1', '2', '3'))
+    """
     whole = [s for s in sequences if len(s.item_ids) > 1]
     return [Interactions(s.user_id, s.item_ids[:-1]) for s in whole if len(s.item_ids) > 2], whole
 
@@ -60,21 +72,28 @@ def leave_one_out(sequences: Sequence[Interactions]) -> tuple[list[Interactions]
 def split_by_time(
     sequences: Sequence[Interactions], valid: float = 0.1, test: float = 0.1, history: int = 10
 ) -> tuple[list[Interactions], list[Interactions], list[Interactions]]:
-    """(training sequences, validation rows, test rows), cut at two moments that are the same for all users.
+    """Split at two moments that are the same for all users: (training sequences, validation rows, test rows).
 
     Parameters
     ----------
-    sequences : one a user, with ``times``
+    sequences : sequence of Interactions
+        One for each user, with ``times``.
     valid, test : float
-        Shares of all interactions that come after the training period, and last. Interactions at the very moment
-        of a cut are on its later side.
+        Shares of all interactions in the validation period, and in the test period after it. An interaction at the
+        moment of a cut belongs to the later period. Default: 0.1, 0.1.
     history : int
-        Items of history in a row at most, as MiniOneRec's windows have. A first interaction makes no row.
+        Most items of history in a row. A user's first interaction makes no row. Default: 10, as in MiniOneRec.
 
     Raises
     ------
     ValueError
         If a sequence has no times, or the shares are out of range.
+
+    Examples
+    --------
+    >>> train, valid, test = split_by_time([Interactions("u", tuple("abcd"), (1, 2, 3, 4))], 0.25, 0.25)
+    >>> train[0].item_ids, valid[0].item_ids, test[0].item_ids
+    (('a', 'b'), ('a', 'b', 'c'), ('a', 'b', 'c', 'd'))
     """
     if min(valid, test) < 0 or not 0 < valid + test < 1 or history < 1:
         raise ValueError(

@@ -1,12 +1,10 @@
-"""A generated catalogue in which the truth is known: which words of a text carry what users like.
+"""Generate a catalogue in which the truth is known: which words of a text carry what users like.
 
 Every text is a shuffled row of two-word phrases. The second word of a phrase comes from a pool in which every taste has
-a few words; the first is a *cue* or a *decoy*. After a cue, the word is of the item's own taste: it is
-*planted*. After a decoy, it is any word of the pool, a distractor. So planted words and distractors are the
-same words, equally frequent, equally spread over the text, and spelled alike; the same word carries taste in one
-phrase and none in another, and only the word before it tells. A user has a taste or two and mostly touches items of it.
-
-Everything follows from the seed.
+a few words. The first word is a *cue* or a *decoy*. After a cue, the second word belongs to the item's taste: it is
+*planted*. After a decoy, it is any word of the pool: a distractor. So planted words and distractors are the same words,
+equally frequent, equally spread over the text and spelled alike. Only the word before shows whether a word carries
+taste. A user mostly touches items of one taste. The seed decides everything.
 """
 
 from __future__ import annotations
@@ -24,20 +22,22 @@ _ONSETS, _VOWELS = ["b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", 
 
 @dataclass(frozen=True)
 class CatalogueConfig:
-    """Size and make-up of a generated catalogue.
+    """Size and composition of a generated catalogue.
 
     Parameters
     ----------
     items, users, tastes : int
+        Number of items, users and tastes. Default: 600, 900, 30.
     words_per_taste : int
-        All of them are planted in each item of the taste.
+        Words of each taste. All of them are planted in each item of the taste. Default: 4.
     phrases : int
-        Two-word phrases a text.
+        Two-word phrases in a text. Default: 24.
     sequence : int
-        Items a user touches, the last of them the test target.
+        Items that a user touches. The last one is the test target. Default: 8.
     loyalty : float
-        Chance that a touched item is of the user's taste.
+        Probability that a touched item has the user's taste. Default: 0.9.
     seed : int
+        Random seed. Default: 0.
     """
 
     items: int = 600
@@ -53,25 +53,25 @@ class CatalogueConfig:
         pool = self.tastes * self.words_per_taste
         if not self.words_per_taste < self.phrases <= pool:
             raise ValueError(
-                "expected words_per_taste < phrases <= tastes * words_per_taste, for the words of a text differ; found "
-                f"{self.words_per_taste}, {self.phrases} and {pool}. Give fewer phrases or more tastes."
+                "expected words_per_taste < phrases <= tastes * words_per_taste, so that the words of a text differ; "
+                f"found {self.words_per_taste}, {self.phrases} and {pool}. Give fewer phrases or more tastes."
             )
 
 
 @dataclass(frozen=True, eq=False)
 class PlantedCatalogue:
-    """A generated catalogue, its users, its tokenizer, and which tokens are planted.
+    """A generated catalogue, its users, its tokenizer, and its planted tokens.
 
     Parameters
     ----------
     items : list of Item
-        With one field, ``description``.
+        Items with one field, ``description``.
     train, test : list of Interactions
-        Each user's sequence without its last item; the whole sequence, the last item being the target.
+        Each user's sequence without its last item, and the whole sequence with the last item as the target.
     planted : bool ``[T]``
-        Over the tokens of all items in order (a word is a token).
-    tokenizer : a Hugging Face tokenizer
-        One token a word.
+        True for planted tokens, over the tokens of all items in order.
+    tokenizer : Hugging Face tokenizer
+        A tokenizer in which every word is a token.
     """
 
     items: list[Item]
@@ -82,14 +82,19 @@ class PlantedCatalogue:
 
 
 def generate(config: CatalogueConfig | None = None) -> PlantedCatalogue:
-    """The catalogue that ``config`` describes."""
+    """Generate the catalogue that ``config`` describes.
+
+    >>> catalogue = generate(CatalogueConfig(items=20, users=10, tastes=8))
+    >>> len(catalogue.items), len(catalogue.test), catalogue.planted.sum()
+    (20, 10, 80)
+    """
     config = config or CatalogueConfig()
     rng = np.random.default_rng(config.seed)
     pool = config.tastes * config.words_per_taste
     cues = round(pool * config.words_per_taste / config.phrases)
     words = _words(rng, 2 * pool)
-    # As many first words as second words, and as many cues among them as planted words among phrases: all words
-    # are then equally frequent.
+    # All words are equally frequent: there are as many first words as second words, and the share of cues among them is
+    # the share of planted phrases.
     second, first = np.array(words[:pool]), np.array(words[pool:])
     own = second.reshape(config.tastes, config.words_per_taste)
     taste_of = rng.permutation(np.arange(config.items) % config.tastes)
@@ -125,33 +130,44 @@ def _words(rng: np.random.Generator, count: int) -> list[str]:
 
 
 def word_tokenizer(words: list[str]) -> Any:
-    """A tokenizer with one token a word, spelled as byte-level BPE spells them (``Ġword``)."""
+    """Make a tokenizer in which every word is a token, spelled as byte-level BPE spells it (``Ġword``).
+
+    >>> word_tokenizer(["blue", "gel", "pen"])("gel pen")["input_ids"]
+    [5, 6]
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     special = ["<pad>", "<s>", "</s>", "<unk>"]
-    vocabulary = {entry: i for i, entry in enumerate([*special, *(f"Ġ{word}" for word in words)])}
+    vocabulary = {token: i for i, token in enumerate([*special, *(f"Ġ{word}" for word in words)])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True)
     core.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
+    names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    # transformers 4 sets the option of the pre-tokenizer again.
+    return PreTrainedTokenizerFast(tokenizer_object=core, add_prefix_space=True, **names)
 
 
 def planted_recall(
     planted: NDArray[np.bool_], kept: NDArray[np.int64], segment: NDArray[np.int64], budget: int
 ) -> float:
-    """Share of the planted tokens that fit the budget which are among the ``kept`` positions.
+    """Compute the share of planted tokens that are kept, among those that fit the budget.
 
     Parameters
     ----------
     planted : bool ``[T]``
+        True for planted tokens.
     kept : int64 ``[K]``
+        Kept positions.
     segment : int64 ``[T]``
-        Each token's text.
+        Segment of each token.
     budget : int
-        Of each text: at most so many of its planted tokens fit.
+        Tokens kept of each text; at most so many of its planted tokens fit.
+
+    Examples
+    --------
+    >>> planted_recall(np.array([True, False, True]), kept=np.array([0]), segment=np.zeros(3, np.int64), budget=2)
+    0.5
     """
     fit = np.minimum(np.bincount(segment[planted]), budget).sum()
     return float(planted[kept].sum() / max(int(fit), 1))

@@ -1,7 +1,7 @@
-"""Catalogues and interactions from the files that public recommenders use, one module a format.
+"""Read catalogues and interactions from the files of public recommenders; each format has a module.
 
-Every reader gives the same things: :class:`~tsporec.data.items.Item` s and time-ordered
-:class:`~tsporec.data.items.Interactions`. Here they are found by the format's name or by the file's.
+Every reader returns :class:`~tsporec.data.items.Item` objects or time-ordered
+:class:`~tsporec.data.items.Interactions`. The functions here find the reader by the format's name or by the file's.
 """
 
 from __future__ import annotations
@@ -50,13 +50,20 @@ _SEQUENCE_NAMES = {
 
 
 def read_items(path: str | Path, kind: str | None = None) -> list[Item]:
-    """Items of ``path`` in the format ``kind``, by default the one its name tells.
+    """Read the items of ``path``. ``kind`` names the format; by default the file's name decides.
 
     Raises
     ------
     ValueError
-        If the format is unknown or cannot be told, a line of the file is malformed (file and line are named), or
-        there is no item.
+        If the format is unknown, a line of the file is malformed (file and line are named), or there is no item.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "items.jsonl"
+    >>> _ = path.write_text('{"id": 1, "title": "Gel pen"}')
+    >>> read_items(path)
+    [Item(id='1', fields={'title': 'Gel pen'})]
     """
     items = _find(path, kind, ITEM_READERS, _ITEM_NAMES)(path)
     if not items:
@@ -65,9 +72,10 @@ def read_items(path: str | Path, kind: str | None = None) -> list[Item]:
 
 
 def read_sequences(path: str | Path, kind: str | None = None) -> list[Interactions]:
-    """Sequences of ``path``; see :func:`read_items`.
+    """Read the interactions of ``path``; see :func:`read_items`.
 
-    MiniOneRec's csv and RecBole's ``item_id_list`` give a sequence a row, the target last; the others one a user.
+    MiniOneRec's csv and RecBole's ``item_id_list`` give one sequence for each row, with the target last. Other formats
+    give one sequence for each user.
     """
     return _find(path, kind, SEQUENCE_READERS, _SEQUENCE_NAMES)(path)
 

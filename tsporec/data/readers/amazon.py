@@ -1,11 +1,11 @@
-"""Amazon reviews, the 2018 and 2023 crawls: a JSON object a line, plain or gzipped; metadata and reviews."""
+"""Amazon reviews, the 2018 and 2023 crawls: metadata and reviews, one JSON object on each line, plain or gzipped."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tsporec.data.items import Interactions, Item
-from tsporec.data.readers.common import by_user, convert, field, identifier, instant, json_lines
+from tsporec.data.readers.common import by_user, convert, field, identifier, instant, json_lines, make_item
 
 _FIELDS = {
     2018: ("title", "description", "feature", "brand", "category"),
@@ -14,31 +14,31 @@ _FIELDS = {
 
 
 def read_items_2018(path: str | Path) -> list[Item]:
-    """Items of ``meta_X.json(.gz)`` of the 2018 crawl; the id is ``asin``."""
+    """Read the items of ``meta_X.json(.gz)`` of the 2018 crawl. The id is ``asin``."""
     return _read_items(Path(path), "asin", 2018)
 
 
 def read_items_2023(path: str | Path) -> list[Item]:
-    """Items of ``meta_X.jsonl(.gz)`` of the 2023 crawl; the id is ``parent_asin``."""
+    """Read the items of ``meta_X.jsonl(.gz)`` of the 2023 crawl. The id is ``parent_asin``."""
     return _read_items(Path(path), "parent_asin", 2023)
 
 
 def read_sequences_2018(path: str | Path) -> list[Interactions]:
-    """One sequence a user from reviews of the 2018 crawl: ``reviewerID``, ``asin``, ``unixReviewTime``."""
+    """Read one sequence for each user from 2018 reviews: ``reviewerID``, ``asin``, ``unixReviewTime``."""
     return _read_sequences(Path(path), "reviewerID", "asin", "unixReviewTime")
 
 
 def read_sequences_2023(path: str | Path) -> list[Interactions]:
-    """One sequence a user from reviews of the 2023 crawl: ``user_id``, ``parent_asin``, ``timestamp``."""
+    """Read one sequence for each user from 2023 reviews: ``user_id``, ``parent_asin``, ``timestamp``."""
     return _read_sequences(Path(path), "user_id", "parent_asin", "timestamp")
 
 
 def _read_items(path: Path, key: str, crawl: int) -> list[Item]:
-    items = {}  # the 2018 crawl holds some items twice, alike; the first stands
+    items: dict[str, Item] = {}  # the 2018 crawl holds some items twice, with equal fields; the first is kept
     for line, record in json_lines(path):
         item_id = identifier(path, line, field(path, line, record, key))
         if item_id not in items:
-            items[item_id] = Item.from_raw(item_id, {name: record.get(name) for name in _FIELDS[crawl]})
+            items[item_id] = make_item(path, line, item_id, {name: record.get(name) for name in _FIELDS[crawl]})
     return list(items.values())
 
 

@@ -1,4 +1,4 @@
-"""Opening files and naming faults: every reader says which file and which line."""
+"""Helpers of all readers: open files, read tables and JSON, and name the file and line of every fault."""
 
 from __future__ import annotations
 
@@ -7,34 +7,41 @@ import gzip
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from tsporec.data.items import Interactions
+from tsporec.data.items import Interactions, Item
 
 csv.field_size_limit(2**27)
+_LONGEST_LINE = 2**27  # bytes of a gzipped line: a small file can expand to any size
+_MISSING = frozenset({"nan", "NaN", "<NA>", "NaT"})
+"""How pandas and numpy write a missing value."""
 
 
 def fault(path: Path, line: int | None, found: str) -> ValueError:
-    """The error for a malformed line (or, without one, file)."""
+    """Make the error for a malformed line, or file if ``line`` is None."""
     return ValueError(f"{path}{f':{line}' if line else ''}: {found}")
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, with their ends; gzipped if its name ends in .gz.
+    """Read the lines of a UTF-8 file, with their ends. A name that ends in .gz means gzip.
 
     Raises
     ------
     ValueError
-        If the file is missing, cut or not UTF-8; the line that could not be read is named.
+        If the file is missing, cut or not UTF-8, or a gzipped line is longer than 128 MiB; the line is named.
     """
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file.")
     number = 0
     try:
         with cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as stream:
-            for number, raw in enumerate(stream, start=1):
+            longest = _LONGEST_LINE if path.suffix == ".gz" else -1
+            for number, raw in enumerate(iter(partial(stream.readline, longest), b""), start=1):
+                if len(raw) == longest:
+                    raise fault(path, number, f"the line is longer than {_LONGEST_LINE} bytes; unpack the file first.")
                 yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise fault(path, number + 1, f"the gzip stream is cut or damaged ({error}); fetch the file again.") from error
@@ -43,7 +50,7 @@ def text_lines(path: Path) -> Iterator[str]:
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of a file with a JSON object a line; empty lines are passed over."""
+    """Read (line number, object) from a file with one JSON object on each line; empty lines are skipped."""
     for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
             continue
@@ -54,7 +61,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """The one JSON object that a file holds."""
+    """Read the one JSON object of a file."""
     value = _json(path, "".join(text_lines(path)))
     if not isinstance(value, dict):
         raise fault(path, None, f"expected one JSON object, found {type(value).__name__}.")
@@ -80,9 +87,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def table(path: Path, required: tuple[str, ...], delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, row) of a table with a header; the columns named must be there, and every row must be whole.
+    """Read (line number, row) from a table with a header. Empty lines are skipped.
 
-    Empty lines are passed over. A row over several lines is named by its last.
+    The ``required`` columns must be there, and every row must have as many fields as the header. A row that spans
+    several lines is named by its last.
     """
     # Tab-separated formats do not quote; a quote there is text.
     plain = delimiter == "\t"
@@ -106,21 +114,30 @@ def table(path: Path, required: tuple[str, ...], delimiter: str = ",") -> Iterat
 
 
 def field(path: Path, line: int, record: dict[str, Any], name: str) -> Any:
-    """``record[name]``, or the fault that it is missing."""
-    if record.get(name) in (None, ""):
+    """Get ``record[name]``; raise the fault that it is missing."""
+    if record.get(name) in (None, "", *_MISSING):
         raise fault(path, line, f"no {name!r}; found {sorted(record)}.")
     return record[name]
 
 
 def identifier(path: Path, line: int | None, value: Any) -> str:
-    """``value`` as an id: text or a whole number; anything else, such as ``1.0``, would meet no other id."""
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+    """Turn text or a whole number into an id. Anything else, such as ``1.0``, would equal no other id."""
+    if isinstance(value, bool) or not isinstance(value, str | int) or value in ("", *_MISSING):
         raise fault(path, line, f"expected an id (text or a whole number), found {value!r}.")
     return str(value)
 
 
+def make_item(path: Path, line: int | None, item_id: Any, fields: Mapping[str, Any]) -> Item:
+    """Make an item from raw fields; raise a fault that names file and line if an id or field is malformed."""
+    name = identifier(path, line, item_id)
+    try:
+        return Item.from_raw(name, fields)
+    except ValueError as error:
+        raise fault(path, line, f"item {name!r}: {error}") from error
+
+
 def instant(text: str) -> float:
-    """A time as a finite number; NaN has no place in an order."""
+    """Read a time as a finite number."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text} is not a time")
@@ -128,7 +145,7 @@ def instant(text: str) -> float:
 
 
 def convert(path: Path, line: int, value: str, kind: Callable[[str], Any], expected: str) -> Any:
-    """``kind(value)``, or the fault that it is not what was expected."""
+    """Call ``kind(value)``; raise the fault that it is not what was expected."""
     try:
         return kind(value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
@@ -137,7 +154,10 @@ def convert(path: Path, line: int, value: str, kind: Callable[[str], Any], expec
 
 
 def by_user(events: list[tuple[str, float, str]]) -> list[Interactions]:
-    """(user, time, item) events as one time-ordered sequence a user; equal times keep the order of the file."""
+    """Group (user, time, item) events into one time-ordered sequence for each user.
+
+    Events of equal times keep the order of the file.
+    """
     users: dict[str, list[tuple[float, str]]] = {}
     for user, time, item in events:
         users.setdefault(user, []).append((time, item))

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tsporec.data.items import Interactions, Item
-from tsporec.data.readers.common import by_user, convert, fault, text_lines
+from tsporec.data.readers.common import by_user, convert, fault, make_item, text_lines
 
 _NEWS = ("news_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
 _EPOCH = datetime(1970, 1, 1)  # MIND names no time zone, and none is needed to order
@@ -14,20 +14,20 @@ _BEHAVIOURS = ("impression_id", "user_id", "time", "history", "impressions")
 
 
 def read_items(path: str | Path) -> list[Item]:
-    """Items of ``news.tsv``: title, then the abstract as ``description``, category and subcategory."""
+    """Read the items of ``news.tsv``: title, abstract (as ``description``), category and subcategory."""
+    path = Path(path)
     items = []
-    for _, row in _rows(Path(path), _NEWS):
-        record = dict(zip(_NEWS, row, strict=True))
-        fields = {name: record[name] for name in ("title", "category", "subcategory")}
-        ordered = {"title": fields.pop("title"), "description": record["abstract"], **fields}
-        items.append(Item.from_raw(record["news_id"], ordered))
+    for line, (news_id, category, subcategory, title, abstract, *_) in _rows(path, _NEWS):
+        fields = {"title": title, "description": abstract, "category": category, "subcategory": subcategory}
+        items.append(make_item(path, line, news_id, fields))
     return items
 
 
 def read_sequences(path: str | Path) -> list[Interactions]:
-    """One sequence a user from ``behaviors.tsv``: the history of the first impression, then clicks in time order.
+    """Read one sequence for each user from ``behaviors.tsv``: the history of the first impression, then the clicks.
 
-    Users without a history and a click are left out; unlabelled impressions (MIND's test split) are refused.
+    Clicks are in time order. Users without history and clicks are left out. Impressions without labels (MIND's test
+    split) are refused.
     """
     path = Path(path)
     first: dict[str, tuple[datetime, list[str]]] = {}

@@ -1,4 +1,4 @@
-"""RecBole atomic files: tab-separated, with a type behind each name of the header (``item_id:token``)."""
+"""RecBole atomic files: tab-separated, with a type after each name of the header (``item_id:token``)."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tsporec.data.items import Interactions, Item
-from tsporec.data.readers.common import by_user, convert, fault, field, instant, table
+from tsporec.data.readers.common import by_user, convert, fault, field, instant, make_item, table
+
+_TYPES = ("token", "token_seq", "float", "float_seq")
 
 
 def read_items(path: str | Path) -> list[Item]:
-    """Items of ``X.item``: every column beside ``item_id`` is a field, but for vectors (``float_seq``)."""
+    """Read the items of ``X.item``. Every column but ``item_id`` and vectors (``float_seq``) is a field."""
     path = Path(path)
     items = []
     for line, record in _records(path, ("item_id",)):
-        item_id = field(path, line, record, "item_id")
-        items.append(Item.from_raw(item_id, {name: text for name, text in record.items() if name != "item_id"}))
+        fields = {name: text for name, text in record.items() if name != "item_id"}
+        items.append(make_item(path, line, field(path, line, record, "item_id"), fields))
     return items
 
 
 def read_sequences(path: str | Path) -> list[Interactions]:
-    """Sequences of ``X.inter``.
+    """Read the sequences of ``X.inter``.
 
-    Events (``user_id``, ``item_id``) give one a user, by ``timestamp`` where there is one, else in file order. A file
-    with ``item_id_list:token_seq``, as LC-Rec writes and RecBole reads its benchmarks, gives one a row: the history
-    and then the target. LC-Rec writes a user's training rows with the longest history first.
+    Events (``user_id``, ``item_id``) give one sequence for each user, by ``timestamp`` if there is one, else in file
+    order. A file with ``item_id_list:token_seq``, as LC-Rec writes it, gives one sequence for each row: the history,
+    then the target. LC-Rec writes a user's training rows with the longest history first.
     """
     path = Path(path)
     events, rows = [], []
@@ -39,11 +41,17 @@ def read_sequences(path: str | Path) -> list[Interactions]:
 
 
 def _records(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, row) with the columns named without their types."""
+    """Read (line number, row), with the types taken off the names of the columns."""
     for line, row in table(path, (), delimiter="\t"):
         record = {}
         for column, value in row.items():
-            name, _, kind = column.partition(":")
+            name, colon, kind = column.partition(":")
+            if colon and kind not in _TYPES:
+                raise fault(
+                    path,
+                    1,
+                    f"column {column!r} has no type of RecBole {_TYPES}; is another mark than a tab between columns?",
+                )
             if kind != "float_seq":
                 record[name] = value
         for name in required:
