@@ -85,7 +85,7 @@ def generate(config: CatalogueConfig | None = None) -> PlantedCatalogue:
     """Generate the catalogue that ``config`` describes.
 
     >>> catalogue = generate(CatalogueConfig(items=20, users=10, tastes=8))
-    >>> len(catalogue.items), len(catalogue.test), catalogue.planted.sum()
+    >>> len(catalogue.items), len(catalogue.test), int(catalogue.planted.sum())
     (20, 10, 80)
     """
     config = config or CatalogueConfig()
