@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from tsporec.catalog.store.build import Work
+from tsporec.catalog.store.compress import Chunk, tokenise
 
 from benchmarks.timing import median_ms
 from tsporec.budget import Budget
 from tsporec.catalog.catalog import ItemCatalog
-from tsporec.catalog.store.build import Work
-from tsporec.catalog.store.compress import Chunk, tokenise
 from tsporec.evaluation.results import environment, write_results
 from tsporec.selection import select
 from tsporec.selector.model import TokenSelector

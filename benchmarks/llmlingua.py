@@ -24,8 +24,7 @@ import numpy as np
 import torch
 
 from tsporec.budget import Budget
-from tsporec.catalog.store.compress import tokenise
-from tsporec.data.items import FIELDS, item_text
+from tsporec.data.items import FIELDS, item_text, tokenize_texts
 from tsporec.data.readers import read_items
 from tsporec.evaluation.results import environment, write_results
 from tsporec.scorers import make_scorer
@@ -102,13 +101,13 @@ def main() -> None:
     origin = environment(SEED)
     texts = [text for item in read_items(options.items) if (text := item_text(item, FIELDS))][: options.count]
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    tokens = tokenise(texts, tokenizer)
+    tokens = tokenize_texts(texts, tokenizer)
     torch.manual_seed(SEED)
     selector = TokenSelector().for_tokenizer(tokenizer).fit(tokens)
     torch.nn.init.normal_(selector.network.out.weight)
     select(selector, tokens, Budget(tokens=KEPT))
     results: dict[str, dict[str, float]] = {
-        "tokenise": {"items": len(texts), **timed(lambda: tokenise(texts, tokenizer), 5)},
+        "tokenise": {"items": len(texts), **timed(lambda: tokenize_texts(texts, tokenizer), 5)},
         "selector": {"items": len(texts), **timed(lambda: select(selector, tokens, Budget(tokens=KEPT)), 9)},
     }
     few = tokens.take(np.arange(min(options.read, len(texts))))

@@ -14,6 +14,7 @@ pytest.importorskip("ray.data", reason="the extra ray is not installed")
 
 from tests.catalog.test_catalog import TiedScorer, expected, make_items, same  # noqa: E402
 from tsporec.budget import Budget  # noqa: E402
+from tsporec.catalog.catalog import ItemCatalog  # noqa: E402
 from tsporec.catalog.ray import build_with_ray  # noqa: E402
 
 ITEMS = make_items(240)
@@ -74,6 +75,22 @@ def test_a_killed_worker_loses_and_doubles_nothing(cluster, tokenizer, tmp_path)
     catalog.verify()
     assert len(catalog) == len(set(catalog)) == len(ITEMS)
     assert same(catalog.lookup([i.id for i in ITEMS]), expected(ITEMS, tokenizer, Budget(tokens=4)))
-    assert not list(catalog.path.rglob("*.tmp"))
-    named = {entry.file.name for entry in catalog._snapshot.manifest.shards}
-    assert named == {f"shards/{p.name}" for p in (catalog.path / "shards").iterdir()}
+
+
+def test_a_build_goes_on_and_checks_what_build_checks(cluster, tokenizer, tmp_path):
+    options = {"tokenizer": tokenizer, "selector": TiedScorer(), "budget": 4, "path": tmp_path / "store"}
+
+    def cut():
+        yield from ITEMS[:150]
+        raise RuntimeError("the source broke")
+
+    with pytest.raises(RuntimeError, match="source broke"):
+        ItemCatalog.build(cut(), **options, chunk_items=50)
+    rows = ray.data.from_items([{"id": item.id, **item.fields} for item in ITEMS])
+    catalog = build_with_ray(rows, **options, batch_items=80)
+    assert (catalog.report.resumed, catalog.report.items) == (150, 90)
+    assert same(catalog.lookup([i.id for i in ITEMS]), expected(ITEMS, tokenizer, Budget(tokens=4)))
+    with pytest.raises(ValueError, match="holds a catalogue already"):
+        build_with_ray(rows, **options)
+    with pytest.raises(ValueError, match="no item has a token"):
+        build_with_ray(rows, **{**options, "path": tmp_path / "other"}, fields=["brand"])

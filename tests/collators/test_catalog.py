@@ -88,6 +88,28 @@ def test_plain_items_are_rows(catalog):
     assert batch["input_ids"][2].tolist() == catalog["item-3"].tolist()
 
 
+def test_values_are_put_in_as_they_are(catalog, tokenizer):
+    template = ItemPrompt("{user} of {city}: {items} {this}", tokenizer)
+    features = [{"item_ids": ["item-1"], "user": "Ann {city} {items}", "city": "Oslo {user}"}]
+    batch = CatalogCollator(catalog, template)(features)
+    ((start, end),) = batch["item_spans"][0]
+    ids = batch["input_ids"][0].tolist()
+    assert ids[start:end] == catalog["item-1"].tolist()
+    assert tokenizer.decode(ids[:start]) == "Ann {city} {items} of Oslo {user}: "
+    assert tokenizer.decode(ids[end:]) == " {this}"
+    assert set(batch) == {"input_ids", "attention_mask", "item_spans"}
+
+
+def test_a_prompt_pickles_and_its_cache_is_bounded(catalog, tokenizer, monkeypatch):
+    monkeypatch.setattr("tsporec.collators.catalog._CACHED", 4)
+    template = ItemPrompt("{user}: {items}", tokenizer, answer="target")
+    collator = CatalogCollator(catalog, template)
+    features = [{"item_ids": ["item-1"], "user": f"user {n}", "target": "pen"} for n in range(9)]
+    want = collator(features)
+    assert len(template._cache) <= 4
+    assert torch.equal(pickle.loads(pickle.dumps(collator))(features)["input_ids"], want["input_ids"])
+
+
 def test_bad_features(catalog, tokenizer):
     collator = CatalogCollator(catalog, PlainItems())
     with pytest.raises(ValueError, match="feature 0 lacks 'item_ids'"):

@@ -1,5 +1,5 @@
 """A catalogue of kept tokens: compress every item once, then look items up by id.
 
-``catalog`` holds ``ItemCatalog``, the public class. ``store`` reads and writes the database, and ``ray`` builds one
-with Ray Data.
+``build`` turns items into records, ``store`` keeps them in one LMDB environment, and ``catalog`` holds ``ItemCatalog``,
+which looks them up. ``sources`` reads items, ``records`` is the format on disk, and ``ray`` builds with Ray Data.
 """

@@ -1,13 +1,13 @@
-"""A catalogue compressed once: item ids in, kept tokens out, from a memory-mapped store.
+"""``ItemCatalog``: item ids in, kept tokens out, from an LMDB environment on the local disk.
 
-Item texts change rarely, so most users should pay nothing for selection when they train or serve:
-:meth:`ItemCatalog.build` selects every item's tokens once and :meth:`ItemCatalog.lookup` finds them by id. The parts
-are in :mod:`tsporec.catalog.store`.
+Item texts change rarely. So :meth:`ItemCatalog.build` selects every item's tokens once, and :meth:`ItemCatalog.lookup`
+finds them by id whenever a recommender is trained or serves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,50 +16,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.budget import Budget
-from tsporec.catalog.store.build import Work, build
-from tsporec.catalog.store.commit import prune
-from tsporec.catalog.store.compress import Chunk, Compressor
-from tsporec.catalog.store.keys import ItemId, Keys
-from tsporec.catalog.store.layout import Recipe, budget_fields, read_manifest
-from tsporec.catalog.store.reader import Snapshot
-from tsporec.catalog.store.report import BuildReport
-from tsporec.catalog.store.sources import read_chunks
-from tsporec.catalog.store.update import update
-from tsporec.data.items import FIELDS, Item
+from tsporec.catalog.build import build, update
+from tsporec.catalog.compress import Records, compress_all, fingerprint_of, load_selector, make_compressor
+from tsporec.catalog.faults import DATA, check_pages, damaged
+from tsporec.catalog.records import ItemId, Recipe, decode_ids, decode_records, encode_ids, is_intact, type_of_ids
+from tsporec.catalog.sources import Chunk, Items, read_chunks
+from tsporec.catalog.store import View, open_store
+from tsporec.catalog.writer import BuildReport, Work, Writer, same_texts
+from tsporec.data.items import FIELDS
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.ragged import RaggedTokens
 
-Items = str | Path | Iterable[Item] | Iterable[Mapping[str, Any]] | Iterable[Chunk]
-
 
 class ItemCatalog:
-    """One snapshot of a catalogue of kept tokens, read through mappings: nothing is loaded until it is looked up.
+    """A read-only view of a catalogue. Nothing is loaded until it is looked up.
 
-    It is a read-only view: writers make new snapshots and never touch the files of this one. It pickles (a worker opens
-    the same snapshot again) and may be used across ``fork``.
+    It shows the state that it opened, also while others update the catalogue. Threads may share it. It pickles. A copy
+    in another process shows the newest state when it is first used there, and so does a forked child.
 
     Parameters
     ----------
     path : path
-        The store's folder; see :meth:`build` and :meth:`open`.
-    snapshot : int, optional
-        An older snapshot than the current one.
+        The catalogue's folder; see :meth:`build` and :meth:`open`.
     tokenizer : optional
-        The tokenizer it was built with; :meth:`text` needs it.
+        The tokenizer it was built with. :meth:`text` needs it.
 
     Examples
     --------
-    >>> catalog = ItemCatalog.build(items, tokenizer=tokenizer, selector=selector,
-    ...                             budget=Budget(tokens=16), path="catalog/")           # doctest: +SKIP
-    >>> catalog.lookup(["B01", "B02"]).to_padded(tokenizer.pad_token_id, "left")         # doctest: +SKIP
-    >>> catalog.lookup(["B01", "B02"], k=8)          # the best 8 of each, in text order   # doctest: +SKIP
+    >>> import tempfile
+    >>> from tsporec import TokenSelector
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> tokenizer, items = word_tokenizer("blue gel pen".split()), [{"id": "B01", "title": "blue gel pen"}]
+    >>> path = tempfile.mkdtemp() + "/catalog"
+    >>> catalog = ItemCatalog.build(items, tokenizer=tokenizer, selector=TokenSelector(), budget=2, path=path)
+    >>> catalog.lookup(["B01"]).lengths.tolist(), len(catalog.text("B01").split())
+    ([2], 2)
     """
 
-    def __init__(self, path: str | Path, snapshot: int | None = None, tokenizer: Any = None) -> None:
-        self.path = Path(path)
-        self._snapshot = Snapshot(self.path, read_manifest(self.path, snapshot))
-        self.tokenizer = tokenizer
+    def __init__(self, path: str | Path, tokenizer: Any = None) -> None:
+        self.path, self.tokenizer = Path(path), tokenizer
         self.report: BuildReport | None = None
+        self._view = View(open_store(self.path))
         if tokenizer is not None:
             self._check("tokenizer", tokenizer_fingerprint(tokenizer), self.recipe.tokenizer)
 
@@ -70,7 +67,7 @@ class ItemCatalog:
         *,
         tokenizer: Any,
         selector: Any,
-        budget: Budget,
+        budget: Budget | int,
         path: str | Path,
         fields: Sequence[str] = FIELDS,
         id_field: str = "id",
@@ -79,84 +76,84 @@ class ItemCatalog:
         overwrite: bool = False,
         **work: Any,
     ) -> ItemCatalog:
-        """Compress every item's text into a new store, or a new snapshot of one.
+        """Compress the text of every item into a new catalogue.
 
         Parameters
         ----------
         items : iterable of Item, mapping or Chunk; or path
             Read once, as a stream: a list, a generator, a ``datasets.Dataset``, a json lines or parquet file, a folder
-            of those. Mappings have ``id_field`` and text fields. Ids are all integers or all strings. A
-            :class:`~tsporec.catalog.store.compress.Chunk` brings items that are tokenised already.
+            of those. Mappings have ``id_field`` and text fields. Ids are all integers or all strings of at most 510
+            bytes. A :class:`~tsporec.catalog.sources.Chunk` brings items that are tokenised already.
         tokenizer : a Hugging Face tokenizer
-        selector : Scorer
-            With a ``fingerprint``; bound to ``tokenizer`` where it needs to be.
-        budget : Budget
-            Tokens kept of an item, or a ratio. (A total belongs to a user's history, not to an item.)
+        selector : Scorer, or str or path
+            A scorer, which is bound to ``tokenizer``; or the folder or Hub id of a
+            :class:`~tsporec.TokenSelector`.
+        budget : Budget or int
+            Number of tokens kept of each item, or a ratio. A ``total`` belongs to a user's history and is refused.
         path : path
-            A folder; made where it is missing.
-        fields : names of the text fields to join
+            A folder on a local disk. It is made if it is missing.
+        fields : list of str
+            Names of the text fields to join. Default: title and description.
         id_field : str
+            Name of the column of ids. Default ``"id"``.
         max_tokens : int, optional
             Consider only the first ``max_tokens`` tokens of a text.
         resume : bool
-            Go on with a build that was cut off; False drops it.
+            Go on with a build that was cut off (default), or drop it.
         overwrite : bool
-            Make a new snapshot of a store that exists, sharing nothing with the one before.
+            Replace the catalogue that is there. Default False. Readers keep the old one until they open it again.
         **work
-            How it is done: ``num_proc``, ``chunk_items``, ``shard_items``, ``shard_bytes``, ``start_method``; see
-            :class:`~tsporec.catalog.store.build.Work`.
+            ``num_proc``, ``chunk_items``, ``commit_items``, ``start_method``; see
+            :class:`~tsporec.catalog.writer.Work`.
 
         Returns
         -------
         ItemCatalog
-            With a :class:`~tsporec.catalog.store.report.BuildReport` as ``report``.
+            Its ``report`` is a :class:`~tsporec.catalog.writer.BuildReport`.
 
         Raises
         ------
         ValueError
-            If an id is missing, repeated or of another kind than the first; the store exists; another writer holds it
-            (who is said); an unfinished build of something else is there; or no item has text.
+            If an id is missing, repeated or of another kind than the first; there is a catalogue already; another
+            writer is at work (it is named); an unfinished build of something else is there; or no item has a token.
         OSError
-            If a file cannot be written. The store is as it was, and the same call goes on where this one stopped.
+            If a file cannot be written. The same call goes on from what was committed.
         """
-        chunks = read_chunks(items, fields, id_field, Work(**work).chunk_items)
+        how = Work(**work)
+        chunks = read_chunks(items, fields, id_field, how.chunk_items)
         first = next(chunks, None)
         if first is None:
             raise ValueError("there are no items to build a catalogue of.")
-        id_type = Keys.from_ids(first.ids).id_type
-        recipe = make_recipe(tokenizer, selector, budget, fields, max_tokens, id_type)
-        compressor = Compressor.of(tokenizer, selector, recipe)
-        manifest, report = build(
-            Path(path), chain([first], chunks), compressor, recipe, Work(**work), resume=resume, overwrite=overwrite
-        )
-        catalog = cls(path, manifest.snapshot, tokenizer)
-        catalog.report = report
-        return catalog
+        compressor = make_compressor(tokenizer, selector, budget, fields, max_tokens, type_of_ids(first.ids))
+
+        def produce(writer: Writer, resumed: bool) -> Iterable[Records]:
+            stream: Iterable[Chunk] = chain([first], chunks)
+            return compress_all(
+                writer.changed(stream) if resumed else stream, compressor, how.num_proc, how.start_method
+            )
+
+        report = build(Path(path), compressor.recipe, how, produce, resume=resume, overwrite=overwrite)
+        return cls.opened(path, tokenizer, report)
 
     @classmethod
-    def open(
-        cls, path: str | Path, *, snapshot: int | None = None, tokenizer: Any = None, selector: Any = None
-    ) -> ItemCatalog:
-        """Open the current snapshot of a store, or an older one.
-
-        File sizes are checked; :meth:`verify` checks every byte.
+    def open(cls, path: str | Path, *, tokenizer: Any = None, selector: Any = None) -> ItemCatalog:
+        """Open a catalogue. :meth:`verify` checks every byte of it.
 
         Parameters
         ----------
         path : path
-        snapshot : int, optional
         tokenizer, selector : optional
-            Refused unless they are what the store was built with.
+            Refused unless they are those that the catalogue was built with.
 
         Raises
         ------
         ValueError
-            If there is no store, a file is missing or cut short (it is named), the format is newer than this library,
-            or the tokenizer or selector is another.
+            If there is no catalogue, it is unfinished, damaged or of another format, or the tokenizer or selector is
+            another.
         """
-        catalog = cls(path, snapshot, tokenizer)
+        catalog = cls(path, tokenizer)
         if selector is not None:
-            catalog._check("selector", _fingerprint(selector), catalog.recipe.selector)
+            catalog._check("selector", fingerprint_of(load_selector(selector, tokenizer)), catalog.recipe.selector)
         return catalog
 
     def update(
@@ -169,76 +166,63 @@ class ItemCatalog:
         id_field: str = "id",
         **work: Any,
     ) -> ItemCatalog:
-        """Make the next snapshot: add new items, replace those whose text has changed, delete some.
+        """Add new items, replace those whose text has changed, delete some; all in one transaction.
 
-        Items whose text is what the store holds cost a digest and are left where they are. This view stays as it is;
-        the new snapshot, made from the store's current one, is returned (or that one, if nothing has changed).
+        Items with the stored text are skipped. This view stays as it is; one of the new state is returned.
 
         Raises
         ------
         ValueError
-            If the tokenizer or selector is not the store's, an id to delete is not there, or an id comes twice.
+            If the tokenizer or selector is not the catalogue's, an id to delete is not there, or an id comes twice.
         """
-        mine = self.recipe
-        recipe = make_recipe(tokenizer, selector, mine.to_budget(), mine.fields, mine.max_tokens, mine.id_type)
-        options = Work(**work)
-        manifest, report = update(
-            self.path,
-            read_chunks(items, mine.fields, id_field, options.chunk_items),
-            delete,
-            Compressor.of(tokenizer, selector, recipe),
-            recipe,
-            options,
-        )
-        catalog = type(self)(self.path, manifest.snapshot, tokenizer)
+        mine, how = self.recipe, Work(**work)
+        compressor = make_compressor(tokenizer, selector, mine.to_budget(), mine.fields, mine.max_tokens, mine.id_type)
+        report = update(self.path, read_chunks(items, mine.fields, id_field, how.chunk_items), delete, compressor, how)
+        return self.opened(self.path, tokenizer, report)
+
+    @classmethod
+    def opened(cls, path: str | Path, tokenizer: Any, report: BuildReport) -> ItemCatalog:
+        """Open the catalogue that a build or update has made."""
+        catalog = cls(path, tokenizer)
         catalog.report = report
         return catalog
-
-    @staticmethod
-    def prune(path: str | Path, keep: int = 1) -> list[str]:
-        """Remove all but the last ``keep`` snapshots of a store and the files only they need; returns the names."""
-        return prune(Path(path), keep)
 
     # -- looking up
 
     @property
     def recipe(self) -> Recipe:
         """What it was built with: fingerprints, budget, fields."""
-        return self._snapshot.manifest.recipe
-
-    @property
-    def snapshot(self) -> int:
-        """The number of this snapshot, from 1 on."""
-        return self._snapshot.manifest.snapshot
+        return self._view.state.recipe
 
     def __len__(self) -> int:
-        return self._snapshot.manifest.items
+        return self._view.state.count
 
     def __contains__(self, item_id: object) -> bool:
         kind = str if self.recipe.id_type == "str" else (int, np.integer)
-        return isinstance(item_id, kind) and bool(self._snapshot.locate(self._keys([item_id]))[0] >= 0)
+        return isinstance(item_id, kind) and bool(self._view.get(self._keys([item_id]))[0])
 
     def __iter__(self) -> Iterator[Any]:
-        """Every id, in the order in which the items were added."""
-        rows = self._snapshot.live_rows()
-        for start in range(0, len(rows), 1 << 14):
-            yield from self._snapshot.rows.keys(rows[start : start + (1 << 14)]).to_ids()
+        """Yield every id in ascending order; strings by their UTF-8 bytes."""
+        for part in self._view.scan():
+            with self._named():
+                ids = decode_ids([key for key, _ in part], self.recipe.id_type)
+            yield from ids
 
     def __getitem__(self, item_id: ItemId) -> NDArray[np.int32]:
-        """int32 ``[k]``: the kept token ids of one item, in text order."""
+        """Return the kept token ids of one item in text order: int32 ``[k]``."""
         return self.lookup([item_id]).ids
 
     def lookup(self, ids: Any, k: int | None = None, *, missing: str = "error") -> RaggedTokens:
-        """The kept tokens of a batch of items.
+        """Return the kept tokens of a batch of items.
 
         Parameters
         ----------
         ids : list of int or str, or an integer array or tensor ``[M]``
             Repeats are allowed.
         k : int, optional
-            The best ``k`` tokens of each, in text order: what a store built with ``Budget(tokens=k)`` would hold.
+            Return only the best ``k`` tokens of each, in text order: what a budget of ``k`` tokens would have kept.
         missing : str
-            ``"error"``, or ``"empty"`` for an empty segment where an id is not in the catalogue.
+            ``"error"`` (default), or ``"empty"`` for an empty segment where an id is not in the catalogue.
 
         Returns
         -------
@@ -250,24 +234,19 @@ class ItemCatalog:
         KeyError
             If an id is not in the catalogue.
         ValueError
-            If the ids are of the wrong kind, or ``k`` is more than was kept.
+            If the ids are of the wrong kind, ``k`` is more than was kept, or a record is damaged.
         """
-        rows = self._locate(ids, missing)
-        self._check_k(k)
-        found = rows >= 0
-        if found.all():
-            return self._snapshot.rows.tokens(rows, k)
-        # One more segment, empty, for all that are missing.
-        tokens = self._snapshot.rows.tokens(rows[found], k)
-        padded = RaggedTokens(tokens.ids, np.append(tokens.cu_seqlens, tokens.cu_seqlens[-1]))
-        return padded.take(np.where(found, np.cumsum(found) - 1, len(tokens)))
+        most = self.recipe.budget.get("tokens")
+        if k is not None and (k < 1 or (most is not None and k > most)):
+            raise ValueError(f"k must be from 1 to the {most or 'any number of'} tokens kept of an item; found {k}.")
+        return self._tokens(ids, k, missing)[0]
 
     def ranks(self, item_id: ItemId) -> NDArray[np.int32]:
-        """int32 ``[k]``: the rank of each kept token of an item, 0 for the best."""
-        return self._snapshot.rows.ranks(self._locate([item_id], "error"))
+        """Return the rank of each kept token of an item, 0 for the best: int32 ``[k]``."""
+        return self._tokens([item_id], None, "error")[1].astype(np.int32)
 
     def text(self, item_id: ItemId, k: int | None = None) -> str:
-        """The kept tokens of an item as text.
+        """Return the kept tokens of an item as text.
 
         Raises
         ------
@@ -281,55 +260,64 @@ class ItemCatalog:
     # -- checking
 
     def changed(self, items: Items, *, id_field: str = "id") -> Iterator[ItemId]:
-        """The ids of ``items`` whose text is not what this snapshot was made of, or that it lacks."""
+        """Yield the ids of ``items`` that the catalogue lacks, or holds with another text."""
         for chunk in read_chunks(items, self.recipe.fields, id_field, Work.chunk_items):
-            rows = self._snapshot.locate(self._keys(chunk.ids))
-            known = np.flatnonzero(rows >= 0)
-            same = np.zeros(len(chunk), dtype=bool)
-            same[known] = self._snapshot.rows.digests(rows[known]) == chunk.digests()[known]
+            same = same_texts(self._view.get(self._keys(chunk.ids)), chunk)
             yield from (chunk.ids[place] for place in np.flatnonzero(~same).tolist())
 
     def verify(self) -> None:
-        """Read every file and compare its checksum; a ``ValueError`` names those that differ."""
-        self._snapshot.verify()
+        """Check the structure of the file and the checksum of every record; a ``ValueError`` says what differs."""
+        check_pages(self.path, self._view.store.last_commit)
+        count = 0
+        for part in self._view.scan():
+            bad = [key for key, record in part if not is_intact(key, record)]
+            if bad:
+                raise damaged(self.path, f"the checksum of the record of {bad[0]!r} differs")
+            with self._named():
+                decode_records([record for _, record in part], self.recipe)
+            count += len(part)
+        if count != len(self):
+            raise damaged(self.path, f"it holds {count} items, expected {len(self)}")
 
     def describe(self) -> dict[str, Any]:
-        """Counts, sizes and what it was built with, for people to read."""
-        manifest = self._snapshot.manifest
+        """Return counts, sizes and the recipe, for people to read. Every record is counted."""
+        report = BuildReport()
+        for part in self._view.scan():
+            report = report.plus([record for _, record in part], self.recipe)
         return {
             "path": str(self.path),
-            "snapshot": manifest.snapshot,
-            "items": manifest.items,
-            "empty_items": manifest.empty,
-            "kept_tokens": manifest.tokens,
-            "rows": sum(entry.rows for entry in manifest.shards),
-            "tokens_before": sum(entry.tokens_before for entry in manifest.shards),
-            "tokens_after": sum(entry.tokens for entry in manifest.shards),
-            "shards": len(manifest.shards),
-            "bytes": manifest.index.size + sum(entry.file.size for entry in manifest.shards),
-            **vars(manifest.recipe),
+            "items": report.items,
+            "empty_items": report.empty,
+            "tokens_before": report.tokens_before,
+            "kept_tokens": report.tokens_after,
+            "bytes": (self.path / DATA).stat().st_size,
+            **vars(self.recipe),
         }
 
-    def _keys(self, ids: Any) -> Keys:
-        return Keys.from_ids(ids, self.recipe.id_type)
+    def _keys(self, ids: Any) -> list[bytes]:
+        return encode_ids(ids, self.recipe.id_type)
 
-    def _locate(self, ids: Any, missing: str) -> NDArray[np.int64]:
+    def _tokens(self, ids: Any, k: int | None, missing: str) -> tuple[RaggedTokens, NDArray[np.integer]]:
         if missing not in ("error", "empty"):
             raise ValueError(f"missing must be 'error' or 'empty'; found {missing!r}.")
         keys = self._keys(ids)
-        rows = self._snapshot.locate(keys)
-        if missing == "error" and (rows < 0).any():
-            names = keys.take(np.flatnonzero(rows < 0)[:3]).to_ids()
+        records = self._view.get(keys)
+        if missing == "error" and not all(records):
+            lacking = [key for key, record in zip(keys, records, strict=True) if not record]
+            names = ", ".join(map(repr, decode_ids(lacking[:3], self.recipe.id_type)))
             raise KeyError(
-                f"{int((rows < 0).sum())} of {len(keys)} item ids are not in the catalogue at {self.path}, among "
-                f"them {', '.join(map(repr, names))}. Add them with update, or pass missing='empty'."
+                f"{len(lacking)} of {len(keys)} item ids are not in the catalogue at {self.path}, among them {names}. "
+                "Add them with update, or pass missing='empty'."
             )
-        return rows
+        with self._named():
+            return decode_records(records, self.recipe, k)
 
-    def _check_k(self, k: int | None) -> None:
-        most = self.recipe.budget.get("tokens")
-        if k is not None and (k < 1 or (most is not None and k > most)):
-            raise ValueError(f"k must be from 1 to the {most or 'any number of'} tokens kept of an item; found {k}.")
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise damaged(self.path, str(error)) from error
 
     def _check(self, what: str, found: str, expected: str) -> None:
         if found != expected:
@@ -339,54 +327,7 @@ class ItemCatalog:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "snapshot": self.snapshot, "tokenizer": self.tokenizer, "report": self.report}
+        return {"path": self.path, "tokenizer": self.tokenizer, "report": self.report}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.path, self.tokenizer, self.report = state["path"], state["tokenizer"], state["report"]
-        self._snapshot = Snapshot(self.path, read_manifest(self.path, state["snapshot"]))
-
-
-def make_recipe(
-    tokenizer: Any,
-    selector: Any,
-    budget: Budget,
-    fields: Sequence[str],
-    max_tokens: int | None,
-    id_type: str,
-) -> Recipe:
-    """The recipe of a build, checked.
-
-    Raises
-    ------
-    ValueError
-        If the budget is a total, the selector has no fingerprint or is bound to another tokenizer, or
-        ``max_tokens`` is below 1.
-    """
-    if budget.total is not None:
-        raise ValueError(
-            "a total is shared by the items of a user's history, and a catalogue's items have no user; give "
-            "Budget(tokens=…) or Budget(keep_ratio=…)."
-        )
-    if max_tokens is not None and max_tokens < 1:
-        raise ValueError(f"max_tokens must be at least 1; found {max_tokens}.")
-    if isinstance(fields, str):
-        raise ValueError(f"fields must be a list of names; found {fields!r}.")
-    fingerprint = tokenizer_fingerprint(tokenizer)
-    bound = getattr(getattr(selector, "vocabulary", None), "fingerprint", fingerprint)
-    if bound != fingerprint:
-        raise ValueError(
-            f"the selector is bound to another tokenizer (fingerprint {bound}, found {fingerprint}); "
-            "bind it to this one: selector.for_tokenizer(tokenizer)."
-        )
-    size = max(tokenizer.get_vocab().values(), default=-1) + 1
-    return Recipe(fingerprint, _fingerprint(selector), size, budget_fields(budget), tuple(fields), id_type, max_tokens)
-
-
-def _fingerprint(selector: Any) -> str:
-    found = getattr(selector, "fingerprint", None)
-    if not isinstance(found, str):
-        raise ValueError(
-            f"{type(selector).__name__} has no fingerprint, and a store must know what chose its tokens; derive it "
-            "from tsporec.scorers.BaseScorer."
-        )
-    return found
+        self.__dict__.update(state, _view=View(open_store(state["path"])))

@@ -1,30 +1,26 @@
-"""The build of a catalogue by Ray Data, where one machine is not enough.
+"""Build a catalogue with Ray Data, where one machine is not enough.
 
-Workers write shards straight to the store's folder (which all of them must reach), named by their content: a batch that
-is tried again after a worker died makes the same file. Only the shards whose batches were reported, each once, go into
-the manifest, which the driver writes last.
+Ray's workers compress batches. The records come back to this process, which alone writes them. So only this machine
+needs the catalogue's disk, and a batch that is repeated after a worker died is neither lost nor doubled.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from tsporec._internal.digest import digest
 from tsporec._internal.extras import require
 from tsporec.budget import Budget
-from tsporec.catalog.catalog import ItemCatalog, make_recipe
-from tsporec.catalog.store import layout
-from tsporec.catalog.store.commit import clean, commit
-from tsporec.catalog.store.compress import Compressor
-from tsporec.catalog.store.keys import Keys
-from tsporec.catalog.store.layout import JOURNAL, current_snapshot, shard_name
-from tsporec.catalog.store.lock import StoreLock
-from tsporec.catalog.store.sources import read_chunks
+from tsporec.catalog.build import build
+from tsporec.catalog.catalog import ItemCatalog
+from tsporec.catalog.compress import Compressor, Records, make_compressor
+from tsporec.catalog.records import encode_ids, type_of_ids
+from tsporec.catalog.sources import read_chunks
+from tsporec.catalog.writer import Work, Writer, item_digests
 from tsporec.data.items import FIELDS
 
 
@@ -33,74 +29,58 @@ def build_with_ray(
     *,
     tokenizer: Any,
     selector: Any,
-    budget: Budget,
+    budget: Budget | int,
     path: str | Path,
     fields: Sequence[str] = FIELDS,
     id_field: str = "id",
     max_tokens: int | None = None,
-    batch_items: int = 1 << 16,
+    batch_items: int = 1 << 14,
     workers: int | tuple[int, int] = 2,
+    resume: bool = True,
     overwrite: bool = False,
 ) -> ItemCatalog:
-    """Compress a Ray dataset into a store.
+    """Compress a Ray dataset into a catalogue.
 
     Parameters
     ----------
     source : ray.data.Dataset, or path
-        Rows with ``id_field`` and text fields; a path is a folder (or file) of json lines or parquet.
-    tokenizer, selector, budget, fields, id_field, max_tokens, overwrite
-        As in :meth:`tsporec.ItemCatalog.build`.
-    path : path
-        A folder that every worker reaches.
+        Rows with ``id_field`` and text fields. A path is a json lines or parquet file, or a folder of one kind.
+    tokenizer, selector, budget, path, fields, id_field, max_tokens, resume, overwrite
+        See :meth:`tsporec.ItemCatalog.build`. The path needs to be reached by this process only.
     batch_items : int
-        Items of a batch, which makes a shard.
+        Number of items that a worker takes at a time. Default 16,384.
     workers : int, or (least, most)
-        Actors that compress; one that dies is replaced and its batch done again.
-
-    Returns
-    -------
-    ItemCatalog
-        Its items stand in the order of the shards' names, not of the source.
+        Number of Ray actors that compress. Default 2. One that dies is replaced, and its batch is done again.
 
     Raises
     ------
     ImportError
-        Without Ray: ``pip install "tsporec[ray]"``.
+        If Ray is not installed: ``pip install "tsporec[ray]"``.
     ValueError
-        As :meth:`tsporec.ItemCatalog.build`.
+        See :meth:`tsporec.ItemCatalog.build`.
     """
     data = require("ray.data", extra="ray")
-    folder = Path(path).absolute()
     dataset = source if isinstance(source, data.Dataset) else _read(data, Path(source).absolute())
     first = dataset.take(1)
     if not first:
         raise ValueError("there are no items to build a catalogue of.")
     chunk = next(read_chunks(first, fields, id_field, 1))
-    recipe = make_recipe(tokenizer, selector, budget, fields, max_tokens, Keys.from_ids(chunk.ids).id_type)
-    with StoreLock(folder):
-        current = current_snapshot(folder)
-        if current and not overwrite:
-            raise ValueError(f"{folder} holds a catalogue already; replace it with overwrite=True.")
-        if (folder / JOURNAL).exists():
-            raise ValueError(f"{folder} holds an unfinished build; complete it, or remove {folder / JOURNAL}.")
-        clean(folder)
-        arguments = {"folder": str(folder), "snapshot": current + 1, "id_field": id_field, "fields": tuple(fields)}
+    compressor = make_compressor(tokenizer, selector, budget, fields, max_tokens, type_of_ids(chunk.ids))
+
+    def produce(writer: Writer, resumed: bool) -> Iterator[Records]:
+        done = writer.stored() if resumed else np.zeros(0, dtype=np.uint64)
         results = dataset.map_batches(
             _CompressBatch,
-            fn_constructor_args=(Compressor.of(tokenizer, selector, recipe), arguments),
+            fn_constructor_args=(compressor, id_field, done),
             batch_size=batch_items,
             batch_format="pyarrow",
             concurrency=workers,
         )
-        entries = [layout.shard_entry(json.loads(row["entry"])) for row in results.iter_rows()]
-        entries.sort(key=lambda entry: entry.file.name)
-        clean(folder, keep={entry.file.name for entry in entries})
-        try:
-            manifest = commit(folder, current + 1, recipe, tuple(entries))
-        except ValueError:
-            clean(folder)
-            raise
-    return ItemCatalog(folder, manifest.snapshot, tokenizer)
+        for table in results.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield table["key"].to_pylist(), table["record"].to_pylist()
+
+    report = build(Path(path), compressor.recipe, Work(), produce, resume=resume, overwrite=overwrite)
+    return ItemCatalog.opened(path, tokenizer, report)
 
 
 def _read(data: Any, path: Path) -> Any:
@@ -112,16 +92,20 @@ def _read(data: Any, path: Path) -> Any:
 
 
 class _CompressBatch:
-    """An actor's work: a batch in, a shard on disk and its manifest entry out."""
+    """A Ray actor: a batch of rows in, keys and records out. Items that are ``done`` get an empty record."""
 
-    def __init__(self, compressor: Compressor, arguments: dict[str, Any]) -> None:
+    def __init__(self, compressor: Compressor, id_field: str, done: Any) -> None:
         torch.set_num_threads(1)
-        self._compressor, self._arguments = compressor, arguments
+        self._compressor, self._id_field, self._done = compressor, id_field, done
 
-    def __call__(self, batch: Any) -> dict[str, list[str]]:
-        told = self._arguments
-        (chunk,) = read_chunks(batch.to_pylist(), told["fields"], told["id_field"], batch.num_rows)
-        kept = self._compressor(chunk).kept
-        content = digest(kept.keys.words.astype("<u8"), kept.keys.lengths, kept.digests)
-        entry = kept.write(Path(told["folder"]), shard_name(told["snapshot"], content[:16]))
-        return {"entry": [layout.to_json(entry).decode()]}
+    def __call__(self, batch: Any) -> Any:
+        arrow = require("pyarrow", extra="ray")
+        recipe = self._compressor.recipe
+        (chunk,) = read_chunks(batch.to_pylist(), recipe.fields, self._id_field, batch.num_rows)
+        keys = encode_ids(chunk.ids, recipe.id_type)
+        known = np.isin(item_digests(keys, chunk.digests()), self._done)
+        records = [b""] * len(keys)
+        new = np.flatnonzero(~known)
+        for place, record in zip(new.tolist(), self._compressor(chunk.take(new))[1], strict=True):
+            records[place] = record
+        return arrow.table({"key": arrow.array(keys, arrow.binary()), "record": arrow.array(records, arrow.binary())})

@@ -276,11 +276,7 @@ def compress(
     fields: FieldsOption = "title,description",
     id_field: Annotated[str, typer.Option(help="The column of ids in json lines and parquet.")] = "id",
     num_proc: Annotated[int, typer.Option(help="Worker processes.")] = 1,
-    tokens_per_second: Annotated[
-        float | None, typer.Option(help="Text tokens your recommender reads in a second: gives the break-even.")
-    ] = None,
-    items_per_request: Annotated[int, typer.Option(help="Items whose texts a request reads.")] = 10,
-    overwrite: Annotated[bool, typer.Option(help="Replace the store's snapshot.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace the catalogue that is there.")] = False,
     format_: FormatOption = None,
 ) -> None:
     """Compress a catalogue once into a store that is looked up by item id.
@@ -308,9 +304,6 @@ def compress(
         f"{report.items_per_second:.0f} items/s"
     )
     console.print(f"{report.tokens_before} tokens before, {report.tokens_after} after; store in {output}")
-    if tokens_per_second is not None:
-        requests = report.break_even(tokens_per_second, items_per_request)
-        console.print(f"break-even after {requests:.0f} requests of {items_per_request} items")
 
 
 app.command()(clean_errors(hub_commands.card))

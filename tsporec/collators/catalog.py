@@ -1,13 +1,14 @@
-"""Batches from item ids: features name the items, the store has their kept tokens, nothing is selected or tokenised.
+r"""Batches from item ids: nothing is tokenised or selected, the catalogue has the kept tokens.
 
-A template says what becomes of a feature's items: packed as HLLM packs them, put into a prompt, or one row each. All
-items of a batch are looked up in one call.
+A template decides how the items of a feature become model input: :class:`PackedItems` packs them as HLLM does,
+:class:`ItemPrompt` puts them into a prompt, :class:`PlainItems` gives one row for each. One call looks up all items of a
+batch.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any, Protocol
 
@@ -18,23 +19,24 @@ from tsporec.catalog.catalog import ItemCatalog
 from tsporec.tokens.ragged import RaggedTokens
 
 Feature = dict[str, Any]
+_CACHED = 1024  # texts of prompts whose tokens are kept
 
 
 class Template(Protocol):
-    """What becomes of the items of a feature."""
+    """How the items of a feature become model input."""
 
     columns: tuple[str, ...]
-    """The feature's columns of item ids, in order; they are taken out of the feature."""
+    """The feature's columns of item ids, in order. They are taken out of the feature."""
 
     def assemble(self, feature: Feature, items: list[RaggedTokens]) -> Feature:
-        """The feature (without its id columns) with the tokens of each column's items in their place."""
+        """Return ``feature``, which lacks its id columns, with the tokens of each column's items."""
 
     def collate(self, features: list[Feature]) -> Feature:
-        """A batch of tensors of assembled features; asked for where there is no base collator."""
+        """Return a batch of tensors of assembled features. Used where there is no base collator."""
 
 
 class CatalogCollator:
-    r"""A data collator over item ids.
+    """A data collator over item ids.
 
     Parameters
     ----------
@@ -42,16 +44,22 @@ class CatalogCollator:
     template : Template
         :class:`PackedItems`, :class:`ItemPrompt` or :class:`PlainItems`.
     base_collator : callable, optional
-        Gets the assembled features; by default the template makes the batch.
+        Collates the assembled features. By default the template does.
     k : int, optional
-        Tokens of each item, at most what the catalogue keeps.
+        Number of tokens of each item, at most what the catalogue keeps. By default all that it keeps.
     missing : str
-        ``"error"``, or ``"empty"`` where an id is not in the catalogue.
+        ``"error"`` (default), or ``"empty"`` for no tokens where an id is not in the catalogue.
 
     Examples
     --------
-    >>> CatalogCollator(catalog, ItemPrompt("Bought:\n{items}\nNext:", tokenizer))               # doctest: +SKIP
-    >>> CatalogCollator(catalog, PackedItems({"pos_": "item_ids"}), customize_rmpad_collate)     # doctest: +SKIP
+    >>> import tempfile
+    >>> from tsporec import TokenSelector
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> tokenizer, items = word_tokenizer("blue gel pen".split()), [{"id": "B01", "title": "blue gel pen"}]
+    >>> path = tempfile.mkdtemp() + "/catalog"
+    >>> catalog = ItemCatalog.build(items, tokenizer=tokenizer, selector=TokenSelector(), budget=2, path=path)
+    >>> CatalogCollator(catalog, PlainItems())([{"item_ids": ["B01", "B01"]}])["input_ids"].shape
+    torch.Size([2, 2])
     """
 
     def __init__(
@@ -67,7 +75,7 @@ class CatalogCollator:
         self.k, self.missing = k, missing
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> Any:
-        """The batch of ``features``.
+        """Return the batch of ``features``.
 
         Raises
         ------
@@ -96,21 +104,29 @@ class CatalogCollator:
 
 
 class PackedItems:
-    """The items of a feature end to end, each with placeholder tokens behind it, as HLLM's collator takes them.
+    """Pack the items of a feature end to end with placeholder tokens behind each, as HLLM's collator takes them.
 
-    Gives ``{prefix}input_ids [T]``, ``{prefix}cu_input_lens [N]`` (the *lengths*, tails included, in spite of the
-    name) and ``{prefix}position_ids [T]``, all int64; positions are right-aligned: an item's last text token is at
-    ``max_text_length - 1``.
+    The batch has ``{prefix}input_ids [T]``, ``{prefix}cu_input_lens [N]`` and ``{prefix}position_ids [T]``, all int64.
+    ``cu_input_lens`` are *lengths*, placeholders included, in spite of the name. Positions are right-aligned: the last
+    text token of an item is at ``max_text_length - 1``.
 
     Parameters
     ----------
     prefixes : dict of str to str
         Prefix to column of item ids, for example ``{"pos_": "item_ids", "neg_": "negative_ids"}``.
     tail : int
-        Placeholder tokens behind each item.
+        Number of placeholder tokens behind each item. Default 1.
     tail_id : int
+        Token id of a placeholder. Default 0.
     max_text_length : int
-        What positions are aligned to, at least the tokens kept of an item.
+        Number of positions that are aligned, at least the tokens kept of an item. Default 256.
+
+    Examples
+    --------
+    >>> template = PackedItems({"pos_": "item_ids"}, max_text_length=4)
+    >>> packed = template.assemble({}, [RaggedTokens.from_lists([[7, 8], [9]])])
+    >>> packed["pos_input_ids"].tolist(), packed["pos_position_ids"].tolist()
+    ([7, 8, 0, 9, 0], [2, 3, 4, 3, 4])
     """
 
     def __init__(
@@ -141,7 +157,7 @@ class PackedItems:
         return feature
 
     def collate(self, features: list[Feature]) -> Feature:
-        """Packed columns end to end; other columns stacked."""
+        """Concatenate packed columns and stack the others."""
         ends = ("input_ids", "cu_input_lens", "position_ids")
         packed = {prefix + end for prefix in self.prefixes for end in ends}
         return {
@@ -151,22 +167,32 @@ class PackedItems:
 
 
 class ItemPrompt:
-    """The items of a feature inside a prompt: ``input_ids``, ``attention_mask`` and ``item_spans`` (and ``labels``).
+    r"""Put the items of a feature into a prompt: ``input_ids``, ``attention_mask``, ``item_spans`` (and ``labels``).
 
-    The prompt's own words are tokenised apart from the items, whose ids go in as they are stored.
+    The prompt's text is tokenised apart from the items, whose ids are those of the catalogue.
 
     Parameters
     ----------
     prompt : str
-        With ``{items}`` once; other ``{names}`` are filled from the feature's columns, which are then taken out.
+        Holds ``{items}`` once. Any other ``{name}`` stands for the feature's column of that name, which is taken out of
+        the feature. Values are put in as they are: a ``{name}`` inside a value stands for itself.
     tokenizer : a Hugging Face tokenizer
     separator : str
-        Between items.
+        Text between items. Default a line end.
     answer : str, optional
-        A column of text that follows the prompt; ``labels`` are its tokens and the end-of-text token, -100 before them.
-    prefix : ids before the prompt, such as a beginning-of-text token
+        A column of text that follows the prompt. ``labels`` are its tokens and the end-of-text token, and -100 before.
+    prefix : list of int
+        Token ids before the prompt, such as a beginning-of-text token. Default none.
     ids : str
-        The column of item ids.
+        The column of item ids. Default ``"item_ids"``.
+
+    Examples
+    --------
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> template = ItemPrompt("blue{items}{what}", word_tokenizer("blue gel pen".split()))
+    >>> made = template.assemble({"what": "gel pen"}, [RaggedTokens.from_lists([[7, 8, 9]])])
+    >>> made["item_spans"], len(made["input_ids"])
+    ([(1, 4)], 6)
     """
 
     def __init__(
@@ -184,20 +210,26 @@ class ItemPrompt:
         self.before, self.after = prompt.split("{items}")
         self.tokenizer, self.separator, self.answer, self.prefix = tokenizer, separator, answer, list(prefix)
         self.columns = (ids,)
-        self._tokens = lru_cache(1024)(self._tokenise)
+        self._cache: dict[str, list[int]] = {}
 
-    def _tokenise(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+    def _tokens(self, text: str) -> list[int]:
+        found = self._cache.get(text)
+        if found is None:
+            found = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+            if len(self._cache) >= _CACHED:
+                self._cache.clear()
+            self._cache[text] = found
+        return found
 
     def assemble(self, feature: Feature, items: list[RaggedTokens]) -> Feature:
         """See :class:`Template`."""
-        ids, spans = [*self.prefix, *self._fill(self.before, feature)], []
+        ids, spans = [*self.prefix, *self._tokens(_fill(self.before, feature))], []
         for number, item in enumerate(items[0].to_lists()):
             if number:
                 ids += self._tokens(self.separator)
             spans.append((len(ids), len(ids) + len(item)))
             ids += item
-        ids += self._fill(self.after, feature)
+        ids += self._tokens(_fill(self.after, feature))
         rest = {n: v for n, v in feature.items() if f"{{{n}}}" not in self.before + self.after and n != self.answer}
         if self.answer is not None:
             if self.answer not in feature:
@@ -208,13 +240,8 @@ class ItemPrompt:
             ids += reply
         return {**rest, "input_ids": ids, "attention_mask": [1] * len(ids), "item_spans": spans}
 
-    def _fill(self, text: str, feature: Feature) -> tuple[int, ...]:
-        for name, value in feature.items():
-            text = text.replace(f"{{{name}}}", str(value))
-        return self._tokens(text)
-
     def collate(self, features: list[Feature]) -> Feature:
-        """Token columns padded on the tokenizer's side; ``item_spans`` moved with the text; other columns stacked."""
+        """Pad token columns on the tokenizer's side, move ``item_spans`` with the text, stack other columns."""
         pads = {"input_ids": self.tokenizer.pad_token_id or 0, "attention_mask": 0, "labels": -100}
         width = max(len(f["input_ids"]) for f in features)
         left = self.tokenizer.padding_side == "left"
@@ -234,17 +261,25 @@ class ItemPrompt:
 
 
 class PlainItems:
-    """One row an item: ``input_ids [M, L]`` and ``attention_mask [M, L]`` of all items of the batch.
+    """Give one row for each item: ``input_ids [M, L]`` and ``attention_mask [M, L]`` of all items of the batch.
 
-    ``item_counts [B]`` says how many rows are each feature's.
+    ``item_counts [B]`` is the number of rows of each feature.
 
     Parameters
     ----------
     ids : str
-        The column of item ids: a list, or a single id.
+        The column of item ids: a list, or a single id. Default ``"item_ids"``.
     pad_id : int
+        Token id of padding. Default 0.
     side : str
-        Where padding goes.
+        Side of padding: ``"right"`` (default) or ``"left"``.
+
+    Examples
+    --------
+    >>> template = PlainItems()
+    >>> made = template.assemble({}, [RaggedTokens.from_lists([[7, 8], [9]])])
+    >>> template.collate([made])["input_ids"].tolist()
+    [[7, 8], [9, 0]]
     """
 
     def __init__(self, ids: str = "item_ids", pad_id: int = 0, side: str = "right") -> None:
@@ -255,7 +290,7 @@ class PlainItems:
         return {**feature, "input_ids": items[0].to_lists()}
 
     def collate(self, features: list[Feature]) -> Feature:
-        """See the class."""
+        """Pad the items of all features and stack other columns."""
         tokens = RaggedTokens.from_lists(chain.from_iterable(f["input_ids"] for f in features))
         ids, mask = tokens.to_padded(self.pad_id, self.side)
         batch = {name: _stack([f[name] for f in features]) for name in features[0] if name != "input_ids"}
@@ -266,6 +301,15 @@ class PlainItems:
             "attention_mask": torch.from_numpy(mask),
             "item_counts": counts,
         }
+
+
+def _fill(text: str, values: Mapping[str, Any]) -> str:
+    """Replace each ``{name}`` that ``values`` has, in one pass.
+
+    >>> _fill("{user} of {city}: {this}", {"user": "Ann {city}", "city": "Oslo"})
+    'Ann {city} of Oslo: {this}'
+    """
+    return re.sub(r"\{([^{}]*)\}", lambda found: str(values.get(found[1], found[0])), text)
 
 
 def _ids(value: Any) -> list[Any]:
@@ -280,7 +324,7 @@ def _long(values: Any) -> torch.Tensor:
 
 
 def _stack(values: list[Any]) -> Any:
-    """A tensor of numbers or of equal tensors; anything else stays a list."""
+    """Return a tensor of numbers or of equal tensors; anything else stays a list."""
     try:
         return torch.stack(values) if isinstance(values[0], torch.Tensor) else torch.tensor(values)
     except (TypeError, ValueError, RuntimeError):

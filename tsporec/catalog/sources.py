@@ -1,38 +1,95 @@
-"""Any source of items as a stream of chunks: only the chunks on their way are in memory."""
+"""Any source of items as a stream of chunks, so that only the chunks in progress are in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tsporec._internal.digest import short_digests
 from tsporec._internal.extras import require
-from tsporec.catalog.store.compress import Chunk
 from tsporec.data.items import Item, item_text
 from tsporec.data.readers import read_items
 from tsporec.data.readers.common import json_lines
+from tsporec.tokens.ragged import RaggedTokens
 
 _LINES, _PARQUET = (".jsonl", ".jsonl.gz", ".ndjson"), (".parquet",)
 
 
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """N items: their ids, and their texts or tokens.
+
+    Parameters
+    ----------
+    ids : list of int or str, or an array
+    texts : list of str, optional
+    tokens : RaggedTokens, optional
+        Tokens without special tokens, for items that are tokenised already. They stand in place of ``texts``.
+
+    Examples
+    --------
+    >>> len(Chunk(["a", "b"], texts=["blue gel pen", ""]))
+    2
+    """
+
+    ids: Any
+    texts: list[str] | None = None
+    tokens: RaggedTokens | None = None
+
+    def __post_init__(self) -> None:
+        given = [len(part) for part in (self.texts, self.tokens) if part is not None]
+        if given != [len(self.ids)]:
+            raise ValueError(f"a Chunk of {len(self.ids)} ids needs as many texts or token segments; found {given}.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def digests(self) -> NDArray[np.uint64]:
+        """Return the digest of each text, or of its int32 token ids: uint64 ``[N]``."""
+        if self.tokens is not None:
+            return short_digests(row.astype("<i4", copy=False).tobytes() for row in self.tokens)
+        return short_digests(text.encode("utf-8", "surrogatepass") for text in self.texts or ())
+
+    def take(self, rows: NDArray[np.int64]) -> Chunk:
+        """Return the items at positions ``rows``."""
+        ids = [self.ids[row] for row in rows.tolist()]
+        texts = None if self.texts is None else [self.texts[row] for row in rows.tolist()]
+        return Chunk(ids, texts, None if self.tokens is None else self.tokens.take(rows))
+
+
+Items: TypeAlias = str | Path | Iterable[Item] | Iterable[Mapping[str, Any]] | Iterable[Chunk]
+
+
 def read_chunks(source: Any, fields: Sequence[str], id_field: str, size: int) -> Iterator[Chunk]:
-    """Chunks of at most ``size`` items.
+    """Yield chunks of at most ``size`` items.
 
     Parameters
     ----------
     source : path, or iterable of Item, mapping or Chunk
         A path is a json lines or parquet file, a folder of those (read in the order of their names), or a file that
-        :func:`tsporec.data.readers.read_items` knows. A mapping is a row: ``id_field`` and text fields, which are
-        cleaned. A ``datasets.Dataset`` is an iterable of mappings.
-    fields : names of the text fields to join
+        :func:`tsporec.data.readers.read_items` knows. A mapping is a row with ``id_field`` and text fields, which are
+        cleaned. A ``datasets.Dataset`` is an iterable of mappings. A Chunk is passed on as it is.
+    fields : list of str
+        Names of the text fields to join.
     id_field : str
-        Where a row's id stands; an :class:`~tsporec.data.items.Item` has its own.
+        Name of the column of ids in a row. An :class:`~tsporec.data.items.Item` has its own id.
+    size : int
 
     Raises
     ------
     ValueError
         If an element is none of these, or a row has no id.
+
+    Examples
+    --------
+    >>> [chunk.texts for chunk in read_chunks([{"id": 1, "title": "gel  pen"}], ["title"], "id", 100)]
+    [['gel pen']]
     """
     rows = _read_path(Path(source)) if isinstance(source, str | Path) else source
     if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
@@ -40,12 +97,6 @@ def read_chunks(source: Any, fields: Sequence[str], id_field: str, size: int) ->
     ids: list[Any] = []
     texts: list[str] = []
     for number, row in enumerate(rows, start=1):
-        if isinstance(row, Chunk):
-            if ids:
-                yield Chunk(ids, texts)
-                ids, texts = [], []
-            yield row
-            continue
         if isinstance(row, Item):
             ids.append(row.id)
             texts.append(item_text(row, fields))
@@ -56,13 +107,15 @@ def read_chunks(source: Any, fields: Sequence[str], id_field: str, size: int) ->
                 )
             ids.append(row[id_field])
             texts.append(item_text(Item.from_raw("", {name: row.get(name) for name in fields}), fields))
-        else:
+        elif not isinstance(row, Chunk):
             raise ValueError(
                 f"element {number} is {type(row).__name__}; expected an Item, a mapping with {id_field!r}, or a Chunk."
             )
-        if len(ids) == size:
+        if ids and (len(ids) == size or isinstance(row, Chunk)):
             yield Chunk(ids, texts)
             ids, texts = [], []
+        if isinstance(row, Chunk):
+            yield row
     if ids:
         yield Chunk(ids, texts)
 

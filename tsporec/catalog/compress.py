@@ -1,0 +1,192 @@
+"""From chunks of items to records: in this process, in worker processes, or in Ray's."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+from tsporec.budget import Budget, as_budget
+from tsporec.catalog.records import Recipe, encode_ids, encode_records
+from tsporec.catalog.sources import Chunk
+from tsporec.data.items import tokenize_texts
+from tsporec.scorers.base import bind
+from tsporec.selection import rank, score_tokens, select_scored
+from tsporec.tokens.fingerprint import tokenizer_fingerprint
+from tsporec.tokens.ragged import RaggedTokens
+
+Records: TypeAlias = tuple[list[bytes], list[bytes]]
+"""Keys and records of N items."""
+
+_AHEAD = 3  # chunks that wait for each worker, so that none idles while the parent reads
+_worker: Compressor | None = None
+
+
+@dataclass(frozen=True)
+class Compressor:
+    """Turns chunks into records. It pickles, so each worker process has one.
+
+    Parameters
+    ----------
+    tokenizer : a Hugging Face tokenizer
+    selector : Scorer
+        Bound to ``tokenizer``.
+    recipe : Recipe
+    """
+
+    tokenizer: Any
+    selector: Any
+    recipe: Recipe
+
+    def __call__(self, chunk: Chunk) -> Records:
+        """Tokenise where needed, score, select, rank.
+
+        Raises
+        ------
+        ValueError
+            If an id is of another kind than the recipe's, or a token id is outside the vocabulary.
+        """
+        keys, tokens = encode_ids(chunk.ids, self.recipe.id_type), self._tokens(chunk)
+        scores = score_tokens(self.selector, tokens)
+        selection = select_scored(scores, tokens.cu_seqlens, self.recipe.to_budget())
+        ranks, kept = rank(scores, selection), selection.apply(tokens)
+        return keys, encode_records(keys, chunk.digests(), tokens.lengths, kept, ranks, self.recipe.cell)
+
+    def _tokens(self, chunk: Chunk) -> RaggedTokens:
+        most, vocabulary = self.recipe.max_tokens, self.recipe.vocabulary
+        if chunk.tokens is None:
+            tokens = tokenize_texts(chunk.texts or [], self.tokenizer, most)
+        elif most is None or chunk.tokens.lengths.max(initial=0) <= most:
+            tokens = chunk.tokens
+        else:
+            tokens = RaggedTokens.from_lists([row[:most] for row in chunk.tokens])
+        bad = tokens.ids[(tokens.ids < 0) | (tokens.ids >= vocabulary)]
+        if len(bad):
+            raise ValueError(
+                f"token id {bad[0]} is outside the tokenizer's vocabulary of {vocabulary} entries; give the tokenizer "
+                "that made the ids."
+            )
+        return tokens
+
+
+def make_compressor(
+    tokenizer: Any, selector: Any, budget: Budget | int, fields: Sequence[str], max_tokens: int | None, id_type: str
+) -> Compressor:
+    """Return what compresses the items of a catalogue, with its recipe checked.
+
+    Raises
+    ------
+    ValueError
+        If the budget is a total, the selector has no fingerprint or is bound to another tokenizer, or
+        ``max_tokens`` is below 1.
+    """
+    budget = as_budget(budget)
+    if budget.total is not None:
+        raise ValueError(
+            "a total is shared by the items of a user's history, and a catalogue's items have no user; give "
+            "Budget(tokens=…) or Budget(keep_ratio=…)."
+        )
+    if max_tokens is not None and max_tokens < 1:
+        raise ValueError(f"max_tokens must be at least 1; found {max_tokens}.")
+    if isinstance(fields, str):
+        raise ValueError(f"fields must be a list of names; found {fields!r}.")
+    selector = load_selector(selector, tokenizer)
+    size = max(tokenizer.get_vocab().values(), default=-1) + 1
+    changed = {name: value for name, value in vars(budget).items() if value != getattr(Budget, name)}
+    fingerprint = tokenizer_fingerprint(tokenizer)
+    recipe = Recipe(fingerprint, fingerprint_of(selector), size, changed, tuple(fields), id_type, max_tokens)
+    return Compressor(tokenizer, selector, recipe)
+
+
+def load_selector(selector: Any, tokenizer: Any) -> Any:
+    """Load a selector that is named, and bind it to the tokenizer if there is one."""
+    if isinstance(selector, str | Path):
+        from tsporec.selector.model import TokenSelector
+
+        selector = TokenSelector.from_pretrained(selector)
+    return selector if tokenizer is None else bind(selector, tokenizer)
+
+
+def fingerprint_of(selector: Any) -> str:
+    """Return the fingerprint of a selector; one that has none is a ``ValueError``."""
+    found = getattr(selector, "fingerprint", None)
+    if not isinstance(found, str):
+        raise ValueError(
+            f"{type(selector).__name__} has no fingerprint, and a catalogue must know what chose its tokens; derive it "
+            "from tsporec.scorers.BaseScorer."
+        )
+    return found
+
+
+def compress_all(
+    chunks: Iterable[Chunk], compressor: Compressor, num_proc: int = 1, start_method: str = "spawn"
+) -> Iterator[Records]:
+    """Yield the records of each chunk, in the order of the chunks.
+
+    Parameters
+    ----------
+    chunks : iterable of Chunk
+        At most ``3 * num_proc`` are read ahead.
+    compressor : Compressor
+    num_proc : int
+        Number of worker processes. With 1 the work is done in this process.
+    start_method : str
+        ``"spawn"``, ``"forkserver"`` or ``"fork"``.
+
+    Raises
+    ------
+    RuntimeError
+        If a worker dies (out of memory, killed).
+    """
+    if num_proc == 1:
+        yield from map(compressor, chunks)
+        return
+    context = multiprocessing.get_context(start_method)
+    parent = 0 if start_method == "forkserver" else os.getpid()  # the parent of a forkserver's worker is the server
+    executor = ProcessPoolExecutor(num_proc, context, initializer=_start, initargs=(compressor, parent))
+    waiting: deque[Future[Records]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(executor.submit(_work, chunk))
+            if len(waiting) >= _AHEAD * num_proc:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a worker process died (killed, or out of memory, or the script lacks an "
+            "`if __name__ == '__main__':` guard). What was finished is kept: run the same build again to go on."
+        ) from error
+    finally:
+        # Workers hold nothing of the catalogue and leave by themselves. To wait would add half a second to a build.
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _start(compressor: Compressor, parent: int) -> None:
+    global _worker
+    _worker = compressor
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(parent or os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Leave when the parent is gone: a killed parent cannot say so, and its workers would wait for ever."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+def _work(chunk: Chunk) -> Records:
+    if _worker is None:
+        raise RuntimeError("a worker was asked for work before it was started.")
+    return _worker(chunk)

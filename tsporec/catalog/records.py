@@ -1,0 +1,232 @@
+"""The format of a catalogue: item ids as LMDB keys, kept tokens as records, and the recipe that made them.
+
+A record is a header of 16 bytes and one cell for each kept token, in text order. All numbers are little-endian:
+
+    crc32 of the key and of all that follows   uint32
+    digest of the text                         uint64
+    tokens of the whole text                   uint32
+    cell: token id                             uint16, or uint32 if the vocabulary has more than 65,536 entries
+    cell: rank of the token, 0 for the best    uint8, uint16 or uint32, whichever holds the budget
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsporec.budget import Budget, is_whole
+from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets
+
+ItemId: TypeAlias = int | str
+LONGEST_ID = 510
+"""Bytes of the longest id: LMDB's limit for a key, less one for the name of a table."""
+
+HEADER = np.dtype([("crc", "<u4"), ("digest", "<u8"), ("length", "<u4")])
+_SIGN = np.uint64(1 << 63)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the kept tokens of a text. A catalogue holds records of one recipe.
+
+    Parameters
+    ----------
+    tokenizer, selector : str
+        Fingerprints.
+    vocabulary : int
+        The largest token id plus one.
+    budget : dict
+        The fields of a :class:`~tsporec.Budget` that differ from their defaults.
+    fields : tuple of str
+        Names of the item fields that make the text.
+    id_type : str
+        ``"int"`` or ``"str"``.
+    max_tokens : int, optional
+        Number of tokens of a text that are considered. By default all are.
+    """
+
+    tokenizer: str
+    selector: str
+    vocabulary: int
+    budget: dict[str, Any]
+    fields: tuple[str, ...]
+    id_type: str
+    max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", tuple(self.fields))
+        names = (self.tokenizer, self.selector, *self.fields)
+        counts = (self.vocabulary, 1 if self.max_tokens is None else self.max_tokens)
+        if not all(isinstance(name, str) for name in names) or self.id_type not in ("int", "str"):
+            raise ValueError(f"a recipe has names of text and id_type 'int' or 'str'; found {self}.")
+        if not all(is_whole(count) and 1 <= count <= 1 << 31 for count in counts):
+            raise ValueError(f"a recipe has a vocabulary and max_tokens of 1 to 2**31; found {counts}.")
+        self.to_budget()
+
+    def to_budget(self) -> Budget:
+        """Return the budget."""
+        return Budget(**self.budget)
+
+    def differences(self, other: Recipe) -> list[str]:
+        """Name the fields in which ``other`` differs, with both values."""
+        pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
+        return [f"{name} ({mine!r} here, {theirs!r} given)" for name, mine, theirs in pairs if mine != theirs]
+
+    @property
+    def cell(self) -> np.dtype[Any]:
+        """The dtype of one kept token: fields ``id`` and ``rank``."""
+        most = self.budget.get("tokens", 1 << 32)
+        rank = "u1" if most <= 1 << 8 else "<u2" if most <= 1 << 16 else "<u4"
+        return np.dtype([("id", "<u2" if self.vocabulary <= 1 << 16 else "<u4"), ("rank", rank)])
+
+
+def encode_ids(ids: Any, id_type: str | None = None) -> list[bytes]:
+    r"""Return the LMDB key of each id: UTF-8 for text, 8 bytes whose order is that of the numbers for integers.
+
+    Parameters
+    ----------
+    ids : list of int or str, or an integer array or tensor ``[N]``
+    id_type : str, optional
+        The kind that is expected. By default it is the kind of the first id.
+
+    Raises
+    ------
+    ValueError
+        If an id is of another kind, is empty, has more than 510 bytes, or does not fit into int64.
+
+    Examples
+    --------
+    >>> encode_ids(["B01", "ü"]), encode_ids([-1, 0])
+    ([b'B01', b'\xc3\xbc'], [b'\x7f\xff\xff\xff\xff\xff\xff\xff', b'\x80\x00\x00\x00\x00\x00\x00\x00'])
+    """
+    if isinstance(ids, str | bytes) or not hasattr(ids, "__len__"):
+        raise ValueError(f"expected a list or array of item ids, found {ids!r}; put a single id into a list.")
+    if not isinstance(ids, list | tuple):
+        ids = np.asarray(ids)
+        if ids.ndim != 1:
+            raise ValueError(f"expected item ids [N], found an array of shape {ids.shape}.")
+        ids = ids.tolist()
+    kind = id_type or type_of_ids(ids)
+    if not all(kind == _kind(one) for one in set(map(type, ids))):
+        bad = next(one for one in ids if _kind(type(one)) != kind)
+        raise ValueError(
+            f"item ids of a catalogue are all integers or all strings; here they must be "
+            f"{'integers' if kind == 'int' else 'strings'}; found {bad!r} ({type(bad).__name__})."
+        )
+    if kind == "int":
+        try:
+            numbers = np.array(ids, dtype=np.int64)
+        except OverflowError:
+            raise ValueError(f"an integer id must fit into int64; found {max(ids, key=abs)}.") from None
+        data = (numbers.view(np.uint64) ^ _SIGN).astype(">u8").tobytes()
+        return [data[at : at + 8] for at in range(0, len(data), 8)]
+    keys = [one.encode("utf-8", "surrogatepass") for one in ids]
+    if keys and not (min(map(len, keys)) and max(map(len, keys)) <= LONGEST_ID):
+        bad = next(one for one, key in zip(ids, keys, strict=True) if not 0 < len(key) <= LONGEST_ID)
+        raise ValueError(
+            f"an item id has 1 to {LONGEST_ID} bytes of UTF-8; found {bad[:40]!r} of {len(bad.encode())}. "
+            "Give a shorter id, such as a digest of it."
+        )
+    return keys
+
+
+def type_of_ids(ids: Sequence[Any]) -> str:
+    """Return ``"int"`` or ``"str"``, the kind of the first id (``"str"`` if there is none)."""
+    kind = _kind(type(ids[0])) if len(ids) else "str"
+    if kind is None:
+        raise ValueError(f"an item id is an integer or a string; found {ids[0]!r} ({type(ids[0]).__name__}).")
+    return kind
+
+
+def _kind(one: type) -> str | None:
+    if issubclass(one, str):
+        return "str"
+    return "int" if issubclass(one, int | np.integer) and one is not bool else None
+
+
+def decode_ids(keys: Sequence[bytes], id_type: str) -> list[Any]:
+    """Return the ids again. A key that is no id of this kind is a ``ValueError``."""
+    if id_type == "str":
+        return [key.decode("utf-8", "surrogatepass") for key in keys]
+    if any(len(key) != 8 for key in keys):
+        raise ValueError("a key of an integer id has 8 bytes")
+    return [int.from_bytes(key, "big") - (1 << 63) for key in keys]
+
+
+def encode_records(
+    keys: Sequence[bytes],
+    digests: NDArray[np.uint64],
+    lengths: NDArray[np.integer],
+    kept: RaggedTokens,
+    ranks: NDArray[np.int32],
+    cell: np.dtype[Any],
+) -> list[bytes]:
+    """Return one record for each of N items.
+
+    Parameters
+    ----------
+    keys : list of bytes
+    digests, lengths : int ``[N]``
+        Digest and number of tokens of each whole text.
+    kept : RaggedTokens
+        N segments of K kept tokens in all.
+    ranks : int32 ``[K]``
+    cell : dtype
+        See :attr:`Recipe.cell`.
+    """
+    cells = np.empty(len(ranks), dtype=cell)
+    cells["id"], cells["rank"] = kept.ids, ranks
+    headers = np.zeros(len(keys), dtype=HEADER)
+    headers["digest"], headers["length"] = digests, lengths
+    # [N] headers and [K] cells -> one bytes object for each item
+    heads, body, ends = headers.tobytes(), cells.tobytes(), (kept.cu_seqlens.astype(np.int64) * cell.itemsize).tolist()
+    records = []
+    for number, key in enumerate(keys):
+        at = number * HEADER.itemsize
+        data = heads[at + 4 : at + HEADER.itemsize] + body[ends[number] : ends[number + 1]]
+        records.append(crc32(data, crc32(key)).to_bytes(4, "little") + data)
+    return records
+
+
+def decode_records(
+    records: Sequence[bytes], recipe: Recipe, k: int | None = None
+) -> tuple[RaggedTokens, NDArray[np.integer]]:
+    """Return the kept tokens of N records, or the best ``k`` of each, and the rank of every token.
+
+    An empty record gives an empty segment.
+
+    Raises
+    ------
+    ValueError
+        If a record has a length that no record has, or a token id is outside the vocabulary.
+    """
+    cell = recipe.cell
+    sizes = np.fromiter(map(len, records), dtype=np.int64, count=len(records)) - HEADER.itemsize
+    sizes[sizes == -HEADER.itemsize] = 0
+    if (sizes < 0).any() or (sizes % cell.itemsize).any():
+        raise ValueError("a record was cut short")
+    cells = np.frombuffer(b"".join([record[HEADER.itemsize :] for record in records]), dtype=cell)
+    ids, ranks, cu = cells["id"].astype(np.int32), cells["rank"], lengths_to_offsets(sizes // cell.itemsize)
+    if ids.max(initial=0) >= recipe.vocabulary or ids.min(initial=0) < 0:
+        raise ValueError(f"a record holds a token id outside the vocabulary of {recipe.vocabulary} entries")
+    if k is not None:
+        # ranks [2, 0, 1 | 0] and k = 2 -> kept [False, True, True | True]; cu [0, 3, 4] -> [0, 2, 3]
+        kept = ranks < k
+        ids, ranks, cu = ids[kept], ranks[kept], np.concatenate([[0], np.cumsum(kept)])[cu]
+    return RaggedTokens(ids, cu), ranks
+
+
+def headers_of(records: Sequence[bytes]) -> NDArray[Any]:
+    """Return the header of each record, of dtype ``HEADER``; that of an empty record is zero."""
+    blank = bytes(HEADER.itemsize)
+    return np.frombuffer(b"".join([record[: HEADER.itemsize] or blank for record in records]), dtype=HEADER)
+
+
+def is_intact(key: bytes, record: bytes) -> bool:
+    """Return whether the record's checksum is that of its key and content."""
+    return crc32(record[4:], crc32(key)) == int.from_bytes(record[:4], "little")
