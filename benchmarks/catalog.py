@@ -1,9 +1,10 @@
-"""What a catalogue store costs: building, size, opening, looking up; generated items, all distinct, no cache.
+"""Measure the catalogue: build, memory, size, open, look up, update; generated items, all distinct.
 
-``python -m benchmarks.catalog --tokenizer DIR --items 10000 100000 1000000 --output benchmarks/results/catalog.json``
+``python -m benchmarks.catalog --output benchmarks/results/catalog.json``
 
-Every size is built in a process of its own, so that peak memory is that size's. The rate counts from when all workers
-are up until the store is committed; their start is timed apart. Times want an idle machine.
+Items are tokenised already: 128 tokens each, of which 32 are kept. Each size is built and read in processes of its own,
+so that peak memory is that size's. The rate counts from when all workers are up until the catalogue is committed; their
+start is timed apart. Times want an idle machine.
 """
 
 from __future__ import annotations
@@ -23,49 +24,52 @@ from typing import Any
 
 import numpy as np
 import torch
-from tsporec.catalog.store.build import Work
-from tsporec.catalog.store.compress import Chunk, tokenise
+from tqdm.auto import tqdm
 
 from benchmarks.timing import median_ms
-from tsporec.budget import Budget
 from tsporec.catalog.catalog import ItemCatalog
+from tsporec.catalog.sources import Chunk
+from tsporec.data.synthetic import word_tokenizer
 from tsporec.evaluation.results import environment, write_results
-from tsporec.selection import select
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
 
-LENGTH, CHUNK, SEED = 128, 512, 0
+LENGTH, CHUNK, SEED, VOCABULARY, LOOKED_UP = 128, 512, 0, 49_152, 640
 ROOT = Path(__file__).parent.parent
 
 
-def tokens_of(start: int, count: int, vocabulary: int) -> RaggedTokens:
-    """Items ``start`` to ``start + count``: 128 tokens each, frequent ids more often; the same whenever asked for."""
+def make_tokenizer() -> Any:
+    """Return a tokenizer of 49,152 made-up words."""
+    return word_tokenizer([f"word{n}" for n in range(VOCABULARY - 4)])
+
+
+def tokens_of(start: int, count: int) -> RaggedTokens:
+    """Return the tokens of items ``start`` to ``start + count``; frequent ids come more often."""
     rng = np.random.default_rng([SEED, start])
-    ids = (rng.random(count * LENGTH) ** 3 * (vocabulary - 4)).astype(np.int32) + 4
+    ids = (rng.random(count * LENGTH) ** 3 * (VOCABULARY - 4)).astype(np.int32) + 4
     return RaggedTokens(ids, np.arange(count + 1, dtype=np.int32) * LENGTH)
 
 
 def make_selector(tokenizer: Any) -> TokenSelector:
-    """A selector that costs what a learned one does: while its last weights are 0 the network is passed over."""
+    """Return a selector that costs as much as a learned one: while its last weights are 0 the network is skipped."""
     torch.manual_seed(SEED)
-    selector = TokenSelector().for_tokenizer(tokenizer).fit(tokens_of(10**9, 2000, len(tokenizer)))
+    selector = TokenSelector().for_tokenizer(tokenizer).fit(tokens_of(10**9, 2000))
     torch.nn.init.normal_(selector.network.out.weight)
     return selector
 
 
 class Together:
-    """A selector whose workers begin at once: its first call scores, then waits until every worker has done so.
+    """A selector whose workers begin at once: its first call waits until every worker has scored.
 
-    So starting the workers (importing torch, mostly) is told apart from building, which else it hides in a small
-    catalogue, all of which the first worker may do before the second is there.
+    So starting the workers, which is mostly importing torch, is told apart from building.
     """
 
     def __init__(self, selector: TokenSelector, folder: Path, workers: int) -> None:
         self.selector, self.folder, self.workers, self.ready = selector, folder, workers, False
-        self.fingerprint, self.vocabulary = selector.fingerprint, selector.vocabulary
+        self.fingerprint, self.tokenizer_fingerprint = selector.fingerprint, selector.tokenizer_fingerprint
 
     def score(self, tokens: RaggedTokens) -> Any:
-        """Scores of the selector."""
+        """Return the selector's scores."""
         if not self.ready:
             self.selector.score(tokens)
             (self.folder / str(os.getpid())).write_text(str(time.perf_counter()))  # one clock for all processes
@@ -75,102 +79,98 @@ class Together:
         return self.selector.score(tokens)
 
     def began(self) -> float:
-        """When the last worker was there."""
+        """Return when the last worker was there."""
         return max(float(file.read_text()) for file in self.folder.iterdir())
 
 
-def build_one(folder: Path, tokenizer_folder: str, items: int, kept: int, num_proc: int) -> dict[str, Any]:
-    """Build a store of tokenised items and measure it."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    vocabulary = len(tokenizer)
+def build_one(folder: Path, items: int, kept: int, num_proc: int) -> dict[str, Any]:
+    """Build a catalogue in shuffled order of ids, which is harder for LMDB than ascending order."""
     torch.set_num_threads(1)
-    marks = folder.with_name("workers")
+    tokenizer, marks = make_tokenizer(), folder.with_name("workers")
     marks.mkdir(parents=True)
     selector = Together(make_selector(tokenizer), marks, num_proc)
+    order = np.random.default_rng(SEED).permutation(items)
 
     def chunks() -> Iterator[Chunk]:
         for start in range(0, items, CHUNK):
-            count = min(CHUNK, items - start)
-            yield Chunk(
-                [f"item-{n:08d}" for n in range(start, start + count)], tokens=tokens_of(start, count, vocabulary)
-            )
+            numbers = order[start : start + CHUNK]
+            yield Chunk([f"item-{n:08d}" for n in numbers], tokens=tokens_of(start, len(numbers)))
 
     before, called = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     catalog = ItemCatalog.build(
-        chunks(), tokenizer=tokenizer, selector=selector, budget=Budget(tokens=kept), path=folder,
-        num_proc=num_proc, chunk_items=CHUNK,
+        chunks(), tokenizer=tokenizer, selector=selector, budget=kept, path=folder, num_proc=num_proc,
+        chunk_items=CHUNK,
     )  # fmt: skip
     end, began = time.perf_counter(), selector.began()
-    report = catalog.report
-    assert report is not None
-    # Two bytes an id and one a rank; an item's key, and four bytes each for two offsets and a place in the sorted
-    # index.
-    need = report.tokens_after * 3 + items * (len("item-00000000") + 4 + 4 + 4)
     size = catalog.describe()["bytes"]
+    need = items * (3 * kept + 16 + len("item-00000000"))  # cells, header, key
     return {
         "items": items,
         "kept_tokens": kept,
         "num_proc": num_proc,
         "items_per_second": round(items / (end - began)),
         "start_up_seconds": round(began - called, 2),
-        "seconds_with_start_up": round(report.seconds, 2),
         "peak_parent_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "parent_megabytes_before": round(before / 1024),
-        "store_bytes": size,
-        "need_bytes": need,
-        "store_over_need": round(size / need - 1, 4),
+        "bytes": size,
+        "bytes_over_need": round(size / need - 1, 3),
     }
 
 
 def resident_megabytes() -> float:
-    """Memory of this process now."""
+    """Return the memory of this process now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
 
 
-def read_one(folder: Path, tokenizer_folder: str, items: int, kept: int) -> dict[str, Any]:
-    """Open a store, look up 64 histories of 10, and do the same by tokenising and selecting."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+def read_one(folder: Path, items: int, updates: int) -> dict[str, Any]:
+    """Open a catalogue, look up 64 histories of 10 items, verify, and update single items."""
     torch.set_num_threads(1)
     before, start = resident_megabytes(), time.perf_counter()
     catalog = ItemCatalog.open(folder)
     opened, grown = time.perf_counter() - start, resident_megabytes() - before
     rng = np.random.default_rng(1)
-    batches = [[f"item-{n:08d}" for n in rng.integers(0, items, 640)] for _ in range(100)]
-    turn = iter(batches * 4)
-    cold = median_ms(lambda: catalog.lookup(next(turn)), 1)
-    warm = median_ms(lambda: catalog.lookup(next(turn)), 300)
-    padded = median_ms(lambda: catalog.lookup(batches[0]).to_padded(), 50)
-    selector = make_selector(tokenizer)
-    texts = tokenizer.batch_decode(tokens_of(0, 640, len(tokenizer)).to_lists())
-
-    def anew() -> RaggedTokens:
-        tokens = tokenise(texts, tokenizer)
-        return select(selector, tokens, Budget(tokens=kept)).apply(tokens)
-
-    anew()
-    slow = median_ms(anew, 5)
-    tokenising = median_ms(lambda: tokenise(texts, tokenizer), 5)
-    return {
+    batches = [[f"item-{n:08d}" for n in rng.integers(0, items, LOOKED_UP)] for _ in range(100)]
+    turn = iter(batches * 5)
+    found = {
         "open_ms": round(1000 * opened, 2),
         "open_megabytes": round(grown, 2),
-        "lookup_first_ms": cold,
-        "lookup_ms": warm,
-        "lookup_padded_ms": padded,
-        "tokenise_and_select_ms": slow,
-        "tokenise_ms": tokenising,
-        "tokenise_items_per_second": round(640 / tokenising * 1000),
-        "times_faster": round(slow / warm, 1),
+        "lookup_first_ms": median_ms(lambda: catalog.lookup(next(turn)), 1),
+        "lookup_ms": median_ms(lambda: catalog.lookup(next(turn)), 300),
+        "lookup_k_ms": median_ms(lambda: catalog.lookup(next(turn), k=8), 100),
+        "lookup_padded_ms": median_ms(lambda: catalog.lookup(batches[0]).to_padded(), 50),
+        "verify_seconds": round(median_ms(catalog.verify, 1) / 1000, 2),
     }
+    tokenizer = make_tokenizer()
+    selector = make_selector(tokenizer)
+    size, start = catalog.describe()["bytes"], time.perf_counter()
+    del catalog
+    for number in tqdm(range(updates), desc="update", disable=None, leave=False):
+        chunk = Chunk([f"new-{number:08d}"], tokens=tokens_of(10**8 + number, 1))
+        ItemCatalog.open(folder).update([chunk], tokenizer=tokenizer, selector=Bound(selector))
+    seconds = time.perf_counter() - start
+    catalog = ItemCatalog.open(folder)
+    assert len(catalog) == items + updates
+    catalog.verify()
+    grown = (catalog.describe()["bytes"] - size) / 2**20
+    return {
+        **found,
+        "updates": updates,
+        "update_ms": round(1000 * seconds / max(updates, 1), 2),
+        "updates_megabytes": round(grown, 1),
+    }
+
+
+class Bound:
+    """The selector under the fingerprint that the catalogue was built with."""
+
+    def __init__(self, selector: TokenSelector) -> None:
+        self.score, self.fingerprint = selector.score, selector.fingerprint
 
 
 def in_process(*arguments: str) -> dict[str, Any]:
     """Run a part of this benchmark in a process of its own and read what it prints."""
     command = [sys.executable, "-m", "benchmarks.catalog", *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
 
@@ -178,26 +178,25 @@ def in_process(*arguments: str) -> dict[str, Any]:
 def main() -> None:
     """Measure every size, or (``--part``) one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokenizer", required=True, help="a folder with a tokenizer")
-    parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--kept", type=int, default=32)
     parser.add_argument("--num-proc", type=int, default=2)
+    parser.add_argument("--updates", type=int, default=5000)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--part", choices=["build", "read"])
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--part", choices=["build", "read"], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part == "build":
-        result = build_one(options.folder, options.tokenizer, options.items[0], options.kept, options.num_proc)
-        print(json.dumps(result))
+        print(json.dumps(build_one(options.folder, options.items[0], options.kept, options.num_proc)))
         return
     if options.part == "read":
-        print(json.dumps(read_one(options.folder, options.tokenizer, options.items[0], options.kept)))
+        print(json.dumps(read_one(options.folder, options.items[0], options.updates)))
         return
     origin, rows = environment(SEED), []
     for items in options.items:
-        folder = Path(tempfile.mkdtemp()) / "store"
-        shared = ["--tokenizer", options.tokenizer, "--items", str(items), "--folder", str(folder)]
-        shared += ["--kept", str(options.kept), "--num-proc", str(options.num_proc)]
+        folder = Path(tempfile.mkdtemp()) / "catalog"
+        shared = ["--items", str(items), "--folder", str(folder), "--kept", str(options.kept)]
+        shared += ["--num-proc", str(options.num_proc), "--updates", str(options.updates)]
         try:
             row = in_process(*shared, "--part", "build") | in_process(*shared, "--part", "read")
         finally:
@@ -205,7 +204,7 @@ def main() -> None:
         rows.append({**row, "load_average": round(os.getloadavg()[0], 1)})
         print(json.dumps(rows[-1], indent=1), flush=True)
         if options.output:
-            write_results(options.output, {"work": vars(Work(num_proc=options.num_proc)), "sizes": rows}, origin)
+            write_results(options.output, {"command": " ".join(sys.argv), "sizes": rows}, origin)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 r"""Batches from item ids: nothing is tokenised or selected, the catalogue has the kept tokens.
 
 A template decides how the items of a feature become model input: :class:`PackedItems` packs them as HLLM does,
-:class:`ItemPrompt` puts them into a prompt, :class:`PlainItems` gives one row for each. One call looks up all items of a
-batch.
+:class:`ItemPrompt` puts them into a prompt, :class:`PlainItems` gives one row for each. One call looks up all items of
+a batch.
 """
 
 from __future__ import annotations
