@@ -76,30 +76,6 @@ def tokenize_texts(texts: Sequence[str], tokenizer: Any, max_tokens: int | None 
     >>> tokenize_texts(["blue pen", "", "pen"], word_tokenizer(["blue", "pen"])).to_lists()
     [[4, 5], [], [5]]
     """
-    return tokenize_texts([item_text(item, fields) for item in items], tokenizer, max_tokens)
-
-
-def tokenize_texts(texts: Sequence[str], tokenizer: Any, max_tokens: int | None = None) -> RaggedTokens:
-    """Return the tokens of ``texts`` without special tokens, one segment for each text.
-
-    Parameters
-    ----------
-    texts : list of str
-    tokenizer : a Hugging Face tokenizer
-    max_tokens : int, optional
-        Keep only the first ``max_tokens`` tokens of each text. By default all are kept.
-
-    Raises
-    ------
-    ValueError
-        If ``max_tokens`` is not positive.
-
-    Examples
-    --------
-    >>> from tsporec.data.synthetic import word_tokenizer
-    >>> tokenize_texts(["blue gel pen", ""], word_tokenizer("blue gel pen".split()), max_tokens=2).lengths.tolist()
-    [2, 0]
-    """
     if max_tokens is not None and max_tokens < 1:
         raise ValueError(f"max_tokens must be at least 1 or None, found {max_tokens}.")
     rows: list[Any] = []
