@@ -1,4 +1,4 @@
-"""Ranking metrics over the full catalogue, and intervals for their differences."""
+"""Ranking metrics over the whole catalogue, and confidence intervals of their differences."""
 
 from __future__ import annotations
 
@@ -14,28 +14,34 @@ Floats = NDArray[np.float64]
 def ranks(
     scores: NDArray[np.floating], targets: ArrayLike, masked: Sequence[Sequence[int]] | None = None
 ) -> NDArray[np.int64]:
-    """The rank of each row's target among all items, 1 the best.
+    """Rank each row's target among all items; 1 is the best rank.
+
+    Items of equal score rank in a fixed random order, the same for all rows and calls. So ties neither help nor hurt a
+    target on average. (If texts keep few tokens, many items have equal texts.)
 
     Parameters
     ----------
     scores : float ``[B, N]``
-        Higher is better. A NaN ranks below everything.
+        Scores of all items; higher is better. NaN ranks below everything.
     targets : int ``[B]``
+        Index of each row's target.
     masked : B sequences of item indices, optional
-        Left out of the row's ranking (the history). A target that is masked is ranked all the same, against
-        the items that are not: a repeat can be hit, and does not count as lost beforehand.
+        Items that each row's ranking leaves out (the history). A masked target is still ranked, against the items that
+        are not masked.
 
     Returns
     -------
     int64 ``[B]``
-        Items of equal score rank in an order drawn once for all rows, the same at every call: which of them is
-        the target is chance, so neither for it nor against it on the average. (Few tokens a text leave many items
-        with one and the same text.)
 
     Raises
     ------
     ValueError
-        If the shapes disagree, or a target or a masked item is no index of an item.
+        If the shapes disagree, or a target or masked item is not the index of an item.
+
+    Examples
+    --------
+    >>> ranks(np.array([[0.1, 0.9, 0.5]]), [2]).tolist(), ranks(np.array([[0.1, 0.9, 0.5]]), [2], masked=[[1]]).tolist()
+    ([2], [1])
     """
     scores, target = np.asarray(scores), np.asarray(targets)
     if scores.ndim != 2 or target.shape != scores.shape[:1] or len(target if masked is None else masked) != len(target):
@@ -46,9 +52,10 @@ def ranks(
     _check_items(target, scores.shape[1], "targets")
     target = target.astype(np.int64)
     values = np.where(np.isnan(scores), -np.inf, scores)
-    own = values[np.arange(len(values)), target][:, None]
-    drawn = np.random.default_rng(0).permutation(scores.shape[1])
-    ahead = (values > own) | ((values == own) & (drawn < drawn[target][:, None]))
+    reached = values[np.arange(len(values)), target][:, None]
+    order = np.random.default_rng(0).permutation(scores.shape[1])
+    # scores [[.1, .9, .5]], target 2 -> ahead [[False, True, False]] -> rank 2
+    ahead = (values > reached) | ((values == reached) & (order < order[target][:, None]))
     if masked is not None:
         columns = np.fromiter(chain.from_iterable(masked), dtype=np.int64)
         _check_items(columns, scores.shape[1], "masked items")
@@ -60,47 +67,67 @@ def ranks(
 def _check_items(indices: NDArray[np.int64], count: int, name: str) -> None:
     if indices.size and not np.issubdtype(indices.dtype, np.integer):
         raise ValueError(f"{name} must be item indices, found {indices.dtype}.")
-    wrong = indices[(indices < 0) | (indices >= count)]  # -1 would count from the end, unnoticed
+    wrong = indices[(indices < 0) | (indices >= count)]  # numpy would count -1 from the end
     if wrong.size:
         raise ValueError(f"{name} must be item indices from 0 to {count - 1}, found {wrong[0]}.")
 
 
 def recall(rank: ArrayLike, k: int) -> Floats:
-    """Recall@k with one relevant item: 1 where the rank is at most ``k``."""
+    """Compute Recall@k with one relevant item: 1 if the rank is at most ``k``, else 0.
+
+    >>> recall([1, 11], 10).tolist()
+    [1.0, 0.0]
+    """
     return (np.asarray(rank) <= k).astype(np.float64)
 
 
 def ndcg(rank: ArrayLike, k: int) -> Floats:
-    """NDCG@k with one relevant item: ``1 / log2(1 + rank)`` up to ``k``, 0 beyond (Järvelin and Kekäläinen, 2002)."""
+    """Compute NDCG@k with one relevant item: ``1 / log2(1 + rank)`` up to rank ``k``, else 0.
+
+    Source: Järvelin and Kekäläinen, 2002.
+
+    >>> ndcg([1, 3, 11], 10).tolist()
+    [1.0, 0.5, 0.0]
+    """
     place = np.asarray(rank, dtype=np.float64)
     return np.where(place <= k, 1 / np.log2(1 + place), 0.0)
 
 
 def reciprocal_rank(rank: ArrayLike) -> Floats:
-    """``1 / rank``; its mean is the MRR."""
+    """Compute ``1 / rank``. Its mean is the MRR."""
     return 1 / np.asarray(rank, dtype=np.float64)
 
 
 def paired_bootstrap(
     a: ArrayLike, b: ArrayLike, groups: Sequence[str], samples: int = 2000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """Mean difference ``a - b`` over rows with a percentile interval from resampling groups (users).
+    """Compute the mean difference ``a - b`` and its confidence interval: (mean, low, high).
+
+    The interval is a percentile interval over resampled groups, so that rows of one user are sampled together (Efron
+    and Tibshirani, 1993, ch. 8).
 
     Parameters
     ----------
     a, b : float ``[B]``
         A metric of the same rows under two treatments.
     groups : B labels
-        Rows of one user are drawn together (Efron and Tibshirani, 1993, ch. 8).
-
-    Returns
-    -------
-    mean, low, high : float
+        Group (user) of each row.
+    samples : int
+        Number of resamples. Default: 2,000.
+    seed : int
+        Random seed. Default: 0.
+    level : float
+        Confidence level. Default: 0.95.
 
     Raises
     ------
     ValueError
         If the shapes disagree, there are no rows, or ``samples`` or ``level`` is out of range.
+
+    Examples
+    --------
+    >>> paired_bootstrap([1.0, 1.0, 0.0], [0.0, 0.0, 0.0], ["u", "u", "v"])
+    (0.6666666666666666, 0.0, 1.0)
     """
     if np.ndim(a) != 1 or np.shape(a) != np.shape(b):
         raise ValueError(f"a and b must both be [B]; found {np.shape(a)} and {np.shape(b)}.")
@@ -114,7 +141,7 @@ def paired_bootstrap(
     rng = np.random.default_rng(seed)
     means = np.empty(samples)
     for start in range(0, samples, 256):
-        drawn = rng.integers(0, len(sums), size=(min(256, samples - start), len(sums)))
-        means[start : start + len(drawn)] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+        sampled = rng.integers(0, len(sums), size=(min(256, samples - start), len(sums)))
+        means[start : start + len(sampled)] = sums[sampled].sum(axis=1) / counts[sampled].sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(difference.mean()), float(low), float(high)

@@ -57,6 +57,16 @@ def test_wrong_arrays_are_named():
         RaggedTokens(np.array([2**31]), np.array([0, 1]))
     with pytest.raises(ValueError, match="must fit into int32"):
         lengths_to_offsets([2**30, 2**30, 2**30])
+    for wrong in ([[1, 2.5]], [[True]], [["5"]], [[1.0]], [np.array([1.5])]):
+        with pytest.raises(ValueError, match="ids must be a one-dimensional array of integers; found"):
+            RaggedTokens.from_lists(wrong)
+    for beyond in ([[2**31]], [[np.uint64(2**63 + 5)]], [np.array([2**64 - 1], dtype=np.uint64)], [[-(2**31) - 1]]):
+        with pytest.raises(ValueError, match="must fit into int32"):
+            RaggedTokens.from_lists(beyond)
+    with pytest.raises(ValueError, match="ids must be"):
+        RaggedTokens.from_lists([[2**70]])
+    arrays = [np.array([], dtype=np.float64), np.array([3], dtype=np.uint64), np.array([], dtype=np.int32)]
+    assert RaggedTokens.from_lists(arrays).to_lists() == [[], [3], []]
     with pytest.raises(ValueError, match=r"must both be \[N, L\]"):
         RaggedTokens.from_padded([[1, 2]], [[1]])
     with pytest.raises(ValueError, match="side must be"):

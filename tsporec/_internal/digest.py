@@ -1,4 +1,4 @@
-"""Digests: names for things by their content."""
+"""Digests: short names computed from content, so that equal things have equal names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 def digest(*parts: Any) -> str:
-    """32 hex digits of a sha256 over ``parts``: arrays by dtype, shape and bytes, the rest as JSON."""
+    """Compute 32 hex digits of the sha256 of ``parts``: arrays by dtype, shape and bytes, other values as JSON."""
     state = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -25,5 +25,5 @@ def digest(*parts: Any) -> str:
 
 
 def short_digests(parts: Iterable[bytes]) -> NDArray[np.uint64]:
-    """uint64 ``[N]``: 8 bytes of BLAKE2b of each part, to tell texts apart by."""
+    """Compute 8 bytes of BLAKE2b of each part, to tell texts apart: uint64 ``[N]``."""
     return np.frombuffer(b"".join(hashlib.blake2b(part, digest_size=8).digest() for part in parts), dtype="<u8")

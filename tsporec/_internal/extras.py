@@ -1,4 +1,4 @@
-"""Optional dependencies: found where they are used, and named with the command that installs them."""
+"""Import optional dependencies where they are used; a missing one is an error with the command that installs it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ from types import ModuleType
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import ``module``, or say which extra brings it.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed; the message is the ``pip install`` line to run.
-    """
+    """Import ``module``; if it is not installed, raise an ImportError with the ``pip install`` line of its extra."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

@@ -1,7 +1,6 @@
-"""Names for things by their content.
+"""Name a tokenizer by its content.
 
-A store of kept token ids means nothing with another tokenizer, and a ranking means nothing with another
-scorer, so both are known by a digest of what they are.
+Token ids mean nothing with another tokenizer. So catalogues, selectors and rewards store the fingerprint of theirs.
 """
 
 from __future__ import annotations
@@ -14,25 +13,34 @@ from tsporec._internal.digest import digest
 
 
 class HasVocabulary(Protocol):
-    """What is asked of a tokenizer: Hugging Face's, fast or slow, or one that looks like it."""
+    """A tokenizer with Hugging Face's interface, fast or slow."""
 
     def get_vocab(self) -> dict[str, int]:
-        """Token -> id, added tokens included."""
+        """Return token -> id, with added tokens."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of tokens."""
 
 
 _KNOWN: WeakKeyDictionary[HasVocabulary, tuple[tuple[int, list[int]], str]] = WeakKeyDictionary()
 
 
 def tokenizer_fingerprint(tokenizer: HasVocabulary) -> str:
-    """Digest of a tokenizer's token -> id map and of which tokens are special: what its ids mean.
+    """Compute a digest of a tokenizer's token -> id map and special tokens, which give its ids their meaning.
 
     Raises
     ------
     ValueError
-        If it is no Hugging Face tokenizer, or has entries that are no strings.
+        If it is not a Hugging Face tokenizer, or its vocabulary has tokens that are not strings.
+
+    Examples
+    --------
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> tokenizer = word_tokenizer(["gel", "pen"])
+    >>> tokenizer_fingerprint(tokenizer) == tokenizer_fingerprint(word_tokenizer(["gel", "pen"]))
+    True
+    >>> tokenizer_fingerprint(tokenizer) == tokenizer_fingerprint(word_tokenizer(["pen", "gel"]))
+    False
     """
     if not (hasattr(tokenizer, "get_vocab") and hasattr(tokenizer, "__len__")):
         raise ValueError(
@@ -41,19 +49,19 @@ def tokenizer_fingerprint(tokenizer: HasVocabulary) -> str:
             "with transformers.PreTrainedTokenizerFast(tokenizer_object=...)."
         )
     special = sorted(int(i) for i in getattr(tokenizer, "all_special_ids", []))
-    # Reading a vocabulary takes a third of a second; one that has grown or has other special tokens is read again.
+    # Reading a vocabulary takes a third of a second. It is read again only if it grew or has other special tokens.
     state = (len(tokenizer), special)
     known = _KNOWN.get(tokenizer)
     if known is None or known[0] != state:
-        entries = tokenizer.get_vocab()
-        for entry in entries:
-            if not isinstance(entry, str):
+        ids = tokenizer.get_vocab()
+        for token in ids:
+            if not isinstance(token, str):
                 raise ValueError(
-                    f"the vocabulary of this tokenizer has the entry {entry!r}, {type(entry).__name__}; expected "
-                    "strings, as those that come with transformers have."
+                    f"the vocabulary of this tokenizer has the token {token!r}, {type(token).__name__}; expected "
+                    "strings, as in the tokenizers of transformers."
                 )
-        # By id alone where no two share one: less than half the time.
-        unique = len(set(entries.values())) == len(entries)
-        vocabulary = sorted(entries.items(), key=itemgetter(1) if unique else itemgetter(1, 0))
+        # Sorting by the id alone takes less than half the time, and is enough if no two tokens share an id.
+        unique = len(set(ids.values())) == len(ids)
+        vocabulary = sorted(ids.items(), key=itemgetter(1) if unique else itemgetter(1, 0))
         known = _KNOWN[tokenizer] = state, digest(vocabulary, special)
     return known[1]

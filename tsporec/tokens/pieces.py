@@ -1,7 +1,7 @@
-"""What the entries of a vocabulary spell, as bytes.
+"""Read what each vocabulary id spells, as bytes.
 
-Tokenizers mark the starts of words and the bytes of a character each in their own way. Read as bytes, the pieces of
-a text simply follow each other: their offsets are exact, and a character that is split over two tokens stays whole.
+Tokenizers mark spaces and write bytes each in their own way. As bytes, the pieces of a text simply follow each other.
+So offsets are exact, and a character that is split over two tokens stays whole.
 """
 
 from __future__ import annotations
@@ -19,11 +19,27 @@ from tsporec.tokens.spelling import Spelling, spelling_by_marks, spelling_of, ta
 
 
 class Pieces:
-    """The pieces of one tokenizer.
+    """Hold the bytes that each id of one tokenizer spells. Get it from :func:`read_pieces`.
 
     Parameters
     ----------
-    tokenizer : a Hugging Face tokenizer
+    tokenizer : Hugging Face tokenizer
+
+    Attributes
+    ----------
+    bytes : list of bytes
+        What each id spells; empty for special tokens.
+    special : bool ``[V]``
+        True for special tokens and for ids that no token has.
+    fingerprint : str
+        Fingerprint of the tokenizer.
+
+    Examples
+    --------
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> pieces = read_pieces(word_tokenizer(["gel", "pen"]))
+    >>> pieces.bytes[4:], pieces.special.tolist()
+    ([b' gel', b' pen'], [True, True, True, True, False, False])
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -37,30 +53,38 @@ class Pieces:
         special, added = _read_added(tokenizer, self.spelling)
         self.special[[i for i in special if i < size]] = True
         self.bytes = [b""] * size
-        for entry, index in vocabulary.items():
+        for token, index in vocabulary.items():
             if not self.special[index]:
                 before = b" " if added.get(index) else b""
-                self.bytes[index] = before + self.spelling.read(entry, index in added)
+                self.bytes[index] = before + self.spelling.read(token, index in added)
 
     def __len__(self) -> int:
         return len(self.bytes)
 
     @cached_property
     def texts(self) -> list[str]:
-        """What each entry spells, parts of characters as U+FFFD."""
+        """Text that each id spells; a part of a character is U+FFFD."""
         return [piece.decode("utf-8", errors="replace") for piece in self.bytes]
 
     @property
     def surfaces(self) -> list[str]:
-        """As :attr:`texts`, a space before what starts a word. Where only ends are marked, what ends one starts it."""
+        """Like :attr:`texts`, with a space before what starts a word.
+
+        Tokenizers that only mark ends of words spell "pen " for a token that ends one; here it is " pen".
+        """
         if not self.spelling.ends_words:
             return self.texts
         return [" " + text[:-1] if text.endswith(" ") else text for text in self.texts]
 
     def text(self, ids: Sequence[int] | NDArray[np.integer]) -> tuple[str, NDArray[np.int64]]:
-        """The text of ``ids [L]`` and where each token starts and ends in it, in characters: int64 ``[L, 2]``.
+        """Spell ``ids [L]``: (text, start and end of each token in it, in characters, int64 ``[L, 2]``).
 
-        A token that holds part of a character spans the whole of it. Bytes that are no UTF-8 become U+FFFD.
+        A token with a part of a character spans the whole character. Bytes that are not UTF-8 become U+FFFD.
+
+        >>> from tsporec.data.synthetic import word_tokenizer
+        >>> text, spans = read_pieces(word_tokenizer(["gel", "pen"])).text([5, 4])
+        >>> text, spans.tolist()
+        (' pen gel', [[0, 4], [4, 8]])
         """
         pieces = [self.bytes[i] for i in ids]
         joined = b"".join(pieces)
@@ -69,7 +93,7 @@ class Pieces:
         text = joined.decode("utf-8", errors="replace")
         if len(text) == len(joined):
             return text, np.stack([starts, ends], axis=1)
-        # Byte -> character: a character begins at every byte that does not continue one.
+        # Character of each byte: "aé" has widths [1, 2] -> character [0, 1, 1], and then 2 for the end.
         widths = np.fromiter((_width(c) for c in text), np.int64, len(text))
         if widths.sum() != len(joined):
             return self._replaced(pieces)
@@ -79,7 +103,7 @@ class Pieces:
         return text, np.stack([character[starts], ends_at], axis=1)
 
     def _replaced(self, pieces: list[bytes]) -> tuple[str, NDArray[np.int64]]:
-        """Each piece decoded alone, where the bytes of the whole are not UTF-8."""
+        """Decode each piece by itself. Used if the bytes of the whole text are not UTF-8."""
         texts = [piece.decode("utf-8", errors="replace") for piece in pieces]
         ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
         starts = ends - np.fromiter(map(len, texts), np.int64, len(texts))
@@ -87,23 +111,28 @@ class Pieces:
 
 
 def special_token_ids(tokenizer: Any) -> list[int]:
-    """The ids of special tokens, the added ones that are marked special (chat markers) among them."""
+    """Return the ids of special tokens, with added tokens that are marked special (such as chat markers).
+
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> special_token_ids(word_tokenizer(["gel", "pen"]))
+    [0, 1, 2, 3]
+    """
     return _special(tokenizer, getattr(tokenizer, "added_tokens_decoder", {}))
 
 
 _KNOWN: WeakKeyDictionary[Any, tuple[tuple[str, Spelling | None], Pieces]] = WeakKeyDictionary()
 _SHARED: WeakValueDictionary[tuple[Any, ...], Pieces] = WeakValueDictionary()
-"""By all that pieces are made of: tokenizers that are equal share them."""
+"""Pieces by everything they are made from, so that equal tokenizers share them."""
 
 
 def read_pieces(tokenizer: Any) -> Pieces:
-    """The :class:`Pieces` of ``tokenizer``, remembered by all that they are made of.
+    """Get the :class:`Pieces` of ``tokenizer``. They are cached, and equal tokenizers share them.
 
-    Its added tokens are read again only once it has grown, or has other named special tokens, or another normalizer or
-    pre-tokenizer: with thousands of them that takes far longer than to tokenise a text.
+    Thousands of added tokens take far longer to read than a text takes to tokenise. They are read again only if the
+    tokenizer grew, or has other named special tokens, another normalizer or another pre-tokenizer.
     """
     fingerprint, core = tokenizer_fingerprint(tokenizer), getattr(tokenizer, "backend_tokenizer", None)
-    state = fingerprint, None if core is None else spelling_of(core)  # a slow one's is read from its entries
+    state = fingerprint, None if core is None else spelling_of(core)  # the vocabulary decides a slow one
     known = _KNOWN.get(tokenizer)
     if known is None or known[0] != state:
         special, added = _read_added(tokenizer, state[1])
@@ -116,9 +145,9 @@ def read_pieces(tokenizer: Any) -> Pieces:
 
 
 def _read_added(tokenizer: Any, spelling: Spelling | None) -> tuple[list[int], dict[int, bool]]:
-    """The ids of special tokens; and those of tokens that the model lacks, each with whether it takes a space along.
+    """Read the added tokens: (ids of special tokens, id -> whether the token takes the space before it along).
 
-    The latter are looked for in a text as they are written.
+    The second holds the tokens that the model lacks, which are found in a text as they are written.
     """
     tokens, size = getattr(tokenizer, "added_tokens_decoder", {}), getattr(tokenizer, "vocab_size", 0)
     core = getattr(tokenizer, "backend_tokenizer", None)

@@ -1,8 +1,7 @@
 """Packed token sequences of unequal length.
 
-Items have texts of very different length. Padding them wastes most of the work, so everything below the
-collator handles them packed: one array of ids and the offsets of the segments in it, the layout of
-FlashAttention's varlen API.
+Texts have very different lengths, and padding them wastes most of the work. So everything below the collators uses one
+array of ids and the offsets of the segments in it: the layout of FlashAttention's varlen API.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,14 +19,14 @@ IntArray = NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class RaggedTokens:
-    """N segments of token ids, packed.
+    """Hold N segments of token ids, packed.
 
     Parameters
     ----------
     ids : int32 ``[T]``
-        The token ids of all segments, one segment after the other.
+        Token ids of all segments, one segment after the other.
     cu_seqlens : int32 ``[N + 1]``
-        Segment ``i`` is ``ids[cu_seqlens[i]:cu_seqlens[i + 1]]``; starts at 0, never falls, ends at T.
+        Offsets: segment ``i`` is ``ids[cu_seqlens[i]:cu_seqlens[i + 1]]``. They start at 0, never fall and end at T.
 
     Raises
     ------
@@ -55,16 +55,27 @@ class RaggedTokens:
 
     @classmethod
     def from_lists(cls, sequences: Iterable[Sequence[int] | NDArray[np.integer]]) -> RaggedTokens:
-        """Pack lists (or arrays) of ids; an empty list is an empty segment."""
+        """Pack lists or arrays of ids. An empty list is an empty segment.
+
+        Raises
+        ------
+        ValueError
+            If an id is not a whole number that fits into int32.
+        """
         lists = list(sequences)
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
-        total = int(lengths.sum())
-        ids = np.fromiter(chain.from_iterable(lists), dtype=np.int64, count=total)
+        ids: Any = list(chain.from_iterable(lists))
+        if lists and all(isinstance(sequence, np.ndarray) for sequence in lists):
+            ids = np.concatenate([sequence for sequence in lists if len(sequence)] or [[]])
         return cls(_as_int32(ids, "ids"), lengths_to_offsets(lengths))
 
     @classmethod
     def from_padded(cls, ids: ArrayLike, attention_mask: ArrayLike) -> RaggedTokens:
-        """Pack ``ids [N, L]``, keeping the positions where ``attention_mask [N, L]`` is not 0."""
+        """Pack the positions of ``ids [N, L]`` where ``attention_mask [N, L]`` is not 0.
+
+        >>> RaggedTokens.from_padded([[7, 8], [9, 0]], [[1, 1], [1, 0]]).to_lists()
+        [[7, 8], [9]]
+        """
         padded, mask = np.asarray(ids), np.asarray(attention_mask) != 0
         if padded.ndim != 2 or padded.shape != mask.shape:
             raise ValueError(f"ids and attention_mask must both be [N, L]; found {padded.shape} and {mask.shape}.")
@@ -74,7 +85,7 @@ class RaggedTokens:
         return len(self.cu_seqlens) - 1
 
     def __getitem__(self, index: int) -> IntArray:
-        """The ids of one segment, a view."""
+        """Return a view of the ids of one segment."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"segment {index} of {len(self)}")
         index %= len(self)
@@ -85,40 +96,49 @@ class RaggedTokens:
 
     @property
     def num_tokens(self) -> int:
-        """T, the number of tokens in all segments."""
+        """Number T of tokens in all segments."""
         return len(self.ids)
 
     @property
     def lengths(self) -> IntArray:
-        """int32 ``[N]``: tokens in each segment."""
+        """Number of tokens of each segment, int32 ``[N]``."""
         return np.diff(self.cu_seqlens)
 
     def segment_ids(self) -> NDArray[np.int64]:
-        """int64 ``[T]``: the segment each token belongs to."""
+        """Return the segment of each token, int64 ``[T]``: lengths [2, 1] -> [0, 0, 1]."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def offsets(self) -> IntArray:
-        """int32 ``[T]``: each token's place within its segment, from 0."""
+        """Return each token's place in its segment, int32 ``[T]``: lengths [2, 1] -> [0, 1, 0]."""
         starts = np.repeat(self.cu_seqlens[:-1], self.lengths)
         return np.arange(self.num_tokens, dtype=np.int32) - starts
 
     def take(self, segments: ArrayLike) -> RaggedTokens:
-        """The segments named by ``segments [M]``, in that order; repeats are allowed."""
+        """Return the segments numbered ``segments [M]``, in that order; repeats are allowed.
+
+        >>> RaggedTokens.from_lists([[5, 6], [7], [8]]).take([2, 0]).to_lists()
+        [[8], [5, 6]]
+        """
         chosen = np.asarray(segments, dtype=np.int64).reshape(-1)
         cu = lengths_to_offsets(self.lengths[chosen])
         return RaggedTokens(self.ids[ranges(self.cu_seqlens[:-1][chosen], np.diff(cu))], cu)
 
     def keep(self, kept: NDArray[np.int64], cu_seqlens: IntArray) -> RaggedTokens:
-        """The tokens at positions ``kept [K]`` of ``ids``, split by the new ``cu_seqlens [N + 1]``."""
+        """Return the tokens at positions ``kept [K]`` of ``ids``, split by the new ``cu_seqlens [N + 1]``."""
         return RaggedTokens(self.ids[kept], cu_seqlens)
 
     def to_lists(self) -> list[list[int]]:
-        """A list of ids for every segment."""
+        """Return a list of ids for every segment."""
         flat, cu = self.ids.tolist(), self.cu_seqlens.tolist()
         return [flat[start:end] for start, end in pairwise(cu)]
 
     def to_padded(self, pad_id: int = 0, side: str = "right") -> tuple[IntArray, NDArray[np.int64]]:
-        """``(ids int32 [N, L_max], attention_mask int64 [N, L_max])``; padding on the ``side`` given."""
+        """Pad the segments: ``(ids int32 [N, L_max], attention_mask int64 [N, L_max])``.
+
+        >>> ids, attention_mask = RaggedTokens.from_lists([[7, 8], [9]]).to_padded(side="left")
+        >>> ids.tolist(), attention_mask.tolist()
+        ([[7, 8], [0, 9]], [[1, 1], [0, 1]])
+        """
         if side not in ("left", "right"):
             raise ValueError(f"side must be 'left' or 'right', found {side!r}.")
         width = int(self.lengths.max(initial=0))
@@ -130,14 +150,18 @@ class RaggedTokens:
 
 
 def lengths_to_offsets(lengths: ArrayLike) -> IntArray:
-    """int32 ``[N + 1]`` offsets of segments with these ``lengths [N]``; refuses totals beyond int32."""
+    """Sum ``lengths [N]`` to offsets, int32 ``[N + 1]``; a total beyond int32 is refused.
+
+    >>> lengths_to_offsets([3, 0, 1]).tolist()
+    [0, 3, 3, 4]
+    """
     cu = np.zeros(np.asarray(lengths).shape[0] + 1, dtype=np.int64)
     np.cumsum(lengths, out=cu[1:])
     return _as_int32(cu, "cu_seqlens")
 
 
 def ranges(starts: ArrayLike, lengths: ArrayLike) -> NDArray[np.int64]:
-    """``start, start + 1, …`` of each run of ``lengths [M]`` from ``starts [M]``, one run after the other.
+    """Return ``start, start + 1, …`` of each run of ``lengths [M]`` from ``starts [M]``, one run after the other.
 
     >>> ranges([10, 0], [2, 3]).tolist()
     [10, 11, 0, 1, 2]
