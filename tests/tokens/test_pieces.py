@@ -191,7 +191,7 @@ def test_slow_tokenizers_that_keep_spaces_or_write_bytes():
 
 def test_entries_that_are_no_text_are_refused():
     for read in (read_pieces, tokenizer_fingerprint, Pieces, TokenSelector().for_tokenizer):
-        with pytest.raises(ValueError, match=r"has the entry b' gel', bytes; expected strings"):
+        with pytest.raises(ValueError, match=r"has the token b' gel', bytes; expected strings"):
             read(Slow([b" gel", "s"]))
 
 
