@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsporec.selector.card import TRAINING, find_name, model_card, put_name
-from tsporec.selector.config import SavedItemWeights, SavedSelector
+from tsporec.selector.config import SavedSelector
 from tsporec.selector.model import SelectorConfig, TokenSelector
 
 FULL = {
@@ -45,7 +45,7 @@ def test_everything_known_is_on_the_card():
     for line in (
         "# me/mine", "Learned on pens.", "- Started from: tsporec/base", "- Texts: pens (mine, 12 items); staples",
         "- Terms of the data: mine", "- Tokenizers: SmolLM2; all-MiniLM", "- Reward: co-consumption",
-        "- Budgets (tokens): 8, 16", "- Rounds: 3", "- Made with: commit abc, seed 0, torch 2.13", "- English only.",
+        "- Budgets (tokens): 8; 16", "- Rounds: 3", "- Made with: commit abc, seed 0, torch 2.13", "- English only.",
         "On pens.",
         "| scorer | NDCG@10 | note |", "| --- | --- | --- |", "| head | 0.1000 |  |", "| a\\|b | 0.1235 | x |",
         'selector = TokenSelector.from_pretrained("me/mine").for_tokenizer(tokenizer)',
@@ -107,7 +107,7 @@ def test_marks_of_markdown_are_shown_as_they_are():
 
 
 def test_item_weights_are_counted():
-    items = SavedItemWeights("0", 1234, "a tokenizer", None)
+    items = {"sha256": "0", "texts": 1234, "tokenizer": "a tokenizer", "max_tokens": None}
     text = card({}, items)
     assert "learned weights for the tokens of 1,234 texts" in text
     assert 'TokenSelector.from_pretrained("me/mine").without_item_weights()' in text

@@ -350,7 +350,7 @@ def test_a_rule_does_not_fill_the_memory(tmp_path):
     with pytest.raises(ValueError, match="asks for a network of more than"):
         TokenSelector.from_pretrained(folder)
     edit(folder, gram_buckets=64, has_network=True)
-    with pytest.raises(ValueError, match=r"missing classes\.weight"):
+    with pytest.raises(ValueError, match=r"missing network\.classes\.weight"):
         TokenSelector.from_pretrained(folder)
 
 

@@ -35,15 +35,6 @@ TRAINING = {
 PLACEHOLDER = "USER/NAME"
 """The name on the card of a selector that has not been pushed."""
 
-_LIMITS = [
-    "It orders the tokens of one text; scores of different texts are not comparable.",
-    "It drops text: do not use it where every word counts (safety notes, doses, contracts).",
-    "Word frequencies are those of the texts it saw; `selector.fit(tokens)` takes them from yours.",
-]
-_MEANING = {
-    True: "It scores the tokens of a text by what a recommender gains from reading them, by the reward below.",
-    False: "It scores the tokens of a text: the higher, the more worth keeping.",
-}
 _SHAPE = ("dim", "hidden", "gram_buckets", "surface_buckets", "weighting")
 
 
@@ -58,7 +49,13 @@ def model_card(saved: SavedSelector, name: str = PLACEHOLDER) -> str:
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    training, name = saved.config.training, _line(name)
+    training, name = dict(saved.config.training), _line(name)
+    columns, rows = _table(training.get("metrics"))
+    if isinstance(origin := training.get("environment"), Mapping):
+        versions = origin.get("versions")
+        parts = {key: origin[key] for key in ("commit", "seed") if key in origin}
+        parts |= versions if isinstance(versions, Mapping) else {}
+        training["environment"] = ", ".join(f"{key} {value}" for key, value in parts.items())
     data = ModelCardData(
         library_name="tsporec",
         license=_line(training["license"]) if training.get("license") else None,
@@ -70,15 +67,15 @@ def model_card(saved: SavedSelector, name: str = PLACEHOLDER) -> str:
         template_path=str(Path(__file__).with_name("card.md")),
         name=name,
         loads=_loads(name),
-        summary=_paragraph(training.get("summary") or "A token selector."),
-        meaning=_MEANING[bool(training.get("reward"))],
-        items=saved.item_weights and f"{saved.item_weights.texts:,}",
+        training=training,
+        limits=_listed(training.get("limits")),
+        columns=columns,
+        rows=rows,
+        items=saved.item_weights,
         has_network=saved.has_network,
-        training=_training(training),
-        measured=_paragraph(training.get("measured") or ""),
-        rows=_table(training.get("metrics")),
-        limits=[*_LIMITS, *map(_paragraph, _listed(training.get("limits")))],
         shape=", ".join(f"{key} {getattr(saved.config, key)}" for key in _SHAPE),
+        plain=_plain,
+        paragraph=_paragraph,
     )
     return str(card.content).rstrip() + "\n"
 
@@ -99,32 +96,11 @@ def _loads(name: str) -> str:
     return f"from_pretrained({json.dumps(name)})"
 
 
-def _training(training: Mapping[str, Any]) -> list[str]:
-    environment = training.get("environment")
-    if isinstance(environment, Mapping):
-        parts = [f"{key} {environment[key]}" for key in ("commit", "seed") if key in environment]
-        versions = environment.get("versions")
-        parts += [f"{name} {version}" for name, version in versions.items()] if isinstance(versions, Mapping) else []
-        environment = ", ".join(parts)
-    lines = {
-        "Started from": training.get("base"),
-        "Texts": "; ".join(map(str, _listed(training.get("data")))),
-        "Terms of the data": training.get("terms"),
-        "Tokenizers": "; ".join(map(str, _listed(training.get("tokenizers")))),
-        "Reward": training.get("reward"),
-        "Budgets (tokens)": ", ".join(map(str, _listed(training.get("budgets")))),
-        "Rounds": training.get("rounds"),
-        "Made with": environment,
-    }
-    return [f"{key}: {_plain(value)}" for key, value in lines.items() if value]
-
-
-def _table(rows: Any) -> list[str]:
-    """The lines of a Markdown table: ``[{"k": 2, "a": .5}] -> ["| k | a |", "| --- | --- |", "| 2 | 0.5000 |"]``."""
+def _table(rows: Any) -> tuple[list[str], list[list[str]]]:
+    """Columns and cells of a Markdown table: ``[{"k": 2, "a": .5}, {"k": 4}] -> [k, a], [[2, 0.5000], [4, ""]]``."""
     found = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list | tuple) else []
-    head = list(dict.fromkeys(column for row in found for column in row))
-    body = [[_cell(row.get(column)) for column in head] for row in found]
-    return ["| " + " | ".join(row) + " |" for row in [[*map(_cell, head)], ["---"] * len(head), *body]] if head else []
+    columns = list(dict.fromkeys(column for row in found for column in row))
+    return [_plain(column) for column in columns], [[_cell(row.get(one)) for one in columns] for row in found]
 
 
 def _cell(value: Any) -> str:
@@ -140,8 +116,9 @@ def _line(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    r"""Free text as one line of Markdown that shows it as it is: ``"a*b\n<c>" -> r"a\*b \<c>"``."""
-    return re.sub(r"([\\`*<|~]|\](?=[(\[:])|&(?=#?\w+;)|(?<!\w)_|_(?!\w))", r"\\\1", _line(value))
+    r"""Free text as one line of Markdown that shows it as it is: ``"a*b\n<c>" -> r"a\*b \<c>"``; a list with ";"."""
+    text = "; ".join(map(_line, value if isinstance(value, list | tuple) else [value]))
+    return re.sub(r"([\\`*<|~]|\](?=[(\[:])|&(?=#?\w+;)|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
 def _paragraph(value: Any) -> str:

@@ -6,7 +6,7 @@ import json
 import math
 import reprlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ RULES = {
 }
 """Weighting -> the rule weights of an untrained selector, by signal. A signal that is not named has weight 0."""
 WEIGHTINGS = tuple(RULES)
-RULE_WEIGHTS = ("blend", "idf")
-"""The tensors that decide the scores while the network has learned nothing."""
+NETWORK = "network."
+"""How the names of the network's tensors start. The others decide the scores while the network gives 0."""
 
 FORMAT_VERSION = 1
 """The format of a saved selector: its files, their names and the keys of config.json."""
@@ -89,8 +89,7 @@ class SelectorConfig:
             raise ValueError(f"weighting is one of {', '.join(WEIGHTINGS)}; found {_short(self.weighting)}.")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a number from 0 to below 1; found {_short(self.dropout)}.")
-        faults = _faults(self.training, _DEPTH) if isinstance(self.training, dict) else iter([self.training])
-        for fault in faults:
+        for fault in _faults(self.training) if isinstance(self.training, dict) else [self.training]:
             raise ValueError(
                 "training is a mapping of plain values as JSON has them (text, finite numbers, None, lists, mappings "
                 f"with text as keys; at most {_DEPTH} levels deep); found {_short(fault)}."
@@ -107,51 +106,18 @@ class SelectorConfig:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every tensor of such a selector, item weights left out."""
         dim, hidden = self.dim, self.hidden
-        return {
+        network = {
             "grams.weight": (self.gram_buckets, dim),
             "classes.weight": (dim, len(CLASSES)),
-            "network.first.weight": (hidden, WINDOW * dim + len(SIGNALS)),
-            "network.first.bias": (hidden,),
-            "network.context.weight": (hidden, hidden),
-            "network.second.weight": (hidden, 3 * hidden),
-            "network.second.bias": (hidden,),
-            "network.out.weight": (1, hidden),
-            "blend": (len(SIGNALS),),
-            "idf": (self.surface_buckets,),
+            "first.weight": (hidden, WINDOW * dim + len(SIGNALS)),
+            "first.bias": (hidden,),
+            "context.weight": (hidden, hidden),
+            "second.weight": (hidden, 3 * hidden),
+            "second.bias": (hidden,),
+            "out.weight": (1, hidden),
         }
-
-
-@dataclass(frozen=True)
-class SavedItemWeights:
-    """What config.json says of the item weights beside it.
-
-    Parameters
-    ----------
-    sha256 : str
-        Checksum of the file.
-    texts : int
-        How many texts have weights.
-    tokenizer : str
-        Fingerprint of the tokenizer they were learned with.
-    max_tokens : int or None
-        The tokens that texts were cut to; see :class:`tsporec.selector.item_weights.ItemWeights`.
-    """
-
-    sha256: str
-    texts: int
-    tokenizer: str
-    max_tokens: int | None
-
-    def __post_init__(self) -> None:
-        limit = self.max_tokens
-        if (
-            not isinstance(self.sha256, str) or not isinstance(self.tokenizer, str) or type(self.texts) is not int
-            or not (limit is None or (type(limit) is int and limit >= 1))
-        ):  # fmt: skip
-            raise ValueError(
-                "item_weights has sha256 and tokenizer as text, texts as a whole number, and max_tokens as null or a "
-                f"whole number of at least 1; found {_short(vars(self))}."
-            )
+        rule = {"blend": (len(SIGNALS),), "idf": (self.surface_buckets,)}
+        return {**{NETWORK + name: shape for name, shape in network.items()}, **rule}
 
 
 @dataclass(frozen=True)
@@ -165,21 +131,31 @@ class SavedSelector:
         Checksum of the weights.
     has_network : bool
         Whether the weights include the network. False for a rule, whose network gives 0.
-    item_weights : SavedItemWeights, optional
-        Default: there are none.
+    item_weights : dict, optional
+        The ``sha256`` of the item weights, how many ``texts`` have some, the fingerprint of their ``tokenizer``, and
+        the ``max_tokens`` that texts were cut to. Default: there are none.
     """
 
     config: SelectorConfig
     weights_sha256: str
     has_network: bool
-    item_weights: SavedItemWeights | None = None
+    item_weights: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        items, kinds = self.item_weights, {"sha256": str, "texts": int, "tokenizer": str, "max_tokens": int | None}
+        if not isinstance(self.weights_sha256, str) or not isinstance(self.has_network, bool):
+            raise ValueError("weights_sha256 must be text and has_network true or false; fetch it again.")
+        if items is not None and not (
+            isinstance(items, dict) and items.keys() == kinds.keys()
+            and all(isinstance(items[key], kind) for key, kind in kinds.items())
+        ):  # fmt: skip
+            raise ValueError(f"item_weights must be null or have {', '.join(kinds)}; found {_short(items)}.")
 
     def to_json(self) -> bytes:
         """The bytes of config.json."""
-        items = None if self.item_weights is None else asdict(self.item_weights)
         header = {"format_version": FORMAT_VERSION, "library_version": __version__}
-        header |= {"weights_sha256": self.weights_sha256, "has_network": self.has_network, "item_weights": items}
-        return (json.dumps({**header, **asdict(self.config)}, indent=2) + "\n").encode()
+        header |= {key: value for key, value in vars(self).items() if key != "config"}
+        return (json.dumps({**header, **vars(self.config)}, indent=2) + "\n").encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> SavedSelector:
@@ -197,34 +173,22 @@ class SavedSelector:
                 "upgrade it: pip install -U tsporec."
             )
         values.pop("library_version", None)
-        sha256, has_network = values.pop("weights_sha256", None), values.pop("has_network", None)
-        if not isinstance(sha256, str) or not isinstance(has_network, bool):
-            raise ValueError(
-                "weights_sha256 must be text and has_network true or false, or the weights cannot be checked; found "
-                f"{_short(sha256)} and {_short(has_network)}. Fetch it again."
-            )
-        items = values.pop("item_weights", None)
-        keys = set(SavedItemWeights.__dataclass_fields__)
-        if items is not None and (not isinstance(items, dict) or set(items) != keys):
-            raise ValueError(f"item_weights is null or has the keys {', '.join(sorted(keys))}; found {_short(items)}.")
-        known = None if items is None else SavedItemWeights(**items)
-        return cls(SelectorConfig.from_dict(values), sha256, has_network, known)
+        header = [values.pop(key, None) for key in ("weights_sha256", "has_network", "item_weights")]
+        return cls(SelectorConfig.from_dict(values), *header)
 
 
-def _faults(value: Any, depth: int) -> Iterator[Any]:
-    """The parts of ``value`` that JSON cannot hold."""
+def _faults(value: Any, depth: int = _DEPTH) -> Iterator[Any]:
+    """The parts of ``value`` that JSON cannot hold, or that lie too deep."""
     if isinstance(value, dict | list | tuple):
         if depth == 0:
             yield value
             return
-        parts = value.values() if isinstance(value, dict) else value
-        yield from (key for key in (value if isinstance(value, dict) else ()) if not isinstance(key, str))
-        for part in parts:
+        if isinstance(value, dict):
+            yield from (key for key in value if not isinstance(key, str))
+            value = value.values()
+        for part in value:
             yield from _faults(part, depth - 1)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            yield value
-    elif value is not None and not isinstance(value, str | int):
+    elif not (value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))):
         yield value
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tsporec._internal.files import remove_leftovers, write_together
 from tsporec.selector.card import PLACEHOLDER, find_name, model_card
-from tsporec.selector.config import RULE_WEIGHTS, SavedItemWeights, SavedSelector, SelectorConfig
+from tsporec.selector.config import NETWORK, SavedSelector, SelectorConfig
 from tsporec.selector.item_weights import ItemWeights
 
 CONFIG, WEIGHTS, ITEM_WEIGHTS, CARD = "config.json", "model.safetensors", "item_weights.safetensors", "README.md"
@@ -54,15 +54,16 @@ def save(
     from safetensors.torch import save as to_bytes
 
     has_network = bool(weights["network.out.weight"].any())
-    kept = weights if has_network else {name: weights[name] for name in RULE_WEIGHTS}
+    kept = {name: part for name, part in weights.items() if has_network or not name.startswith(NETWORK)}
     parts = {folder / WEIGHTS: to_bytes({name: part.detach().cpu().contiguous() for name, part in kept.items()})}
     items = None
     if item_weights is not None:
         data = to_bytes({name: part.cpu() for name, part in item_weights.state_dict().items()})
         parts[folder / ITEM_WEIGHTS] = data
-        items = SavedItemWeights(
-            _sha256(data), len(item_weights.digests), item_weights.tokenizer_fingerprint, item_weights.max_tokens
-        )
+        items = {
+            "sha256": _sha256(data), "texts": len(item_weights.digests),
+            "tokenizer": item_weights.tokenizer_fingerprint, "max_tokens": item_weights.max_tokens,
+        }  # fmt: skip
     saved = SavedSelector(config, _sha256(parts[folder / WEIGHTS]), has_network, items)
     if card is None:
         try:
@@ -96,17 +97,16 @@ def load(find: Callable[[str], Path]) -> tuple[SavedSelector, dict[str, Tensor],
     saved = read_config(find(CONFIG))
     path = find(WEIGHTS)
     weights = _read_tensors(path, saved.weights_sha256)
-    shapes = saved.config.shapes()
-    expected = shapes if saved.has_network else {name: shapes[name] for name in RULE_WEIGHTS}
-    _check_weights(expected, weights, path)
-    if not saved.has_network:
-        weights |= _untrained_network(shapes, path)
+    network = {name: shape for name, shape in saved.config.shapes().items() if name.startswith(NETWORK)}
+    unsaved = {} if saved.has_network else network
+    _check_weights({k: v for k, v in saved.config.shapes().items() if k not in unsaved}, weights, path)
+    weights |= _untrained(unsaved, path)
     items = None
     if (known := saved.item_weights) is not None:
         path = find(ITEM_WEIGHTS)
-        tensors = _read_tensors(path, known.sha256)
+        tensors = _read_tensors(path, known["sha256"])
         try:
-            items = ItemWeights(**tensors, tokenizer_fingerprint=known.tokenizer, max_tokens=known.max_tokens)
+            items = ItemWeights(**tensors, tokenizer_fingerprint=known["tokenizer"], max_tokens=known["max_tokens"])
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path} does not hold item weights: {error}") from error
     return saved, weights, items
@@ -204,14 +204,13 @@ def _check_weights(shapes: dict[str, tuple[int, ...]], weights: dict[str, Tensor
         raise ValueError(f"{path}: the weights do not fit the config: {'; '.join(wrong)}.")
 
 
-def _untrained_network(shapes: dict[str, tuple[int, ...]], path: Path) -> dict[str, Tensor]:
-    """The weights that a rule is saved without, spread as torch spreads new ones: the same numbers at every load."""
-    rest = {name: shape for name, shape in shapes.items() if name not in RULE_WEIGHTS}
-    if sum(map(math.prod, rest.values())) > _MOST:
+def _untrained(shapes: dict[str, tuple[int, ...]], path: Path) -> dict[str, Tensor]:
+    """Make the weights that a rule is saved without, spread as torch spreads new ones: the same at every load."""
+    if sum(map(math.prod, shapes.values())) > _MOST:
         raise ValueError(f"{path}: its config asks for a network of more than {_MOST} weights; it is damaged.")
     rng, found = np.random.default_rng(0), {}
-    for name, shape in rest.items():
-        scale = 0.5 if name == "grams.weight" else (3 * shape[-1]) ** -0.5
-        value = np.zeros(shape) if name == "network.out.weight" or len(shape) == 1 else rng.normal(0, scale, shape)
-        found[name] = torch.from_numpy(value.astype(np.float32))
+    for name, shape in shapes.items():
+        zero = name == NETWORK + "out.weight" or len(shape) == 1
+        scale = 0.0 if zero else 0.5 if name == NETWORK + "grams.weight" else (3 * shape[-1]) ** -0.5
+        found[name] = torch.from_numpy((scale * rng.standard_normal(shape)).astype(np.float32))
     return found

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from tsporec.selector import files
 from tsporec.selector.card import model_card, put_name
-from tsporec.selector.config import SavedSelector
+from tsporec.selector.config import SavedSelector, SelectorConfig
 from tsporec.selector.files import CARD, CONFIG, ITEM_WEIGHTS, WEIGHTS
 from tsporec.selector.item_weights import ItemWeights
 
@@ -18,6 +20,54 @@ DEFAULT = "tsporec/base"
 """The name of the bundled selector."""
 BUNDLED = Path(__file__).parent
 """The folder of the bundled selectors: ``tsporec/NAME`` is looked up here before the Hub."""
+
+S = TypeVar("S", bound="Shared")
+
+
+class Shared:
+    """What makes a :class:`tsporec.TokenSelector` saved, loaded and shared."""
+
+    config: SelectorConfig
+    item_weights: ItemWeights | None
+
+    def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
+        """Write config, weights, item weights and a model card to ``folder``; returns it.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it does not exist. An older selector in it is replaced, or kept whole if the save fails.
+        card : str, optional
+            The card. Default: one is made from the config, unless the folder has a card that somebody has edited.
+        """
+        tensors: dict[str, Tensor] = self.state_dict()  # type: ignore[attr-defined]
+        weights = {name: part for name, part in tensors.items() if not name.startswith("item_weights.")}
+        files.save(Path(folder), self.config, weights, self.item_weights, card)
+        return Path(folder)
+
+    def push_to_hub(self, repo_id: str, *, card: str | None = None, **options: Any) -> str:
+        """Save and upload to the Hub; returns the address of the commit. Options: :func:`push`."""
+        with tempfile.TemporaryDirectory() as folder:
+            return push(self.save_pretrained(folder, card=card), repo_id, **options)
+
+    @classmethod
+    @torch.inference_mode(mode=False)
+    def from_pretrained(cls: type[S], name_or_path: str | Path = DEFAULT, **options: Any) -> S:
+        """Load all that was trained, unbound, from a bundled selector, a folder or a Hub id.
+
+        The default is the bundled "tsporec/base". Options (``revision``, ``token`` ...): :func:`load`.
+
+        >>> from tsporec import RaggedTokens, TokenSelector
+        >>> from tsporec.data.synthetic import word_tokenizer
+        >>> selector = TokenSelector.from_pretrained().for_tokenizer(word_tokenizer("blue gel pen".split()))
+        >>> selector.score(RaggedTokens.from_lists([[4, 5, 6]])).shape
+        (3,)
+        """
+        saved, weights, item_weights = load(name_or_path, **options)
+        selector = cls(saved.config)  # type: ignore[call-arg]
+        selector.load_state_dict(weights)  # type: ignore[attr-defined]
+        selector.item_weights = item_weights
+        return selector
 
 
 def find_local(name_or_path: str | Path) -> Path | None:
@@ -47,37 +97,23 @@ def load(
     ----------
     name_or_path : str or Path
         A bundled selector, a folder or a Hub id, looked up in this order.
-    revision : str, optional
-        A branch, a tag or a commit of the Hub. Default: main. All files are of one commit.
-    token : str or bool, optional
-        The Hub's token. Default: the one of ``hf auth login`` or HF_TOKEN.
-    cache_dir : path, optional
-        Where files of the Hub are cached. Default: HF_HOME.
-    local_files_only : bool
-        Read the cache alone. Default: False; HF_HUB_OFFLINE=1 does the same.
-    force_download : bool
-        Fetch the files again. Default: False.
+    revision, token, cache_dir, local_files_only, force_download
+        As in ``huggingface_hub.hf_hub_download``, for the Hub alone: a bundled selector or a folder is read as it is.
+        All files are of one commit.
 
     Raises
     ------
     ValueError
         If the Hub does not give the selector, or it is damaged; see :func:`tsporec.selector.files.load`.
-
-    Notes
-    -----
-    The options are for the Hub alone: a bundled selector or a folder is read as it is.
     """
     folder = find_local(name_or_path)
     if folder is not None:
         return files.load(lambda name: folder / name)
-    options = {
-        "token": token, "cache_dir": cache_dir,
-        "local_files_only": local_files_only, "force_download": force_download,
-    }  # fmt: skip
+    options = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
 
     def fetch(name: str) -> Path:
         nonlocal revision
-        path = _download(str(name_or_path), name, revision, options)
+        path = _download(str(name_or_path), name, revision, force_download=force_download, **options)
         # The folder of a file in the cache bears its commit: what follows is of the same one.
         revision = path.parent.name
         return path
@@ -107,16 +143,12 @@ def push(
         As :meth:`tsporec.TokenSelector.save_pretrained` wrote it.
     repo_id : str
         "user/name", or "name" for the user of the token. The repository is made if it does not exist.
-    commit_message : str
-        Default: "Upload a tsporec selector".
     revision : str, optional
         A branch, which is made if it does not exist, or a reference such as "refs/pr/1". Default: main.
-    token : str or bool, optional
-        The Hub's token. Default: the one of ``hf auth login`` or HF_TOKEN.
     private : bool, optional
         Whether a repository that is made is private. Default: as the account is set up.
-    create_pr : bool
-        Open a pull request instead of committing. Default: False.
+    commit_message, token, create_pr
+        As in ``huggingface_hub.HfApi.create_commit``.
 
     Raises
     ------
@@ -139,12 +171,10 @@ def push(
         if revision is not None and not create_pr and not revision.startswith("refs/"):
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         # Not upload_folder: the card that goes up is not the one in the folder, and no copy of the weights is made.
+        parts: dict[str, bytes | Path] = {CARD: card.encode(), **{name: folder / name for name in names}}
         commit = api.create_commit(
             repo_id,
-            [
-                CommitOperationAdd(CARD, card.encode()),
-                *(CommitOperationAdd(name, folder / name) for name in names),
-            ],
+            [CommitOperationAdd(name, part) for name, part in parts.items()],
             commit_message=commit_message,
             revision=revision,
             create_pr=create_pr,
@@ -154,30 +184,23 @@ def push(
     return str(commit.pr_url or commit.commit_url)
 
 
-def _download(repo: str, name: str, revision: str | None, options: dict[str, Any]) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+def _download(repo: str, name: str, revision: str | None, **options: Any) -> Path:
+    from huggingface_hub import errors, hf_hub_download
 
     try:
         return Path(hf_hub_download(repo, name, revision=revision, **options))
-    except (HFValidationError, RepositoryNotFoundError) as error:
+    except (errors.HFValidationError, errors.RepositoryNotFoundError) as error:
         raise ValueError(
             f"{repo!r} is no folder here and no selector on the Hub that you may read ({type(error).__name__}); "
             "give a folder or an id like 'user/name', and a token if it is private."
         ) from error
-    except LocalEntryNotFoundError as error:
+    except errors.LocalEntryNotFoundError as error:
         raise ValueError(
             f"{repo} is neither a folder here nor in the cache, and the Hub was not asked or not reached: {error}"
         ) from error
-    except RevisionNotFoundError as error:
+    except errors.RevisionNotFoundError as error:
         raise ValueError(f"{repo} has no revision {revision!r}; give a branch, a tag or a commit.") from error
-    except EntryNotFoundError as error:
+    except errors.EntryNotFoundError as error:
         raise ValueError(f"{repo} lacks {name}, so it is no whole tsporec selector ({error}).") from error
     except Exception as error:  # what the client raises depends on its version
         raise ValueError(f"{repo} could not be fetched ({type(error).__name__}): {error}") from error

@@ -72,6 +72,8 @@ class ItemWeights(nn.Module):
             raise ValueError("digests must ascend, each once; they do not.")
         if not bool(torch.isfinite(weight).all()):
             raise ValueError("a weight is NaN or infinite; every weight must be finite.")
+        if max_tokens is not None and max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1; found {max_tokens}.")
         self.register_buffer("digests", digests)
         self.register_buffer("starts", starts)
         self.weight = nn.Parameter(weight)

@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import copy
-import math
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
 from tsporec._internal.digest import digest
 from tsporec.budget import Budget
 from tsporec.scorers.base import Scores
 from tsporec.selection import Selection, select
-from tsporec.selector import files, hub
 from tsporec.selector.compress_text import compress_ids, compress_text
-from tsporec.selector.config import RULE_WEIGHTS, RULES, SPREAD, SelectorConfig
+from tsporec.selector.config import NETWORK, RULES, SPREAD, SelectorConfig
+from tsporec.selector.hub import Shared
 from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.layout import Texts, groups, lay_out, lay_out_numpy
 from tsporec.selector.network import SIGNALS, FrozenSelector, ScoringNetwork, Table, logits, make_table
-from tsporec.selector.vocabulary import CLASSES, Vocabulary, read_vocabulary
-from tsporec.tokens.ragged import RaggedTokens, ranges
+from tsporec.selector.vocabulary import CLASSES, Vocabulary, inverse_frequencies, read_vocabulary
+from tsporec.tokens.ragged import RaggedTokens
 
 __all__ = ["SelectorConfig", "TokenSelector"]
 
-_ITEM_WEIGHTS = "item_weights."  # the prefix of their tensors in a state dict
 
-
-class TokenSelector(nn.Module):
+class TokenSelector(Shared, nn.Module):
     """A scorer with learned weights that serves any tokenizer.
 
     Untrained it is the rule ``config.weighting``, once :meth:`fit` has counted words. A repeated token counts at its
@@ -48,7 +41,6 @@ class TokenSelector(nn.Module):
 
     Attributes
     ----------
-    config : SelectorConfig
     vocabulary : Vocabulary or None
         What the tokenizer's ids spell; None until :meth:`for_tokenizer`.
     item_weights : ItemWeights or None
@@ -76,16 +68,11 @@ class TokenSelector(nn.Module):
         super().__init__()
         self.config = config or SelectorConfig()
         self.vocabulary: Vocabulary | None = None
-        self.grams = nn.Embedding(self.config.gram_buckets, self.config.dim)
-        nn.init.normal_(self.grams.weight, std=0.5)
-        self.classes = nn.Linear(len(CLASSES), self.config.dim, bias=False)
-        self.network = ScoringNetwork(self.config.dim, self.config.hidden)
+        self.network = ScoringNetwork(self.config.dim, self.config.hidden, self.config.gram_buckets)
         self.register_module("item_weights", None)
-        self.blend = nn.Parameter(torch.zeros(len(SIGNALS)))
+        rule = RULES[self.config.weighting]
+        self.blend = nn.Parameter(torch.tensor([rule.get(signal, 0.0) for signal in SIGNALS]))
         self.register_buffer("idf", torch.zeros(self.config.surface_buckets))
-        with torch.no_grad():
-            for signal, weight in RULES[self.config.weighting].items():
-                self.blend[SIGNALS.index(signal)] = weight
         self._lookup: tuple[tuple[tuple[int, int], ...], tuple[Table, ScoringNetwork, Tensor]] | None = None
         super().train(False)
 
@@ -97,10 +84,12 @@ class TokenSelector(nn.Module):
         self.training = mode
         return self
 
-    def _sharing(self) -> TokenSelector:
-        """A copy that shares all weights; a part added to it is not added to this one."""
+    def _sharing(self, **changes: Any) -> TokenSelector:
+        """A copy with changed attributes that shares all weights; a part that it gets is not this selector's."""
         other = copy.copy(self)
         other._modules, other._lookup = dict(self._modules), self._lookup
+        for name, value in changes.items():
+            setattr(other, name, value)
         return other
 
     # -- binding and fitting
@@ -114,16 +103,14 @@ class TokenSelector(nn.Module):
             If this selector has item weights that were learned with another tokenizer.
         """
         vocabulary = self._read(tokenizer)
-        known = self.item_weights
-        if known is not None and known.tokenizer_fingerprint != vocabulary.fingerprint:
+        known = vocabulary.fingerprint if self.item_weights is None else self.item_weights.tokenizer_fingerprint
+        if known != vocabulary.fingerprint:
             raise ValueError(
-                f"this selector has item weights for ids of another tokenizer ({known.tokenizer_fingerprint}) than the "
-                f"one given ({vocabulary.fingerprint}); give that one, or score without them: "
+                f"this selector has item weights for ids of another tokenizer ({known}) than the one given "
+                f"({vocabulary.fingerprint}); give that one, or score without them: "
                 "selector.without_item_weights().for_tokenizer(tokenizer)."
             )
-        bound = self._sharing()
-        bound.vocabulary, bound._lookup = vocabulary, None
-        return bound
+        return self._sharing(vocabulary=vocabulary, _lookup=None)
 
     @property
     def tokenizer_fingerprint(self) -> str | None:
@@ -152,27 +139,11 @@ class TokenSelector(nn.Module):
         prior : float
             Texts that every spelling is assumed to be in beforehand, above 0. Default: 1. A larger prior makes rare
             and unknown words count less: for texts of another kind than those that are scored.
-
-        Raises
-        ------
-        ValueError
-            If the prior is not above 0, or an id is outside the vocabulary.
         """
-        if not 0 < prior < math.inf:
-            raise ValueError(f"prior is a number of texts above 0; found {prior}.")
         parts = [(self._bound(), corpus)] if isinstance(corpus, RaggedTokens) else [
             (self._read(tokenizer), tokens) for tokenizer, tokens in corpus
         ]  # fmt: skip
-        buckets = self.config.surface_buckets
-        texts, df = np.zeros((2, buckets), dtype=np.int64)
-        for vocabulary, tokens in parts:
-            vocabulary.check(tokens.ids)
-            # (segment, bucket) of each token, each pair once -> texts of each bucket.
-            pairs = tokens.segment_ids() * buckets + vocabulary.surface[tokens.ids]
-            df += np.bincount(np.unique(pairs) % buckets, minlength=buckets)
-            texts[np.unique(vocabulary.surface)] += len(tokens)
-        texts[texts == 0] = sum(len(tokens) for _, tokens in parts)
-        idf = np.log((prior + texts) / (prior + df)) + 1
+        idf = inverse_frequencies(parts, self.config.surface_buckets, prior)
         with torch.no_grad():
             self.idf.copy_(torch.from_numpy(idf))
         return self
@@ -192,21 +163,10 @@ class TokenSelector(nn.Module):
 
     @torch.inference_mode(mode=False)
     def with_item_weights(self, corpus: RaggedTokens, max_tokens: int | None = None) -> TokenSelector:
-        """Add weights, zero at first, for each token of the texts of ``corpus``.
+        """Add weights, zero at first, for each token of the texts of ``corpus``: a copy that shares all other weights.
 
-        While a selector has item weights only they learn, and the network has no dropout.
-
-        Parameters
-        ----------
-        corpus : RaggedTokens
-            The texts to know, one a segment. Equal texts share their weights.
-        max_tokens : int, optional
-            The texts were cut to this many tokens; longer texts are found by them. Default: texts are found whole.
-
-        Returns
-        -------
-        TokenSelector
-            Shares all other weights with this one, which must be bound.
+        Each segment is a text; equal texts share their weights. If texts were cut to ``max_tokens``, longer texts are
+        found by these tokens. While a selector has item weights only they learn, and the network has no dropout.
 
         Examples
         --------
@@ -214,29 +174,17 @@ class TokenSelector(nn.Module):
         >>> text = RaggedTokens.from_lists([[4, 5]])
         >>> selector = TokenSelector().for_tokenizer(word_tokenizer(["gel", "pen"])).fit(text)
         >>> known = selector.with_item_weights(text).set_item_scores(text, np.float32([1, 2]))
-        >>> known.score(text).tolist(), bool(selector.score(text)[0] == known.score(text)[0])
-        ([1.0, 2.0], False)
+        >>> known.score(text).tolist()
+        [1.0, 2.0]
         """
-        other = self._sharing()
-        other.item_weights = ItemWeights.zeros(corpus, self._bound().fingerprint, max_tokens)
-        return other
+        return self._sharing(item_weights=ItemWeights.zeros(corpus, self._bound().fingerprint, max_tokens))
 
     def without_item_weights(self) -> TokenSelector:
         """Leave the item weights out: a copy that shares all other weights."""
-        other = self._sharing()
-        other.item_weights = None
-        return other
+        return self._sharing(item_weights=None)
 
     def set_item_scores(self, tokens: RaggedTokens, scores: Scores) -> TokenSelector:
-        """Set the item weights so that the tokens of known texts get ``scores`` float32 ``[T]``; returns this selector.
-
-        Other texts keep their scores.
-
-        Raises
-        ------
-        ValueError
-            If this selector has no item weights, or there is not one score a token.
-        """
+        """Set the item weights so that tokens of known texts get ``scores`` float32 ``[T]``; returns this selector."""
         if self.item_weights is None:
             raise ValueError("this selector has no item weights; call selector.with_item_weights(corpus) first.")
         if np.shape(scores) != (tokens.num_tokens,):
@@ -247,17 +195,9 @@ class TokenSelector(nn.Module):
     # -- scoring
 
     def forward(self, ids: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Compute differentiable logits; in training mode with dropout.
+        """Compute logits float32 ``[T]`` of segments ``ids [T]``, ``cu_seqlens [N + 1]``; dropout in training mode.
 
-        Parameters
-        ----------
-        ids : int ``[T]``
-        cu_seqlens : int ``[N + 1]``
-
-        Returns
-        -------
-        Tensor
-            float32 ``[T]``. With item weights it is differentiable in these alone.
+        They are differentiable in all weights or, where there are some, in the item weights alone.
         """
         if cu_seqlens.shape[0] < 2:
             return self.blend.new_zeros(0)
@@ -270,7 +210,7 @@ class TokenSelector(nn.Module):
 
     def _logits(self, ids: Tensor, cu_seqlens: Tensor, dropout: float = 0.0) -> Tensor:
         unique, inverse = torch.unique(ids, return_inverse=True)
-        table = self._make_table(unique)
+        table = self._make_table(self.network, self.blend, unique.cpu().numpy())
         return logits(self.network, self.blend, table, lay_out(inverse, cu_seqlens, table.absent), dropout)
 
     @torch.inference_mode()
@@ -298,50 +238,23 @@ class TokenSelector(nn.Module):
             scores[start:end] = logits(network, blend, table, texts).cpu().numpy()
         return scores
 
-    def select(self, tokens: RaggedTokens, budget: Budget, *, protected: NDArray[np.bool_] | None = None) -> Selection:
+    def select(
+        self, tokens: RaggedTokens, budget: Budget | int, *, protected: NDArray[np.bool_] | None = None
+    ) -> Selection:
         """Keep the best tokens of each segment; see :func:`tsporec.select`."""
         return select(self, tokens, budget, protected=protected)
 
     def compress_text(
         self, text: str | Sequence[str], budget: Budget | int, tokenizer: Any, granularity: str = "word"
     ) -> Any:
-        """Keep the best of ``text``, in order: for models behind an API.
-
-        Parameters
-        ----------
-        text : str or list of str
-            One text, or several; a list gives a list.
-        budget : Budget or int
-            In tokens of ``tokenizer``.
-        tokenizer : the tokenizer this selector is bound to
-        granularity : "word" or "token"
-            Whole words, or exactly the best tokens; see :func:`tsporec.selector.compress_text.compress_ids`.
-        """
+        """Shorten a text, or each of a list; see :func:`tsporec.selector.compress_text.compress_text`."""
         return compress_text(self, tokenizer, text, budget, granularity)
 
     def compress_ids(
         self, text: str | Sequence[str], budget: Budget | int, tokenizer: Any, granularity: str = "word"
     ) -> Any:
-        """Keep the best of ``text`` as :meth:`compress_text` does, as ids: for vLLM's ``prompt_token_ids``."""
+        """Shorten a text, or each of a list, to token ids: for engines that take them, such as vLLM."""
         return compress_ids(self, tokenizer, text, budget, granularity)
-
-    def _make_table(self, ids: Tensor, dtype: torch.dtype = torch.float32, only_rule: bool = False) -> Table:
-        """The :class:`Table` of vocabulary ids ``[M]``, computed in ``dtype``."""
-        vocabulary, device = self._bound(), self.blend.device
-        self._check_precision()
-        chosen = ids.cpu().numpy()
-        classes = torch.from_numpy(vocabulary.classes[chosen]).to(device, dtype)
-        # Mean of the n-gram weights of each id: packed [G'] buckets -> [M, dim].
-        counts = np.diff(vocabulary.gram_offsets)[chosen]
-        grams = torch.from_numpy(vocabulary.grams[ranges(vocabulary.gram_offsets[:-1][chosen], counts)]).to(device)
-        offsets = torch.from_numpy(np.cumsum(counts) - counts).to(device)
-        spelling = F.embedding_bag(grams, self.grams.weight.to(dtype), offsets, mode="mean")
-        idf = self.idf[torch.from_numpy(vocabulary.surface[chosen]).to(device)].to(dtype)
-        if self.config.weighting != "idf":
-            idf = SPREAD * idf.clamp(min=1).log()
-        features = spelling + F.linear(classes, self.classes.weight.to(dtype))
-        network = self.network if dtype == torch.float32 else copy.deepcopy(self.network).to(dtype)
-        return make_table(network, self.blend.to(dtype), features, idf, classes, only_rule)
 
     def _check_precision(self) -> None:
         if self.blend.dtype != torch.float32:
@@ -350,37 +263,40 @@ class TokenSelector(nn.Module):
                 "selector.float(), and leave it out where a model around it is converted."
             )
 
+    def _make_table(self, network: ScoringNetwork, blend: Tensor, ids: NDArray[np.int64]) -> Table:
+        self._check_precision()
+        vocabulary = self._bound()
+        idf = self.idf[torch.from_numpy(vocabulary.surface[ids]).to(blend.device)].to(blend.dtype)
+        if self.config.weighting != "idf":
+            idf = SPREAD * idf.clamp(min=1).log()
+        return make_table(network, blend, idf, vocabulary, ids)
+
+    @torch.no_grad()
     def _table(self) -> tuple[Table, ScoringNetwork, Tensor]:
         """The table of the whole vocabulary, network and blend in float64; made again when the weights change."""
-        made_of = (self.grams.weight, self.classes.weight, *self.network.parameters(), self.blend, self.idf)
+        made_of = (*self.network.parameters(), self.blend, self.idf)
         state = tuple((weight._version, weight.data_ptr()) for weight in made_of)
         if self._lookup is None or self._lookup[0] != state:
-            ids = torch.arange(len(self._bound()))
-            table = self._make_table(ids, torch.float64, only_rule=not self.network.out.weight.any())
-            if table.slots is not None:
-                table = table._replace(slots=table.slots.float())
-            self._lookup = state, (table, copy.deepcopy(self.network).double(), self.blend.double())
+            network, blend = copy.deepcopy(self.network).double(), self.blend.double()
+            table = self._make_table(network, blend, np.arange(len(self._bound())))
+            self._lookup = state, (table, network, blend)
         return self._lookup[1]
 
     @torch.inference_mode(mode=False)
+    @torch.no_grad()
     def frozen(self) -> FrozenSelector:
         """Copy the scoring into a module of tensors alone, ``forward(ids, cu_seqlens) -> logits``.
 
-        It compiles with ``fullgraph=True`` and exports with dynamic lengths; ids are not checked.
-
-        Raises
-        ------
-        ValueError
-            If this selector has item weights: texts cannot be looked up in a compiled graph.
+        It compiles with ``fullgraph=True`` and exports with dynamic lengths. Ids are not checked. Item weights are
+        refused, since texts cannot be looked up in a compiled graph.
         """
         if self.item_weights is not None:
             raise ValueError(
                 "a frozen selector cannot look up item weights; leave them out: "
                 "selector.without_item_weights().frozen()."
             )
-        return FrozenSelector(self.network, self.blend, self._make_table(torch.arange(len(self._bound()))))
-
-    # -- identity and sharing
+        table = self._make_table(self.network, self.blend, np.arange(len(self._bound())))
+        return FrozenSelector(self.network, self.blend, table)
 
     @property
     def fingerprint(self) -> str:
@@ -389,57 +305,12 @@ class TokenSelector(nn.Module):
         A rule, whose network gives 0, has the same fingerprint whatever the network's other weights are.
         """
         self._check_precision()
-        weights = self.state_dict()
-        if not self.network.out.weight.any():
-            weights = {k: v for k, v in weights.items() if k in RULE_WEIGHTS or k.startswith(_ITEM_WEIGHTS)}
-        shape = {key: value for key, value in asdict(self.config).items() if key != "training"}
+        rule = not self.network.out.weight.any()
+        weights = {k: v.cpu() for k, v in self.state_dict().items() if not (rule and k.startswith(NETWORK))}
+        shape = {key: value for key, value in vars(self.config).items() if key != "training"}
         limit = None if self.item_weights is None else self.item_weights.max_tokens
-        parts = [part for key, value in sorted(weights.items()) for part in (key, value.cpu().numpy())]
+        parts = [part for key, value in sorted(weights.items()) for part in (key, value.numpy())]
         return digest(self.name, shape, self.tokenizer_fingerprint or "", limit, *parts)
-
-    def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
-        """Write config, weights, item weights and a model card to ``folder``; returns it.
-
-        Parameters
-        ----------
-        folder : path
-            Made if it does not exist. An older selector in it is replaced, or kept whole if the save fails.
-        card : str, optional
-            The card. Default: one is made from the config, unless the folder has a card that somebody has edited.
-        """
-        weights = {key: part for key, part in self.state_dict().items() if not key.startswith(_ITEM_WEIGHTS)}
-        files.save(Path(folder), self.config, weights, self.item_weights, card)
-        return Path(folder)
-
-    def push_to_hub(self, repo_id: str, *, card: str | None = None, **options: Any) -> str:
-        """Save and upload to the Hub; returns the address of the commit. Options: :func:`tsporec.selector.hub.push`."""
-        with tempfile.TemporaryDirectory() as folder:
-            return hub.push(self.save_pretrained(folder, card=card), repo_id, **options)
-
-    @classmethod
-    @torch.inference_mode(mode=False)
-    def from_pretrained(cls, name_or_path: str | Path = hub.DEFAULT, **options: Any) -> TokenSelector:
-        """Load all that was trained: a bundled selector, a folder, or a Hub id; unbound.
-
-        Parameters
-        ----------
-        name_or_path : str or Path
-            Default: the bundled selector, "tsporec/base".
-        **options
-            The Hub's: ``revision``, ``token``, ``force_download`` ...; see :func:`tsporec.selector.hub.load`.
-
-        Examples
-        --------
-        >>> from tsporec.data.synthetic import word_tokenizer
-        >>> selector = TokenSelector.from_pretrained().for_tokenizer(word_tokenizer("blue gel pen".split()))
-        >>> selector.score(RaggedTokens.from_lists([[4, 5, 6]])).shape
-        (3,)
-        """
-        saved, weights, item_weights = hub.load(name_or_path, **options)
-        selector = cls(saved.config)
-        selector.load_state_dict(weights)
-        selector.item_weights = item_weights
-        return selector
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_lookup": None}  # workers make the table again instead of unpickling it

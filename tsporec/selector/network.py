@@ -12,12 +12,15 @@ from __future__ import annotations
 import copy
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
 from tsporec.selector.layout import TEXT_SIGNALS, WINDOW, Texts, lay_out
-from tsporec.selector.vocabulary import CLASSES
+from tsporec.selector.vocabulary import CLASSES, Vocabulary
+from tsporec.tokens.ragged import ranges
 
 SIGNALS = ("idf", *TEXT_SIGNALS, *CLASSES)
 """The cheap signals of a token, in column order.
@@ -58,27 +61,39 @@ class ScoringNetwork(nn.Module):
     dim, hidden : int
         Widths of the token features and of the hidden states. The cost of a token is ``5 * hidden`` additions and
         ``3 * hidden**2 + hidden * (len(TEXT_SIGNALS) + 1)`` multiply-adds.
+    gram_buckets : int
+        Hash buckets of character n-grams.
     """
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, dim: int, hidden: int, gram_buckets: int) -> None:
         super().__init__()
+        self.grams = nn.Embedding(gram_buckets, dim)
+        nn.init.normal_(self.grams.weight, std=0.5)
+        self.classes = nn.Linear(len(CLASSES), dim, bias=False)
         self.first = nn.Linear(WINDOW * dim + len(SIGNALS), hidden)
         self.context = nn.Linear(hidden, hidden, bias=False)
         self.second = nn.Linear(3 * hidden, hidden)
         self.out = nn.Linear(hidden, 1, bias=False)
         nn.init.zeros_(self.out.weight)
 
-    def slots(self, rows: Tensor, signals: Tensor) -> Tensor:
-        """``Table.slots`` of token features ``rows [M, dim]`` and the signals ``[M, 1 + CLASSES]`` of the ids."""
+    def slots(self, vocabulary: Vocabulary, ids: NDArray[np.int64], signals: Tensor) -> Tensor:
+        """Make ``Table.slots`` for vocabulary ids ``[M]`` and their signals ``[M, 1 + CLASSES]``."""
+        # Features of each id, the mean of its n-grams' and those of its classes: packed [G'] buckets -> [M, dim].
+        counts = np.diff(vocabulary.gram_offsets)[ids]
+        grams = vocabulary.grams[ranges(vocabulary.gram_offsets[:-1][ids], counts)]
+        packed = (torch.from_numpy(part).to(signals.device) for part in (grams, np.cumsum(counts) - counts))
+        rows = F.embedding_bag(next(packed), self.grams.weight, next(packed), mode="mean") + self.classes(
+            signals[:, 1:]
+        )
+        # [hidden, 5 * dim] -> [5 * hidden, dim], so that one product gives all places: [M, dim] -> [M, 5, hidden].
         width, hidden = rows.shape[1], self.first.out_features
         weight, of_signals = torch.split(self.first.weight, [WINDOW * width, len(SIGNALS)], dim=1)
-        # [hidden, 5 * dim] -> [5 * hidden, dim], so that one product gives all places: [M, dim] -> [M, 5, hidden].
         places = weight.view(hidden, WINDOW, width).transpose(0, 1).reshape(WINDOW * hidden, width)
         slots = F.linear(rows, places).view(-1, WINDOW, hidden)
         # Signals and bias count at the token itself, place 2 of the window.
         here = F.linear(signals, _of_id(of_signals), self.first.bias)
         slots = torch.cat([slots[:, :2], slots[:, 2:3] + here[:, None], slots[:, 3:]], dim=1)
-        return F.pad(slots.view(-1, hidden), (0, 0, 0, WINDOW))
+        return F.pad(slots.view(-1, hidden), (0, 0, 0, WINDOW)).float()
 
     def forward(self, slots: Tensor, texts: Texts, dropout: float = 0.0) -> Tensor:
         """The network's part of the logits, in the dtype of its weights ``[R - 2]``: all rows but the outer two."""
@@ -103,30 +118,26 @@ class ScoringNetwork(nn.Module):
 
 
 def make_table(
-    network: ScoringNetwork, blend: Tensor, rows: Tensor, idf: Tensor, classes: Tensor, only_rule: bool = False
+    network: ScoringNetwork, blend: Tensor, idf: Tensor, vocabulary: Vocabulary, ids: NDArray[np.int64]
 ) -> Table:
-    """The :class:`Table` of ids with the features ``rows [M, dim]``, ``idf [M]`` and ``classes [M, C]``."""
-    signals = torch.cat([idf[:, None], classes], dim=1)
+    """Make the :class:`Table` of vocabulary ids ``[M]`` from their signal "idf" ``[M]``, in the dtype of ``blend``.
+
+    It has no slots where these change nothing: without gradients, while the network's output weights are 0.
+    """
+    signals = torch.cat([idf[:, None], torch.from_numpy(vocabulary.classes[ids]).to(blend)], dim=1)
     rule = F.pad((signals * _of_id(blend)).sum(dim=1), (0, 1))
-    return Table(None if only_rule else network.slots(rows, signals), rule)
+    counts = torch.is_grad_enabled() or bool(network.out.weight.any())
+    return Table(network.slots(vocabulary, ids, signals) if counts else None, rule)
 
 
 def logits(network: ScoringNetwork, blend: Tensor, table: Table, texts: Texts, dropout: float = 0.0) -> Tensor:
     """The logits ``[T]`` of texts whose ids are rows of ``table``, in the dtype of ``blend`` and the network.
 
+    ``blend [len(SIGNALS)]`` has the weights of the rule. ``dropout`` is the share of hidden states dropped; default: 0.
+
     float64 logits, rounded to float32, have the same bits in any batch and with any number of threads. A matrix library
     picks the order of additions by the number of rows, the row's place and the threads; the difference is lost in the
     rounding.
-
-    Parameters
-    ----------
-    network : ScoringNetwork
-    blend : float ``[len(SIGNALS)]``
-        The weights of the rule.
-    table : Table
-    texts : Texts
-    dropout : float
-        Share of hidden states dropped. Default: 0.
     """
     found = table.rule.index_select(0, texts.row_ids) + (texts.signals * blend[_OF_TEXT, None]).sum(dim=0)
     found = found.index_select(0, texts.rows)

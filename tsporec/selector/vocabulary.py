@@ -7,7 +7,9 @@ tokenizer. ``TokenSelector.for_tokenizer`` reads the features once and keeps the
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.tokens.pieces import Pieces, read_pieces
+from tsporec.tokens.ragged import RaggedTokens
 
-CLASSES = (
-    "word_start",
-    "lower",
-    "capitalised",
-    "upper",
-    "digit",
-    "punctuation",
-    "other",
-    "length",
-    "special",
-)
+CLASSES = ("word_start", "lower", "capitalised", "upper", "digit", "punctuation", "other", "length", "special")
 """The columns of ``Vocabulary.classes``."""
 
 _LONGEST = 20  # characters that are read of a spelling; longer ones are rare, and these tell them apart
@@ -102,6 +95,27 @@ def read_vocabulary(tokenizer: Any, gram_buckets: int, surface_buckets: int) -> 
             _CACHE.popitem(last=False)
     _CACHE.move_to_end(key)
     return _CACHE[key]
+
+
+def inverse_frequencies(
+    parts: Sequence[tuple[Vocabulary, RaggedTokens]], buckets: int, prior: float
+) -> NDArray[np.float64]:
+    """Count texts by spelling: float64 ``[buckets]``, ``log((prior + N) / (prior + df)) + 1``.
+
+    For each bucket, N counts the texts of the vocabularies that have its spelling, or all texts if none has it.
+    """
+    if not 0 < prior < math.inf:
+        raise ValueError(f"prior is a number of texts above 0; found {prior}.")
+    texts, df = np.zeros((2, buckets), dtype=np.int64)
+    for vocabulary, tokens in parts:
+        vocabulary.check(tokens.ids)
+        # (segment, bucket) of each token, each pair once -> texts of each bucket.
+        pairs = tokens.segment_ids() * buckets + vocabulary.surface[tokens.ids]
+        df += np.bincount(np.unique(pairs) % buckets, minlength=buckets)
+        texts[np.unique(vocabulary.surface)] += len(tokens)
+    texts[texts == 0] = sum(len(tokens) for _, tokens in parts)
+    found: NDArray[np.float64] = np.log((prior + texts) / (prior + df)) + 1
+    return found
 
 
 def _features(pieces: Pieces, gram_buckets: int, surface_buckets: int) -> Vocabulary:
