@@ -125,8 +125,8 @@ def test_scorers_without_a_name_are_not_taken_for_one_another(task, encoder, tmp
     assert evaluator.scores(last)["scores"][1] == 1
     assert not list(tmp_path.iterdir())
     first.calls = 0
-    evaluator.run({"first": first}, [2])
-    assert first.calls == 1, "a scorer that seeds share is asked once"
+    evaluator.run({"first": first}, [2, 4], ["adapted", "frozen"])
+    assert first.calls == 1, "a scorer is asked once a run"
     with pytest.raises(ValueError, match="warm-up scorer Towards has no fingerprint"):
         Evaluator(task, encoder, SMALL, warm_up=[make_scorer("head"), first])
 

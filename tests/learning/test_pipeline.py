@@ -31,7 +31,7 @@ from tsporec.selection import select
 from tsporec.selector.config import WEIGHTINGS
 from tsporec.selector.model import SelectorConfig, TokenSelector
 
-FAST = {"num_train_epochs": 2, "use_cpu": True, "dataloader_pin_memory": False}
+FAST = {"num_train_epochs": 2, "use_cpu": True}
 CONFIG = LearningConfig(
     budgets=(4, 2),
     network_rounds=1,

@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 
 from tests.learning.conftest import LikesLate, LikesThirds, collect
 from tsporec.learning.candidates import CandidateConfig
-from tsporec.learning.pairs import SegmentPairs, collate_segments
+from tsporec.learning.pairs import SegmentPairs
 from tsporec.learning.trainer import PreferenceConfig, PreferenceTrainer, last_checkpoint
 from tsporec.selector.model import SelectorConfig, TokenSelector
 
@@ -56,11 +56,11 @@ def test_accuracy_counts_every_held_out_pair(tmp_path, corpus, tokenizer, select
     pairs = collect(tmp_path / "p", corpus, tokenizer, pairs=3)
     trainer = PreferenceTrainer(selector, config(tmp_path / "t", num_train_epochs=1, held_out=0.4), pairs)
     trainer.train()
-    held = [trainer.eval_dataset[i] for i in range(len(trainer.eval_dataset))]
-    batch = collate_segments(held)
+    held = len(trainer.eval_dataset)
+    batch = trainer.eval_dataset.__getitems__(range(held))
     with torch.no_grad():
         _, outputs = trainer.compute_loss(trainer.model.eval(), batch, return_outputs=True)
-    assert len(outputs["chosen"]) == sum(len(row["chosen"]) for row in held) > len(held)
+    assert len(outputs["chosen"]) == sum(len(pairs[int(row)]["chosen"]) for row in trainer.eval_dataset.rows) > held
     found = trainer.evaluate()
     right = (outputs["chosen"] > outputs["rejected"]).float().mean()
     assert found["eval_rewards/accuracies"] == pytest.approx(float(right))
@@ -190,7 +190,7 @@ def test_bad_datasets_are_refused(tmp_path, corpus, tokenizer, selector, wordpie
         SegmentPairs(changed("chosen_reward", np.nan), selector)
     with pytest.raises(ValueError, match="not bound"):
         PreferenceTrainer(TokenSelector(SMALL), args, pairs)
-    with pytest.raises(ValueError, match="a pair in row 2 keeps 1 tokens against 3"):
+    with pytest.raises(ValueError, match="a pair in row 2 keeps 1 against 3 tokens"):
         SegmentPairs(changed("chosen", [0]), selector)
     with pytest.raises(ValueError, match="row 2: chosen names place 999"):
         SegmentPairs(changed("chosen", [0, 1, 999]), selector)

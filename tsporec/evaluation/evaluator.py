@@ -44,36 +44,21 @@ METRICS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float64]]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """Hold the figures of one scorer at one budget in one case. Metrics are means over test rows and seeds.
-
-    Parameters
-    ----------
-    scorer : str
-        Name of the scorer.
-    budget : int or None
-        Tokens of each item; None is the whole text.
-    case : "adapted" or "frozen"
-    metrics : dict of str to float
-        Mean of each metric.
-    deviation : dict of str to float
-        Standard deviation over the seeds of each metric's mean, around their mean (divided by their number).
-    tokens : int
-        Tokens kept of all items together.
-    score_seconds, encode_seconds : float
-        Seconds to score and to encode the catalogue.
-    versus : dict of rival to metric to (mean, low, high)
-        Mean difference to each rival, with a 95% interval over users.
-    """
+    """Hold the figures of one scorer at one budget in one case. Metrics are means over test rows and seeds."""
 
     scorer: str
     budget: int | None
+    """Tokens of each item; None is the whole text."""
     case: str
     metrics: dict[str, float]
     deviation: dict[str, float]
+    """Standard deviation over the seeds of each metric's mean (divided by the number of seeds)."""
     tokens: int
+    """Tokens kept of all items together."""
     score_seconds: float
     encode_seconds: float
     versus: dict[str, dict[str, tuple[float, float, float]]]
+    """For each rival and metric the mean difference and the low and high end of its 95% interval over users."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +72,8 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a results file."""
-        return {
-            "test_rows": self.rows,
-            "repeat_targets": self.repeats,
-            "seeds": self.seeds,
-            "cells": [asdict(cell) for cell in self.cells],
-        }
+        cells = [asdict(cell) for cell in self.cells]
+        return {"test_rows": self.rows, "repeat_targets": self.repeats, "seeds": self.seeds, "cells": cells}
 
 
 class Evaluator:
@@ -120,11 +101,16 @@ class Evaluator:
 
     Examples
     --------
-    ::
-
-        evaluator = Evaluator(task, ItemEncoder(model), cache="evaluate-cache")
-        evaluation = evaluator.run({"head": make_scorer("head"), "selector": selector, "full": None}, budgets=[8, 16])
-        print(results_table(evaluation, "adapted"))
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> from tsporec.data.synthetic import CatalogueConfig, generate
+    >>> from tsporec.evaluation.task import prepare
+    >>> from tsporec.scorers import make_scorer
+    >>> made = generate(CatalogueConfig(items=30, users=30, tastes=3, words_per_taste=2, phrases=4))
+    >>> task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
+    >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=len(made.tokenizer), n_embd=8, n_layer=1, n_head=2))
+    >>> evaluator = Evaluator(task, ItemEncoder(model), EmbeddingConfig(epochs=1))
+    >>> [cell.tokens for cell in evaluator.run({"head": make_scorer("head"), FULL: None}, budgets=[2]).cells]
+    [60, 240]
     """
 
     def __init__(
@@ -180,14 +166,16 @@ class Evaluator:
         for name, scorer in scorers.items():
             plan += [(name, None, None)] if scorer is None else [(name, _at(scorer, b), b) for b in budgets]
         done: dict[tuple[str, int | None, str], Arrays] = {}
+        scored: dict[int, Arrays] = {}
         for name, one, budget in tqdm(plan, desc="evaluate", disable=None, leave=False):
-            features = self._features_of_seeds(one, budget)
+            each = one if isinstance(one, list) else [one] * len(self.seeds)
+            if len(each) != len(self.seeds):
+                raise ValueError(f"expected a scorer for each of {len(self.seeds)} seeds in a list; found {len(each)}.")
+            features = [self._features(scorer, budget, scored) for scorer in each]
+            costs = {key: value for key, value in features[0].items() if key != "vectors"}
             for case in cases:
-                ranked = [
-                    self._ranks(f["vectors"], case, s, budgets) for f, s in zip(features, self.seeds, strict=True)
-                ]
-                # Vectors are large and no longer needed.
-                costs = {key: value for key, value in features[0].items() if key != "vectors"}
+                both = zip(features, self.seeds, strict=True)
+                ranked = [self._ranks(found["vectors"], case, seed, budgets) for found, seed in both]
                 done[name, budget, case] = {**costs, "ranks": np.stack(ranked)}
         order = [(name, budget, case) for case in cases for name, _, budget in plan]
         cells = [self._summary(key, done, rivals) for key in order]
@@ -202,11 +190,16 @@ class Evaluator:
             ``vectors`` float32 ``[N, W]``, the number of ``tokens``, ``score_seconds`` to score and ``seconds`` to
             encode.
         """
+        return self._features(scorer, budget, {})
+
+    def _features(self, scorer: Scorer | None, budget: int | None, scored: dict[int, Arrays]) -> Arrays:
+        """Encode what the scorer keeps; ``scored`` holds the scores of this run's scorers by their ``id``."""
         tokens, score_seconds = self.task.tokens, np.array(0.0)
         if scorer is not None and budget is not None:
-            scored = self.scores(scorer)
-            score_seconds = scored["seconds"]
-            tokens = select_scored(scored["scores"], tokens.cu_seqlens, budget).apply(tokens)
+            if id(scorer) not in scored:
+                scored[id(scorer)] = self.scores(scorer)
+            score_seconds = scored[id(scorer)]["seconds"]
+            tokens = select_scored(scored[id(scorer)]["scores"], tokens.cu_seqlens, budget).apply(tokens)
         return {**self.encode(tokens), "tokens": np.array(tokens.num_tokens), "score_seconds": score_seconds}
 
     def encode(self, tokens: RaggedTokens) -> Arrays:
@@ -247,14 +240,6 @@ class Evaluator:
         """Encode the catalogue as the scorers of ``warm_up`` keep it at each budget: float32 ``[V, N, W]``."""
         return np.stack([self.features(rule, budget)["vectors"] for budget in budgets for rule in self.warm_up])
 
-    def _features_of_seeds(self, scorer: OneOrEach, budget: int | None) -> list[Arrays]:
-        """Return the features for each seed; a scorer that several seeds share is asked once."""
-        each = scorer if isinstance(scorer, list) else [scorer] * len(self.seeds)
-        if len(each) != len(self.seeds):
-            raise ValueError(f"expected a scorer for each of {len(self.seeds)} seeds in a list; found {len(each)}.")
-        found = {id(one): self.features(one, budget) for one in {id(one): one for one in each}.values()}
-        return [found[id(one)] for one in each]
-
     def _ranks(self, vectors: NDArray[np.float32], case: str, seed: int, budgets: Sequence[int]) -> NDArray[np.int64]:
         config = replace(self.config, seed=seed)
         parts = [self.task.fingerprint, case, asdict(config), vectors]
@@ -288,17 +273,10 @@ class Evaluator:
                     metric: paired_bootstrap(values.mean(axis=0), theirs[metric], self.task.users)
                     for metric, values in per_seed.items()
                 }
-        return Cell(
-            name,
-            budget,
-            case,
-            {metric: float(values.mean()) for metric, values in per_seed.items()},
-            {metric: float(values.mean(axis=1).std()) for metric, values in per_seed.items()},
-            int(result["tokens"]),
-            float(result["score_seconds"]),
-            float(result["seconds"]),
-            versus,
-        )
+        means = {metric: float(values.mean()) for metric, values in per_seed.items()}
+        deviation = {metric: float(values.mean(axis=1).std()) for metric, values in per_seed.items()}
+        costs = int(result["tokens"]), float(result["score_seconds"]), float(result["seconds"])
+        return Cell(name, budget, case, means, deviation, *costs, versus)
 
     def _remember(self, key: str, compute: Callable[[], Arrays]) -> Arrays:
         """Return the arrays of ``key`` from memory or from the cache, or compute and keep them."""

@@ -92,6 +92,17 @@ def collect_preferences(
         wrong shape, if the rewards of no two candidates differ by more than rounding, or if there are no pairs.
     OSError
         If the disk is full. Finished shards are kept.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from tsporec.learning.rewards.coconsumption import CoConsumptionReward
+    >>> tokens = RaggedTokens.from_lists([[5, 6, 7], [7, 8, 9], [9, 5, 6]])
+    >>> reward, scores = CoConsumptionReward(tokens, [[0, 1], [0, 2]]), np.zeros(9, np.float32)
+    >>> pairs = collect_preferences(tokens, scores, reward, tempfile.mkdtemp(), tokenizer_fingerprint="words",
+    ...                             candidates=CandidateConfig((1,), count=8), pairs=1)
+    >>> pairs[0]["input_ids"], pairs[0]["chosen"]  # 7 stands in items of the same users
+    ([7, 8, 9], [[0]])
     """
     require("datasets", extra="train")
     output, config = Path(output), candidates or CandidateConfig()

@@ -6,7 +6,7 @@ All pairs of a segment stay together, so that its tokens are scored once.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from tsporec.learning.dataset import COLUMNS
 from tsporec.selector.model import TokenSelector
-from tsporec.tokens.ragged import RaggedTokens
+from tsporec.tokens.ragged import RaggedTokens, ranges
 
 SIDES = ("chosen", "rejected")
 
@@ -30,7 +30,7 @@ def check_preferences(dataset: Any, model: Any, name: str) -> None:
     if missing:
         raise ValueError(f"{name} lacks the columns {missing}; found {dataset.column_names}.")
     found = dataset.unique("tokenizer")
-    bound = getattr(getattr(model, "vocabulary", None), "fingerprint", None)
+    bound = getattr(model, "tokenizer_fingerprint", None)
     if isinstance(model, TokenSelector) and bound is None:
         raise ValueError("the selector is not bound to a tokenizer; call selector.for_tokenizer(tokenizer) first.")
     if bound and found != [bound]:
@@ -40,8 +40,8 @@ def check_preferences(dataset: Any, model: Any, name: str) -> None:
         )
 
 
-class SegmentPairs(Dataset[dict[str, Any]]):
-    """Hold the pairs of S segments and the reference's sums for them.
+class SegmentPairs(Dataset[Any]):
+    """Hold the P pairs of S segments and the reference's sums for them.
 
     Parameters
     ----------
@@ -49,31 +49,17 @@ class SegmentPairs(Dataset[dict[str, Any]]):
         Its columns are :data:`tsporec.learning.dataset.COLUMNS`.
     reference : module ``(ids, cu_seqlens) -> logits``
         The reference policy.
-
-    Attributes
-    ----------
-    tokens : RaggedTokens
-        S segments.
-    cu_pairs : int64 ``[S + 1]``
-        Segment ``s`` has the pairs ``cu_pairs[s]`` to ``cu_pairs[s + 1]`` of P in all.
-    subsets : dict of RaggedTokens
-        The places of P chosen and P rejected subsets.
-    sums : dict of float32 ``[P]``
-        The reference's sum over each subset.
-    difference : float32 ``[P]``
-        Chosen minus rejected reward.
-    rows : int64
-        The segments of this part of the dataset.
     """
 
     def __init__(self, dataset: Any, reference: Any) -> None:
         columns = dataset.with_format("arrow")[:]
         self.segment: NDArray[np.int64] = columns["segment"].to_numpy()
-        self.tokens, outer = _ragged(columns["input_ids"]), _chunk(columns["chosen"])
-        self.cu_pairs: NDArray[np.int64] = np.append(0, np.cumsum(outer.value_lengths().to_numpy()))
-        self.subsets = {side: _ragged(_chunk(columns[side]).flatten()) for side in SIDES}
-        rewards = [_chunk(columns[f"{side}_reward"]).flatten().to_numpy() for side in SIDES]
-        self.difference = rewards[0] - rewards[1]
+        self.tokens = _ragged(columns["input_ids"])
+        # Segment s has the pairs cu_pairs[s] to cu_pairs[s + 1]: int64 [S + 1].
+        self.cu_pairs = np.append(0, np.cumsum(_array(columns["chosen"]).value_lengths().to_numpy()))
+        self.subsets = {side: _ragged(_array(columns[side]).flatten()) for side in SIDES}
+        rewards = [_array(columns[f"{side}_reward"]).flatten().to_numpy() for side in SIDES]
+        self.difference: NDArray[np.float32] = rewards[0] - rewards[1]
         self.rows = np.arange(len(self.tokens))
         self._check()
         self.sums = self._reference_sums(reference)
@@ -83,31 +69,31 @@ class SegmentPairs(Dataset[dict[str, Any]]):
         return np.repeat(np.arange(len(self.tokens)), np.diff(self.cu_pairs))
 
     def _check(self) -> None:
-        owner = self._owner()
+        owner, sizes = self._owner(), [self.subsets[side].lengths for side in SIDES]
         odd = np.flatnonzero(~np.isfinite(self.difference))
         if len(odd):
             raise ValueError(
                 f"the rewards of {len(odd)} pairs are not finite, the first in row {owner[odd[0]]}; collect again."
             )
-        sizes = [self.subsets[side].lengths for side in SIDES]
         unequal = np.flatnonzero(sizes[0] != sizes[1])
         if len(unequal):
+            found = " against ".join(str(size[unequal[0]]) for size in sizes)
             raise ValueError(
-                f"a pair in row {owner[unequal[0]]} keeps {sizes[0][unequal[0]]} tokens against "
-                f"{sizes[1][unequal[0]]}; the loss is exact for subsets of equal size only. Pair "
-                "candidates of one budget."
+                f"a pair in row {owner[unequal[0]]} keeps {found} tokens; the loss is exact for subsets of equal size "
+                "only. Pair candidates of one budget."
             )
         for side, subsets in self.subsets.items():
-            length = self.tokens.lengths[owner[subsets.segment_ids()]]
-            bad = np.flatnonzero((subsets.ids < 0) | (subsets.ids >= length))
+            row = owner[subsets.segment_ids()]
+            bad = np.flatnonzero((subsets.ids < 0) | (subsets.ids >= self.tokens.lengths[row]))
             if len(bad):
                 raise ValueError(
-                    f"row {owner[subsets.segment_ids()[bad[0]]]}: {side} names place {subsets.ids[bad[0]]} in a "
-                    f"segment of {length[bad[0]]} tokens; collect again."
+                    f"row {row[bad[0]]}: {side} names place {subsets.ids[bad[0]]} in a segment of "
+                    f"{self.tokens.lengths[row[bad[0]]]} tokens; collect again."
                 )
 
     @torch.no_grad()
     def _reference_sums(self, reference: Any) -> dict[str, NDArray[np.float32]]:
+        """Sum the reference's logits over every subset: float32 ``[P]`` for each side."""
         was_training, device = reference.training, next(reference.parameters()).device
         reference.eval()
         logits = []
@@ -138,49 +124,35 @@ class SegmentPairs(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        row = int(self.rows[index])
-        pairs = slice(int(self.cu_pairs[row]), int(self.cu_pairs[row + 1]))
-        found: dict[str, Any] = {"ids": self.tokens[row], "reward_difference": self.difference[pairs]}
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Pack N segments of T tokens and B pairs into a batch; a ``DataLoader`` calls this.
+
+        Returns
+        -------
+        dict of Tensor
+            ``ids [T]`` and ``cu_seqlens [N + 1]``; ``chosen`` and ``rejected``, positions in ``[T]``, with ``pair_cu
+            [B + 1]``; ``pair_segment``, ``ref_chosen``, ``ref_rejected`` and ``reward_difference``, each ``[B]``.
+        """
+        rows = self.rows[np.asarray(indices)]
+        tokens, count = self.tokens.take(rows), np.diff(self.cu_pairs)[rows]
+        pairs, segment = ranges(self.cu_pairs[rows], count), np.repeat(np.arange(len(rows)), count)
+        batch = {"ids": tokens.ids.astype(np.int64), "cu_seqlens": tokens.cu_seqlens, "pair_segment": segment}
+        batch["reward_difference"] = self.difference[pairs]
         for side in SIDES:
-            found[side] = [self.subsets[side][pair] for pair in range(pairs.start, pairs.stop)]
-            found[f"ref_{side}"] = self.sums[side][pairs]
-        return found
+            kept = self.subsets[side].take(pairs)
+            batch["pair_cu"], batch[f"ref_{side}"] = kept.cu_seqlens, self.sums[side][pairs]
+            # Places in the segment -> positions in the batch.
+            batch[side] = kept.ids + np.repeat(tokens.cu_seqlens[segment].astype(np.int64), kept.lengths)
+        return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
-def collate_segments(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """Pack rows into a batch of N segments, T tokens and B pairs.
-
-    Returns
-    -------
-    dict
-        ``ids [T]`` and ``cu_seqlens [N + 1]``; ``chosen`` and ``rejected``, positions in ``[T]``, with ``pair_cu
-        [B + 1]``; ``pair_segment``, ``ref_chosen``, ``ref_rejected`` and ``reward_difference``, each ``[B]``.
-    """
-    tokens = RaggedTokens.from_lists([row["ids"] for row in rows])
-    batch: dict[str, Tensor] = {
-        "ids": torch.from_numpy(tokens.ids.astype(np.int64)),
-        "cu_seqlens": torch.from_numpy(tokens.cu_seqlens),
-    }
-    for side in SIDES:
-        moved = [kept + start for row, start in zip(rows, tokens.cu_seqlens[:-1], strict=True) for kept in row[side]]
-        packed = RaggedTokens.from_lists(moved)
-        batch[side] = torch.from_numpy(packed.ids.astype(np.int64))
-        batch["pair_cu"] = torch.from_numpy(packed.cu_seqlens)
-    pairs = torch.tensor([len(row["chosen"]) for row in rows])
-    batch["pair_segment"] = torch.arange(len(rows)).repeat_interleave(pairs)
-    for name in ("ref_chosen", "ref_rejected", "reward_difference"):
-        batch[name] = torch.from_numpy(np.concatenate([row[name] for row in rows]).astype(np.float32))
-    return batch
-
-
-def _chunk(column: Any) -> Any:
+def _array(column: Any) -> Any:
     """Return an arrow column as one array."""
     return column.combine_chunks() if hasattr(column, "combine_chunks") else column
 
 
 def _ragged(lists: Any) -> RaggedTokens:
-    """Convert an arrow array of lists of numbers: [[5, 6], [7]] -> ids [5, 6, 7], offsets [0, 2, 3]."""
-    lists = _chunk(lists)
+    """Convert an arrow column of lists of numbers: [[5, 6], [7]] -> ids [5, 6, 7], offsets [0, 2, 3]."""
+    lists = _array(lists)
     offsets = np.append(0, np.cumsum(lists.value_lengths().to_numpy())).astype(np.int32)
     return RaggedTokens(lists.flatten().to_numpy().astype(np.int32), offsets)

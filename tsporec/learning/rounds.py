@@ -71,6 +71,20 @@ def learn_selector(
     ------
     ValueError
         If another process works in ``folder``, it was made from other arguments, or the reward has no fingerprint.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> from tsporec.learning.rewards.coconsumption import CoConsumptionReward
+    >>> tokenizer = word_tokenizer("blue gel pen red ink".split())
+    >>> ids = tokenizer(["blue gel pen", "red gel pen", "red ink"], add_special_tokens=False)["input_ids"]
+    >>> tokens = RaggedTokens.from_lists(ids)
+    >>> start = TokenSelector().for_tokenizer(tokenizer).fit(tokens)
+    >>> reward, config = CoConsumptionReward(tokens, [[0, 1], [1, 2]]), LearningConfig(budgets=(1,), item_rounds=1)
+    >>> selector, rounds = learn_selector(tokens, start, reward, tempfile.mkdtemp(), config)
+    >>> rounds[0]["learned"], rounds[0]["kept"]
+    ('item weights', True)
     """
     folder = Path(folder)
     chosen = None if segments is None else np.asarray(segments).tolist()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingA
 from transformers.trainer_utils import EvalPrediction, TrainOutput
 
 from tsporec.learning.losses import LOSS_TYPES, preference_loss, subset_sums
-from tsporec.learning.pairs import SIDES, SegmentPairs, check_preferences, collate_segments
+from tsporec.learning.pairs import SIDES, SegmentPairs, check_preferences
 
 STATE = "trainer_state.json"
 
@@ -45,29 +45,26 @@ class PreferenceConfig(TrainingArguments):  # type: ignore[misc]  # transformers
         are taken. Default: 2.
     """
 
-    beta: float = field(default=1.0, metadata={"help": "Strength of the tie to the reference."})
-    loss_type: str = field(default="sigmoid", metadata={"help": f"One of {', '.join(LOSS_TYPES)}."})
-    held_out: float = field(default=0.1, metadata={"help": "Share of segments held out."})
-    patience: int = field(default=2, metadata={"help": "Evaluations without a rise before training stops."})
-    output_dir: str | None = field(default=None, metadata={"help": "Folder of the checkpoints."})
-    per_device_train_batch_size: int = field(default=64, metadata={"help": "Segments a step."})
-    per_device_eval_batch_size: int = field(default=256, metadata={"help": "Segments a step."})
-    learning_rate: float = field(default=2e-3, metadata={"help": "Learning rate of AdamW."})
-    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of AdamW."})
-    num_train_epochs: float = field(default=6, metadata={"help": "Epochs, at most."})
-    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate."})
-    save_strategy: str = field(default="epoch", metadata={"help": "When to save."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept."})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "Take the best weights."})
-    metric_for_best_model: str | None = field(
-        default="eval_rewards/accuracies", metadata={"help": "Metric that decides which weights are best."}
-    )
-    greater_is_better: bool | None = field(default=True, metadata={"help": "Higher is better."})
-    restore_callback_states_from_checkpoint: bool = field(
-        default=True, metadata={"help": "A resumed run counts its patience on."}
-    )
-    remove_unused_columns: bool = field(default=False, metadata={"help": "The collator reads all columns."})
-    report_to: Any = field(default="none", metadata={"help": "Integrations to report to."})
+    beta: float = 1.0
+    loss_type: str = "sigmoid"
+    held_out: float = 0.1
+    patience: int = 2
+    output_dir: str | None = None
+    per_device_train_batch_size: int = 64
+    per_device_eval_batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    num_train_epochs: float = 6
+    eval_strategy: str = "epoch"
+    save_strategy: str = "epoch"
+    save_total_limit: int | None = 2
+    load_best_model_at_end: bool = True
+    metric_for_best_model: str | None = "eval_rewards/accuracies"
+    greater_is_better: bool | None = True
+    restore_callback_states_from_checkpoint: bool = True  # a resumed run counts its patience on
+    remove_unused_columns: bool = False
+    dataloader_pin_memory: bool = False  # batches are small, and without a GPU it warns
+    report_to: Any = "none"
 
     def __post_init__(self) -> None:
         if self.loss_type not in LOSS_TYPES:
@@ -104,12 +101,23 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
 
     Examples
     --------
-    ::
-
-        pairs = collect_preferences(tokens, selector.score(tokens), reward, "pairs", tokenizer_fingerprint=fingerprint)
-        trainer = PreferenceTrainer(selector, PreferenceConfig(output_dir="checkpoints"), pairs)
-        trainer.train(resume_from_checkpoint=last_checkpoint("checkpoints"))
-        selector.save_pretrained("selector")
+    >>> import tempfile
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> from tsporec.learning.dataset import CandidateConfig, collect_preferences
+    >>> from tsporec.learning.rewards.coconsumption import CoConsumptionReward
+    >>> from tsporec.selector.model import TokenSelector
+    >>> from tsporec.tokens.ragged import RaggedTokens
+    >>> tokenizer = word_tokenizer("blue gel pen red ink".split())
+    >>> ids = tokenizer(["blue gel pen", "red gel pen", "red ink"], add_special_tokens=False)["input_ids"]
+    >>> tokens, folder = RaggedTokens.from_lists(ids), tempfile.mkdtemp()
+    >>> selector = TokenSelector().for_tokenizer(tokenizer).fit(tokens)
+    >>> pairs = collect_preferences(tokens, selector.score(tokens), CoConsumptionReward(tokens, [[0, 1], [1, 2]]),
+    ...                             folder + "/pairs", tokenizer_fingerprint=selector.tokenizer_fingerprint,
+    ...                             candidates=CandidateConfig((1,)))
+    >>> args = PreferenceConfig(folder, num_train_epochs=1, held_out=0.0, disable_tqdm=True)
+    >>> PreferenceTrainer(selector, args, pairs).train().global_step  # doctest: +ELLIPSIS
+    {...}
+    1
     """
 
     def __init__(
@@ -143,7 +151,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
             args=args,
             train_dataset=train,
             eval_dataset=held,
-            data_collator=collate_segments,
+            data_collator=_as_it_is,  # SegmentPairs makes whole batches
             compute_metrics=preference_metrics,
             callbacks=callbacks,
             **options,
@@ -225,18 +233,18 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         super().log(logs, *args, **kwargs)
 
 
+def _as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return batch
+
+
 def rewards_metrics(chosen: float, rejected: float, accuracy: float) -> dict[str, float]:
     """Name the metrics as TRL does. Rewards are the implicit ones, ``beta * (log p - log p_ref)``.
 
     >>> rewards_metrics(0.5, 0.25, 1.0)["rewards/margins"]
     0.25
     """
-    return {
-        "rewards/chosen": chosen,
-        "rewards/rejected": rejected,
-        "rewards/margins": chosen - rejected,
-        "rewards/accuracies": accuracy,
-    }
+    values = {"chosen": chosen, "rejected": rejected, "margins": chosen - rejected, "accuracies": accuracy}
+    return {f"rewards/{name}": value for name, value in values.items()}
 
 
 def preference_metrics(prediction: EvalPrediction) -> dict[str, float]:

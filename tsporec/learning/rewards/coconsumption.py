@@ -21,7 +21,7 @@ SHRINK = 5.0
 
 
 class CoConsumptionReward:
-    """Sum the log-lift of the different tokens of a subset.
+    """Sum the log-lift (pointwise mutual information) of the different tokens of a subset.
 
     Let item ``i`` have ``n`` co-consumed items: those that share a user's sequence with it, counted once a sequence.
     Let ``a`` of them, and a share ``p`` of all touched items, hold token ``w``. Then ::
