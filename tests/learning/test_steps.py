@@ -34,11 +34,15 @@ def test_a_second_process_is_refused_and_the_lock_dies_with_the_first(tmp_path):
 
 
 def test_leftovers_are_removed_when_work_goes_on(tmp_path):
-    (tmp_path / "rounds" / ".selector.part").mkdir(parents=True)
-    (tmp_path / "rounds" / ".selector.part" / "half").write_text("")
-    (tmp_path / "rounds" / ".round.json.1f2e.tmp").write_text("{")
+    (tmp_path / ".selector.part").mkdir(parents=True)
+    (tmp_path / ".selector.part" / "half").write_text("")
+    (tmp_path / "rounds").mkdir()
+    (tmp_path / "rounds" / ".round.json.0123abcd.tmp").write_text("{")
+    (tmp_path / "rounds" / ".yours.tmp").write_text("")
     with working_in(tmp_path, "a"):
-        assert list((tmp_path / "rounds").iterdir()) == []
+        assert [path.name for path in (tmp_path / "rounds").iterdir()] == [".yours.tmp"]
+        step(tmp_path / "selector", lambda part: None)
+        assert not (tmp_path / ".selector.part").exists()
 
 
 def test_other_arguments_are_refused(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -22,13 +23,14 @@ from tsporec._internal.files import TEMPORARY, write_whole
 
 PART = ".part"
 LOCK, HOLDER, RUN = ".lock", ".holder.json", "run.json"
+_LEFTOVER = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}")  # names that write_whole and writing give
 
 
 @contextmanager
 def working_in(folder: Path, made_from: str) -> Iterator[None]:
     """Lock ``folder`` for the block and go on with the work in it.
 
-    Leftovers of a process that was killed are removed first.
+    Files that a killed process left half-written are removed first.
 
     Parameters
     ----------
@@ -44,11 +46,10 @@ def working_in(folder: Path, made_from: str) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / LOCK, folder / HOLDER):
-        for path in folder.rglob(f".*{PART}"):
-            shutil.rmtree(path)
-        for path in folder.rglob(f".*{TEMPORARY}"):
-            path.unlink(missing_ok=True)
         _check(folder, made_from)
+        for path in folder.rglob(f".*{TEMPORARY}"):
+            if _LEFTOVER.fullmatch(path.name):
+                path.unlink(missing_ok=True)
         yield
 
 
