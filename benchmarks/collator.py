@@ -1,4 +1,4 @@
-"""What wrapping a collator costs: base collator on whole features against wrapped collator, cold and warm, in one run.
+"""Measure what wrapping a collator costs: the base collator on whole features against the wrapped one, cold and warm.
 
 ``python -m benchmarks.collator benchmarks/results/collator.json``
 """
@@ -16,14 +16,14 @@ from torch.utils.data import DataLoader
 
 from benchmarks.timing import median_ms
 from tests.conftest import make_tokenizer
-from tsporec import Budget, RaggedTokens, SelectorCollator, TokenSelector
+from tsporec import RaggedTokens, SelectorCollator, TokenSelector
 from tsporec.evaluation.results import environment, write_results
 
 FEATURES, ITEMS, LENGTH, K, ROUNDS = 64, 10, 128, 16, 15
 
 
 def features(seed: int, count: int, vocabulary: int) -> list[dict[str, Any]]:
-    """Prompts of ten items with a few tokens before, between and behind them, and a label of 16 tokens."""
+    """Return prompts of ten items with a few tokens before, between and behind them, and a label of 16 tokens."""
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(count):
@@ -36,7 +36,7 @@ def features(seed: int, count: int, vocabulary: int) -> list[dict[str, Any]]:
 
 
 def split_cold(wrapped: SelectorCollator, rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Milliseconds of one cold batch, by what they are spent on."""
+    """Return the milliseconds of each step of one cold batch."""
     inner, spent = wrapped.scorer, [0.0]
 
     class Timed:
@@ -69,7 +69,7 @@ def split_cold(wrapped: SelectorCollator, rows: list[dict[str, Any]]) -> dict[st
 
 
 def worker_ms(rows: list[dict[str, Any]], collator: Callable[..., Any], workers: int = 4) -> float:
-    """Milliseconds a batch, 16 batches, workers started and caches warmed before."""
+    """Return milliseconds a batch over 16 batches, with workers started and caches warm."""
     loader = DataLoader(rows, FEATURES, collate_fn=collator, num_workers=workers, persistent_workers=True)
     for _ in loader:
         pass
@@ -79,7 +79,7 @@ def worker_ms(rows: list[dict[str, Any]], collator: Callable[..., Any], workers:
 
 
 def main(path: str | None = None) -> dict[str, Any]:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     from transformers import DataCollatorForSeq2Seq, DataCollatorWithPadding
 
     origin = environment(seed=0)
@@ -94,8 +94,8 @@ def main(path: str | None = None) -> dict[str, Any]:
         whole = [{c: row[c] for c in columns} for row in spanned]
         selector = TokenSelector().for_tokenizer(tokenizer)
         torch.nn.init.normal_(selector.network.out.weight)  # while these are 0 the network is passed over
-        SelectorCollator(base, selector, Budget(tokens=K))(spanned[:2])  # the token table and lazy imports
-        wrapped = SelectorCollator(base, selector, Budget(tokens=K))
+        SelectorCollator(base, selector, K)(spanned[:2])  # read the vocabulary, import lazily
+        wrapped = SelectorCollator(base, selector, K)
         cold = split_cold(wrapped, spanned)
         results[name] = {
             "base on whole features, ms": median_ms(lambda b=base, w=whole: b([dict(row) for row in w]), ROUNDS),
@@ -105,9 +105,7 @@ def main(path: str | None = None) -> dict[str, Any]:
         many = [{c: row[c] for c in (*columns, "item_spans")} for row in features(0, 16 * FEATURES, len(tokenizer))]
         plain = [{c: row[c] for c in columns} for row in many]
         results[name]["base, 4 workers, ms a batch"] = worker_ms(plain, base)
-        results[name]["wrapped, 4 workers, ms a batch"] = worker_ms(
-            many, SelectorCollator(base, selector, Budget(tokens=K))
-        )
+        results[name]["wrapped, 4 workers, ms a batch"] = worker_ms(many, SelectorCollator(base, selector, K))
         print(name, results[name])
     if path:
         write_results(path, results, origin)

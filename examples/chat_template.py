@@ -1,8 +1,7 @@
-"""A recommender that speaks through a chat template: the items' strings are found in the rendered chat.
+"""A recommender that uses a chat template: the items' strings are found in the rendered chat.
 
-Nothing of the template needs to be known: it renders the messages, a fast tokenizer gives character offsets, and
-``ItemStringSpans`` finds the items. Lines changed: the dataset keeps the rendered text, the items and the offsets, and
-the collator is wrapped.
+The template renders the messages, a fast tokenizer gives character offsets, and ``ItemStringSpans`` finds the items.
+Lines changed: the dataset keeps the rendered text, the items and the offsets, and the collator is wrapped.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def feature(history: list[str], target: str, tokenizer: Any) -> dict[str, Any]:
 
 
 def main(users: int = 8) -> dict[str, Any]:
-    """A step on whole and on short chats; the width of each batch."""
+    """Train one step on whole and on short chats. Returns the width of each batch."""
     texts = [item["description"] for item in tiny.items(words=20)]
     tokenizer = tiny.tokenizer(["You recommend I bought What next", *texts], special=("<|im_start|>", "<|im_end|>"))
     tokenizer.chat_template = TEMPLATE

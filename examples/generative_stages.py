@@ -1,8 +1,8 @@
-"""The three stages with a generative recommender: its own training, its own collator, its own loss.
+"""The three stages with a generative recommender, with its training, its collator and its loss as they are.
 
-Every item has one word that says what it is among 24 that do not, and a user buys one kind of thing. Warmed up on
-mixed cuts (stage 1), a causal LM says by the likelihood of its labels which tokens it was glad to read (stage 2), the
-selector learns from that, and the LM is trained on what it keeps (stage 3).
+Every item has 25 words. One of them says what it is, and a user buys one kind of thing. A causal LM is warmed up on
+mixed cuts (stage 1). The likelihood of its labels then rates subsets of tokens, and the selector learns from that
+(stage 2). Finally the LM is trained on the tokens that the selector keeps (stage 3).
 
 Run it with ``python examples/generative_stages.py``; it takes about half a minute. Put your own dataset, tokenizer,
 model and collator in their place.
@@ -19,18 +19,18 @@ import tiny
 import torch
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-from tsporec import Budget, RaggedTokens, SelectorCollator, TokenSelector, make_scorer, select
+from tsporec import RaggedTokens, SelectorCollator, TokenSelector, make_scorer, select
 from tsporec.collators.mixed import MixedCollator
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.rewards.label import LabelReward
 from tsporec.learning.rounds import learn_selector
 from tsporec.recommenders.generative import PromptTemplate
 
-BUDGET = Budget(tokens=3)
+BUDGET = 3
 
 
 def fine_tune(model: Any, features: list[dict[str, Any]], collator: Any, folder: Path, steps: int) -> None:
-    """The recommender's own training, whatever it is: it sees a collator."""
+    """Train the recommender as it is always trained. Only the collator differs."""
     arguments = TrainingArguments(
         output_dir=str(folder), max_steps=steps, per_device_train_batch_size=32, learning_rate=5e-3, use_cpu=True,
         report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True, remove_unused_columns=False,
@@ -39,9 +39,17 @@ def fine_tune(model: Any, features: list[dict[str, Any]], collator: Any, folder:
     model.eval()
 
 
-def main(steps: int = 200, rated: int = 80, seed: int = 0) -> dict[str, float]:
-    """Share of items of which the word that matters is kept, by scorer, among items that nothing was learned from."""
-    kinds, words = tiny.NOUNS, tiny.WORDS
+def main(
+    steps: int = 200,
+    rated: int = 80,
+    kinds_of_items: int = 8,
+    cuts: tuple[int, ...] = (BUDGET, 16),
+    candidates: int = 12,
+    rounds: int = 3,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Return the share of new items of which the word that matters is kept, by scorer."""
+    kinds, words = tiny.NOUNS[:kinds_of_items], tiny.WORDS
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)  # the selector's first weights
     kind = np.arange(240) % len(kinds)
@@ -59,24 +67,24 @@ def main(steps: int = 200, rated: int = 80, seed: int = 0) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # Stage 1: a model that has read all kinds of cuts.
+        # Stage 1: train the model on all kinds of cuts.
         rules = [
             make_scorer("head"),
             make_scorer("tfidf").fit(tokens),
             *(make_scorer("random", seed=s) for s in range(6)),
         ]
-        cuts = [SelectorCollator(base, rule, Budget(tokens=k)) for rule in rules for k in (3, 16)]
-        fine_tune(model, features[:-rated], MixedCollator(cuts), folder / "warm-up", steps)
+        mixed = MixedCollator([SelectorCollator(base, rule, k) for rule in rules for k in cuts])
+        fine_tune(model, features[:-rated], mixed, folder / "warm-up", steps)
 
-        # Stage 2: its own loss is the reward, on labels that it was not fitted to.
-        reward = LabelReward(model, base, features[-rated:], rest=3)
+        # Stage 2: its loss is the reward, on labels that it was not trained on.
+        reward = LabelReward(model, base, features[-rated:], rest=BUDGET)
         config = LearningConfig(
-            budgets=(3,), network_rounds=3, item_rounds=0, candidates=12, pairs=4,
+            budgets=(BUDGET,), network_rounds=rounds, item_rounds=0, candidates=candidates, pairs=4,
             network_training={"use_cpu": True, "num_train_epochs": 10, "learning_rate": 5e-3},
         )  # fmt: skip
         selector, _ = learn_selector(reward.segments, start, reward, folder / "rounds", config)
 
-        # Stage 3: training on what it keeps.
+        # Stage 3: train on the tokens that the selector keeps.
         fine_tune(model, features, SelectorCollator(base, selector, BUDGET), folder / "adapted", steps // 4)
 
     unseen = tokens.take(np.arange(200, 240))

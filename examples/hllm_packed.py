@@ -1,9 +1,9 @@
-"""HLLM: each item's text is a run of a packed batch that ends in a placeholder, whose state is the item's embedding.
+"""HLLM: item texts follow each other in a packed batch. The state of a placeholder behind each is its embedding.
 
-The batches are those that ``code/REC/data/dataset/trainset.py`` and ``collate_fn.py`` of github.com/bytedance/HLLM make
-at 2deed176 (``tests/test_golden.py``): ``{pos,neg}_input_ids``, ``_cu_input_lens`` (lengths) and ``_position_ids``,
-right-aligned so that the placeholder always sits at MAX_TEXT_LENGTH. Lines changed: the collate function of the
-DataLoader.
+The batches equal those of ``code/REC/data/dataset/trainset.py`` and ``collate_fn.py`` of github.com/bytedance/HLLM at
+2deed176 (``tests/collators/test_golden.py``). Their columns are ``{pos,neg}_input_ids``, ``_cu_input_lens`` (lengths)
+and ``_position_ids``, right-aligned, so that every placeholder is at MAX_TEXT_LENGTH. Lines changed: the collate
+function of the DataLoader.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tiny
 import torch
 from torch.utils.data import DataLoader
 
-from tsporec import Budget, SelectorCollator
+from tsporec import SelectorCollator
 from tsporec.collators.packed import PackedColumns
 
 MAX_TEXT_LENGTH = 256
@@ -22,13 +22,13 @@ PROMPT = "Compress the following sentence into embedding: "
 
 
 def encode(item: dict[str, str], tokenizer: Any, longest: int = MAX_TEXT_LENGTH) -> list[int]:
-    """The ids of one item: prompt and the fields that are there joined, cut to the first ``longest``."""
+    """Return the ids of one item: the prompt and its fields joined, cut to the first ``longest``."""
     text = PROMPT + "".join(f"{key}: {value}" for key, value in item.items() if value)
     return tokenizer.encode(text)[:longest]
 
 
 def packed(prefix: str, texts: list[list[int]], longest: int = MAX_TEXT_LENGTH) -> dict[str, torch.Tensor]:
-    """The three packed columns of some items, a placeholder behind each."""
+    """Return the three packed columns of some items, with a placeholder behind each."""
     positions = [torch.arange(len(ids) + 1) + longest - len(ids) for ids in texts]
     return {
         f"{prefix}_input_ids": torch.tensor([i for ids in texts for i in [*ids, 0]]),
@@ -38,7 +38,7 @@ def packed(prefix: str, texts: list[list[int]], longest: int = MAX_TEXT_LENGTH) 
 
 
 def collate(features: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """As HLLM collates: packed columns are joined, the others stacked."""
+    """Collate as HLLM does: packed columns are joined, the others are stacked."""
     ends = ("_input_ids", "_cu_input_lens", "_position_ids")
     return {
         name: (torch.cat if name.endswith(ends) else torch.stack)([feature[name] for feature in features])
@@ -47,7 +47,7 @@ def collate(features: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 def embed(model: Any, batch: dict[str, torch.Tensor], prefix: str) -> torch.Tensor:
-    """The hidden state at each placeholder ``[N, H]``; HLLM runs the same packed batch through FlashAttention."""
+    """Return the hidden state at each placeholder ``[N, H]``. HLLM runs the packed batch through FlashAttention."""
     lengths = batch[f"{prefix}_cu_input_lens"].tolist()
     texts = torch.split(batch[f"{prefix}_input_ids"], lengths)
     positions = torch.split(batch[f"{prefix}_position_ids"], lengths)
@@ -59,7 +59,7 @@ def embed(model: Any, batch: dict[str, torch.Tensor], prefix: str) -> torch.Tens
 
 
 def main(users: int = 8) -> dict[str, Any]:
-    """One step on whole and on short texts; tokens read by each."""
+    """Train one step on whole and on short texts. Returns the tokens that each reads."""
     catalogue = tiny.items()
     texts = [PROMPT] + [text for item in catalogue for text in item.values()]
     tokenizer = tiny.tokenizer(texts)
@@ -70,7 +70,7 @@ def main(users: int = 8) -> dict[str, Any]:
         for u, row in enumerate(rows)
     ]
     spans = PackedColumns("pos_", "neg_", tail=1)
-    short = SelectorCollator(collate, tiny.selector(tokenizer, texts), Budget(tokens=16), spans=spans)
+    short = SelectorCollator(collate, tiny.selector(tokenizer, texts), 16, spans)
     model = tiny.causal_lm(tokenizer)
     read: dict[str, Any] = {}
     for name, collator in {"whole texts": collate, "16 tokens an item": short}.items():

@@ -1,9 +1,9 @@
-"""MiniOneRec and other BIGRec-like fine-tuning: a prompt with the titles of the history, the next title as its answer.
+"""MiniOneRec and other BIGRec-like fine-tuning: a prompt with the titles of the history, and the next title as answer.
 
-The batches are those that ``SFTData`` in ``data.py`` and ``sft.py`` of github.com/AkaliKong/MiniOneRec make at 81b4ba98
-(``tests/test_golden.py``), with the prompt's text as it is there: quoted titles joined by commas, left padding to a
-multiple of 8, the last 512 tokens. Lines changed: the dataset returns ``item_spans`` (one call of
-``spans_of_strings``), the collator is wrapped, ``remove_unused_columns=False``.
+The batches equal those of ``SFTData`` in ``data.py`` and of ``sft.py`` of github.com/AkaliKong/MiniOneRec at 81b4ba98
+(``tests/collators/test_golden.py``). The prompt's text is theirs: quoted titles joined by commas, padded on the left to
+a multiple of 8, the last 512 tokens. Lines changed: the dataset returns ``item_spans`` (one call of
+``spans_of_strings``), the collator is wrapped, and ``remove_unused_columns=False`` is set.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import tiny
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-from tsporec import Budget, SelectorCollator
+from tsporec import SelectorCollator
 from tsporec.collators.spans import spans_of_strings
 
 MAX_LEN = 512
@@ -32,7 +32,7 @@ def feature(
     category: str = CATEGORY,
     max_len: int = MAX_LEN,
 ) -> dict[str, Any]:
-    """Ids, labels and the span of every title of the history."""
+    """Return ids, labels and the span of each title of the history."""
 
     def encode(text: str) -> list[int]:
         return tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -62,7 +62,7 @@ def feature(
 
 
 def main(users: int = 8) -> dict[str, Any]:
-    """Two steps of a Trainer; the width of its batches, whole and short."""
+    """Train two steps. Returns the widths of a whole and of a short batch, and the loss."""
     texts = [item["description"] for item in tiny.items(words=30)]
     tokenizer = tiny.tokenizer([INSTRUCTION, "### User Input: \nThe user has palyed before ### Response:", *texts])
     tokenizer.padding_side = "left"
@@ -70,7 +70,7 @@ def main(users: int = 8) -> dict[str, Any]:
         feature([texts[i] for i in row[:-1]], texts[row[-1]], tokenizer) for row in tiny.histories(users, 5, len(texts))
     ]
     base = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=8, return_tensors="pt", padding=True)
-    collator = SelectorCollator(base, tiny.selector(tokenizer, texts), Budget(tokens=6), spans="item_spans")
+    collator = SelectorCollator(base, tiny.selector(tokenizer, texts), 6, "item_spans")
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder, per_device_train_batch_size=4, max_steps=2, report_to=[], use_cpu=True, save_strategy="no",

@@ -1,7 +1,7 @@
-"""A prompt recommender trained with and without selection: the only line that differs is the collator.
+"""A prompt recommender that is trained with and without selection: only the collator differs.
 
-Run it with ``python examples/prompt_recommender.py``; it makes its catalogue, tokenizer and model itself and takes
-some seconds. Put your own dataset, tokenizer and model in their place.
+Run it with ``python examples/prompt_recommender.py``. It makes a catalogue, a tokenizer and a model, and takes some
+seconds. Put your own in their place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from torch.utils.data import DataLoader
 from transformers import DataCollatorForSeq2Seq
 
-from tsporec import Budget, SelectorCollator, TokenSelector
+from tsporec import SelectorCollator, TokenSelector
 from tsporec.cli.demo import train_tiny_lm
 from tsporec.data.items import tokenize_items
 from tsporec.data.synthetic import CatalogueConfig, generate
@@ -19,7 +19,7 @@ from tsporec.recommenders.generative import PromptTemplate
 
 
 def main(users: int = 64) -> dict[str, int]:
-    """Train a step a batch with both collators; tokens that the model read, by collator."""
+    """Train with both collators. Returns the tokens that the model read, by collator."""
     catalogue = generate(CatalogueConfig(items=120, users=users, tastes=10))
     tokenizer = catalogue.tokenizer
     texts = tokenize_items(catalogue.items, tokenizer, ("description",))
@@ -34,7 +34,7 @@ def main(users: int = 64) -> dict[str, int]:
     base = DataCollatorForSeq2Seq(tokenizer)
     collators = {
         "whole texts": lambda rows: base([{k: v for k, v in row.items() if k != "item_spans"} for row in rows]),
-        "8 tokens an item": SelectorCollator(base, selector, Budget(tokens=8), spans="item_spans"),
+        "8 tokens an item": SelectorCollator(base, selector, 8, "item_spans"),
     }
     read = {}
     for name, collator in collators.items():

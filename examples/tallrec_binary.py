@@ -1,10 +1,11 @@
-"""TALLRec: will the user like the next item, Yes or No, behind a prompt that is cut at so many tokens from the right.
+"""TALLRec: a prompt asks whether the user will like the next item, Yes or No, and is cut to its first tokens.
 
-The batches are those that ``finetune_rec.py`` of github.com/SAI990323/TALLRec makes at c1db29ce
-(``tests/test_golden.py``), with the prompt's text as it is there; a long prompt loses its answer, and with it the
-example. Lines changed: one, the tokenizer is wrapped; it keeps the best tokens, the last dozen (question and answer)
-and every Yes and No (TALLRec finds the label by counting them) among them. With ``train_on_inputs=False`` labels are
-found by the length of the prompt: raise the cutoff there and wrap the collator, ``spans=UnlabelledSpans()``.
+The batches equal those of ``finetune_rec.py`` of github.com/SAI990323/TALLRec at c1db29ce
+(``tests/collators/test_golden.py``), and the prompt's text is theirs. A long prompt loses its answer there, so the
+example is lost. Lines changed: one, the tokenizer is wrapped. It keeps the best tokens, among them the last dozen
+(question and answer) and every Yes and No, because TALLRec counts these to find the label. With
+``train_on_inputs=False`` the length of the prompt says where the labels are: raise the cutoff there, and wrap the
+collator with ``spans=UnlabelledSpans()``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tiny
 from peft import LoraConfig, get_peft_model
 from transformers import DataCollatorForSeq2Seq
 
-from tsporec.tokenizer import wrap_tokenizer
+from tsporec import wrap_tokenizer
 
 CUTOFF = 128  # 256 or 512 there
 INSTRUCTION = (
@@ -24,7 +25,7 @@ INSTRUCTION = (
 
 
 def prompt(point: dict[str, str]) -> str:
-    """A data point as text."""
+    """Return a data point as text."""
     return (
         "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
         "response that appropriately completes the request.  # noqa: E501\n\n"
@@ -33,7 +34,7 @@ def prompt(point: dict[str, str]) -> str:
 
 
 def tokenize(text: str, tokenizer: Any, cutoff: int, end: bool = True) -> dict[str, Any]:
-    """Ids, mask and labels of a text, cut; an end-of-text token behind it where there is room."""
+    """Return ids, mask and labels of a text, cut, with an end-of-text token if there is room."""
     row = tokenizer(text, truncation=True, max_length=cutoff, padding=False, return_tensors=None)
     ids, mask = list(row["input_ids"]), list(row["attention_mask"])
     if end and ids[-1] != tokenizer.eos_token_id and len(ids) < cutoff:
@@ -44,7 +45,7 @@ def tokenize(text: str, tokenizer: Any, cutoff: int, end: bool = True) -> dict[s
 def feature(
     point: dict[str, str], tokenizer: Any, cutoff: int = CUTOFF, train_on_inputs: bool = True
 ) -> dict[str, Any]:
-    """The feature of a data point; unless inputs are trained on, the labels are those of the answer."""
+    """Return the feature of a data point. Unless inputs are trained on, only the answer has labels."""
     row = tokenize(prompt(point), tokenizer, cutoff)
     if not train_on_inputs:
         asked = len(tokenize(prompt({**point, "output": ""}), tokenizer, cutoff, end=False)["input_ids"])
@@ -53,14 +54,14 @@ def feature(
 
 
 def point(history: list[str], target: str, answer: str) -> dict[str, str]:
-    """A data point."""
+    """Return a data point."""
     liked = ", ".join(f'"{text}"' for text in history)
     question = f'User Preference: {liked}\nWhether the user will like the target item "{target}"?'
     return {"instruction": INSTRUCTION, "input": question, "output": answer}
 
 
 def main(users: int = 8) -> dict[str, Any]:
-    """How many examples still hold their answer, cut by the tokenizer and by the wrapped one."""
+    """Return the share of examples that keep their answer, cut by the tokenizer and by the wrapped one."""
     texts = [item["description"] for item in tiny.items(words=20)]
     titles = [item["title"] for item in tiny.items(words=20)]
     tokenizer = tiny.tokenizer([prompt(point(texts[:1], titles[0], answer)) for answer in ("Yes", "No")] * 3 + texts)

@@ -1,4 +1,4 @@
-"""What the examples share: a few items with long texts, a tokenizer and a causal LM made in memory."""
+"""Small things that the examples share: items with long texts, a tokenizer and a causal LM, all made in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORDS = ["black", "ink", "for", "the", "office", "heavy", "duty", "with", "pack"
 
 
 def items(count: int = 24, words: int = 40) -> list[dict[str, str]]:
-    """Items with a short title and a long description."""
+    """Return items with a short title and a long description."""
     rng = np.random.default_rng(0)
     return [
         {
@@ -28,13 +28,13 @@ def items(count: int = 24, words: int = 40) -> list[dict[str, str]]:
 
 
 def histories(users: int, length: int, catalogue: int) -> list[list[int]]:
-    """A user's items, oldest first; the last is what comes next."""
+    """Return each user's items, oldest first. The last is the target."""
     rng = np.random.default_rng(1)
     return [rng.choice(catalogue, size=length + 1, replace=False).tolist() for _ in range(users)]
 
 
 def tokenizer(texts: list[str], special: tuple[str, ...] = ()) -> Any:
-    """A byte-level BPE with <pad>, <s> and </s>; puts <s> before a text as Llama's does."""
+    """Return a byte-level BPE with <pad>, <s> and </s> that puts <s> before a text, as Llama's does."""
     from tokenizers.processors import TemplateProcessing
 
     core = Tokenizer(models.BPE())
@@ -54,7 +54,7 @@ def tokenizer(texts: list[str], special: tuple[str, ...] = ()) -> Any:
 
 
 def causal_lm(tok: Any) -> LlamaForCausalLM:
-    """A tiny Llama."""
+    """Return a tiny Llama."""
     torch.manual_seed(0)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -65,6 +65,6 @@ def causal_lm(tok: Any) -> LlamaForCausalLM:
 
 
 def selector(tok: Any, texts: list[str]) -> TokenSelector:
-    """A selector for ``tok`` that has seen the catalogue: yours would be trained, or the one in the box."""
+    """Return a selector for ``tok`` that is fitted to the catalogue. Yours would be trained, or the bundled one."""
     ids = tok(texts, add_special_tokens=False)["input_ids"]
     return TokenSelector().for_tokenizer(tok).fit(RaggedTokens.from_lists(ids))

@@ -1,9 +1,10 @@
-"""TRL's DPOTrainer on recommendation preferences, in the manner of S-DPO: the bought item against one that was not.
+"""TRL's DPOTrainer on recommendation preferences, as in S-DPO: the bought item against one that was not bought.
 
-The history is in the prompt, the candidates in ``chosen`` and ``rejected``; the history is cut, the candidates stay as
-they are. Sequences are those of S-DPO's collator, ``trainer/utils.py`` of github.com/chenyuxin1999/S-DPO at 07befa41
-(``tests/test_golden.py``). Lines changed: ``trainer.data_collator`` is wrapped. S-DPO's own collator tokenises strings,
-in which nothing says where the history ends: there, ``selector.compress_text`` the texts of ``historyList``.
+The history is in the prompt and is cut. The candidates, ``chosen`` and ``rejected``, stay as they are. The sequences
+equal those of S-DPO's collator, ``trainer/utils.py`` of github.com/chenyuxin1999/S-DPO at 07befa41
+(``tests/collators/test_golden.py``). Lines changed: ``trainer.data_collator`` is wrapped. S-DPO's own collator
+tokenises strings, and nothing in them says where the history ends: call ``selector.compress_text`` on ``historyList``
+there.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import tiny
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from tsporec import Budget, SelectorCollator
+from tsporec import SelectorCollator
 from tsporec.collators.spans import MarkerSpans
 
 MARKS = ("<|item|>", "<|/item|>")
 
 
 def trainer(rows: list[dict[str, str]], tokenizer: Any, folder: str) -> DPOTrainer:
-    """Two steps over ``prompt``, ``chosen`` and ``rejected``."""
+    """Return a trainer of two steps over ``prompt``, ``chosen`` and ``rejected``."""
     arguments = DPOConfig(
         folder, per_device_train_batch_size=2, max_steps=2, report_to=[], use_cpu=True, bf16=False,
         save_strategy="no", max_length=1024,
@@ -37,7 +38,7 @@ def trainer(rows: list[dict[str, str]], tokenizer: Any, folder: str) -> DPOTrain
 
 
 def main(users: int = 8) -> dict[str, Any]:
-    """The tokens of a batch, whole and short, and the loss."""
+    """Train. Returns the tokens of a whole and of a short batch, and the loss."""
     texts = [item["description"] for item in tiny.items(words=20)]
     tokenizer = tiny.tokenizer(["The user bought and buys next", *texts], special=MARKS)
     rows = [
@@ -54,7 +55,7 @@ def main(users: int = 8) -> dict[str, Any]:
         dpo.data_collator = SelectorCollator(
             base,
             tiny.selector(tokenizer, texts),
-            Budget(tokens=6),
+            6,
             spans=MarkerSpans(*marks, ids="prompt_ids"),
             ids="prompt_ids",
             tokenizer=tokenizer,

@@ -1,8 +1,8 @@
-"""TRL's SFTTrainer, padded or padding-free, on prompts with marked items, as PatchRec marks them.
+"""TRL's SFTTrainer, padded or padding-free, on prompts whose items stand between markers, as in PatchRec.
 
-Marker spans need no column of their own, so they pass ``remove_unused_columns`` and packing. (PatchRec:
-github.com/ljy0ustc/PatchRec at 27ac23c5; an item with no token gives NaN there, and here every item keeps one.) Lines
-changed: ``trainer.data_collator`` is wrapped.
+Marker spans need no column, so they work with ``remove_unused_columns`` and with packing. In PatchRec
+(github.com/ljy0ustc/PatchRec at 27ac23c5) an item without tokens gives NaN; here every item keeps one. Lines changed:
+``trainer.data_collator`` is wrapped.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import tiny
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from tsporec import Budget, SelectorCollator
+from tsporec import SelectorCollator
 
 MARKS = ("<|start_seq_id|>", "<|item_sep_id|>", "<|end_seq_id|>")
 
 
 def main(users: int = 8, padding_free: bool = False, packing: bool = False) -> dict[str, Any]:
-    """Two steps; the tokens of a batch, whole and short, and the loss."""
+    """Train two steps. Returns the tokens of a whole and of a short batch, and the loss."""
     texts = [item["description"] for item in tiny.items(words=20)]
     tokenizer = tiny.tokenizer(["The user bought and buys next", *texts], special=MARKS)
     begin, separator, end = MARKS
@@ -40,9 +40,7 @@ def main(users: int = 8, padding_free: bool = False, packing: bool = False) -> d
         )  # fmt: skip
         trainer = SFTTrainer(tiny.causal_lm(tokenizer), arguments, train_dataset=data, processing_class=tokenizer)
         base, marks = trainer.data_collator, tuple(tokenizer.convert_tokens_to_ids([begin, end, separator]))
-        trainer.data_collator = SelectorCollator(
-            base, tiny.selector(tokenizer, texts), Budget(tokens=6), spans=marks, tokenizer=tokenizer
-        )
+        trainer.data_collator = SelectorCollator(base, tiny.selector(tokenizer, texts), 6, marks, tokenizer=tokenizer)
         names = ("input_ids", "labels", "seq_lengths")
         features = [{k: row[k] for k in names if k in row} for row in trainer.train_dataset]
         whole, short = base(features), trainer.data_collator(features)

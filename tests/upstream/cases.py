@@ -2,8 +2,8 @@
 
     TSPOREC_UPSTREAM=FOLDER python -m tests.upstream.cases
 
-writes what their code makes to ``tests/golden/NAME.json``, with the inputs and the vocabulary; ``tests/test_golden.py``
-compares our examples to that, without their code.
+writes what their code makes to ``tests/golden/NAME.json``, with the inputs and the vocabulary.
+``tests/collators/test_golden.py`` compares our examples with that, without their code.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ INPUTS: dict[str, Any] = {
 
 
 def example(name: str) -> Any:
-    """The module of an example."""
+    """Return the module of an example."""
     if str(ROOT / "examples") not in sys.path:
         sys.path.insert(0, str(ROOT / "examples"))
     return importlib.import_module(name)
 
 
 def word_tokenizer(vocabulary: list[str], start: bool = True) -> Any:
-    """A word, a mark or a white space a token, by the list alone: nothing is learned. ``<s>`` before a text."""
+    """Return a tokenizer with one token for each word, mark or white space, and ``<s>`` before a text."""
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*SPECIAL, *vocabulary])}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), "isolated")
     if start:
@@ -82,17 +82,17 @@ def word_tokenizer(vocabulary: list[str], start: bool = True) -> Any:
 
 
 def lists(batch: Any) -> dict[str, Any]:
-    """A batch of tensors as lists."""
+    """Return a batch of tensors as lists."""
     return {name: value.tolist() for name, value in batch.items()}
 
 
 def pad(features: list[Any], tokenizer: Any) -> dict[str, Any]:
-    """As MiniOneRec and TALLRec collate."""
+    """Collate as MiniOneRec and TALLRec do."""
     return lists(DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=8, return_tensors="pt", padding=True)(features))
 
 
 def theirs(name: str, inputs: Any, tokenizer: Any, folder: Path, patch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The batch of the recommender's own code; ``inputs`` gets what that code drew by chance."""
+    """Return the batch of the recommender's own code; ``inputs`` gets what that code sampled."""
     random.seed(0)
     if name == "minionerec":
         features, inputs["instructions"] = upstream.minionerec(inputs["users"], tokenizer, folder, inputs["max_len"])
@@ -115,13 +115,13 @@ def theirs(name: str, inputs: Any, tokenizer: Any, folder: Path, patch: pytest.M
 
 
 def unpadded(batch: Any, side: str) -> list[list[int]]:
-    """The ids of one side of an S-DPO batch, as TRL's dataset has them."""
+    """Return the ids of one side of an S-DPO batch, as TRL's dataset has them."""
     ids, mask = batch[f"{side}_input_ids"], batch[f"{side}_attention_mask"].bool()
     return [row[seen].tolist() for row, seen in zip(ids, mask, strict=True)]
 
 
 def ours(name: str, inputs: Any, tokenizer: Any) -> dict[str, Any]:
-    """The batch that our example makes of the same ``inputs``."""
+    """Return the batch that our example makes of the same ``inputs``."""
     if name == "minionerec":
         make = example("minionerec_sft").feature
         features = [
@@ -153,13 +153,13 @@ def ours(name: str, inputs: Any, tokenizer: Any) -> dict[str, Any]:
 
 
 def words_of(*texts: str) -> list[str]:
-    """The words, marks and white space of ``texts``, sorted."""
+    """Return the words, marks and white space of ``texts``, sorted."""
     split = pre_tokenizers.Split(Regex(WORDS), "isolated")
     return sorted({word for text in texts for word, _ in split.pre_tokenize_str(text)})
 
 
 def golden(name: str) -> dict[str, Any]:
-    """What is written of a case: their batch, in a vocabulary of the words that are in it."""
+    """Return what is written for a case: their batch, in a vocabulary of the words that are in it."""
     inputs = json.loads(json.dumps(INPUTS[name]))
     examples = [Path(str(example(e).__file__)).read_text() for e in ("minionerec_sft", "tallrec_binary", "hllm_packed")]
     vocabulary = words_of(*strings(inputs), " \n\tproductss", *examples)
@@ -167,7 +167,7 @@ def golden(name: str) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
             batch = theirs(name, inputs, word_tokenizer(vocabulary, name != "sdpo"), Path(folder), patch)
         ids = {i for key, rows in batch.items() if "ids" in key and "position" not in key for i in flat(rows)}
-        if not last:  # what their code drew by chance is known now, and the words of their prompts
+        if not last:  # now the sampled inputs and the words of their prompts are known
             used = [vocabulary[i - len(SPECIAL)] for i in ids if i >= len(SPECIAL)]
             vocabulary = sorted({*words_of(*strings(inputs)), *used})
     assert SPECIAL.index("<unk>") not in ids
@@ -175,7 +175,7 @@ def golden(name: str) -> dict[str, Any]:
 
 
 def strings(value: Any) -> list[str]:
-    """All strings in a case, and an item's fields as HLLM joins them."""
+    """Return all strings in a case, and an item's fields as HLLM joins them."""
     if isinstance(value, str):
         return [value]
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -184,7 +184,7 @@ def strings(value: Any) -> list[str]:
 
 
 def flat(rows: list[Any]) -> list[int]:
-    """The numbers in a column of a batch."""
+    """Return the numbers in a column of a batch."""
     return [i for row in rows for i in (row if isinstance(row, list) else [row])]
 
 

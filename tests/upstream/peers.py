@@ -1,11 +1,10 @@
-"""The collator tests of transformers and TRL, run on their own collators, then on the same collators wrapped.
+"""Run the collator tests of transformers and TRL on their own collators, then on the same collators wrapped.
 
     python tests/upstream/peers.py CHECKOUT [TEST_FILE ...]
 
-CHECKOUT is a checkout of either. TRL's tests run against the checkout, those of transformers (whose sources lie
-deeper) against the package that is installed. Every collator that a test module imports is replaced by one that wraps
-what it makes, with a budget that drops nothing. A script of its own, since those tests are a package called ``tests``
-too.
+CHECKOUT is a checkout of either. TRL's tests run against the checkout. Those of transformers, whose sources lie deeper,
+run against the installed package. Every collator that a test module imports is wrapped, with a budget that drops
+nothing. This is a script because those tests are a package called ``tests`` too.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ scored = 0
 
 
 def column_of_ids(feature: Any) -> str | None:
-    """The column of flat ids in a feature of any of these collators; None for images, raw text and lists."""
+    """Return the column of flat ids in a feature of these collators; None for images, raw text and lists."""
     columns = dict(feature) if hasattr(feature, "keys") else {}
     return next((name for name in IDS if len(columns.get(name, ())) and getattr(columns[name], "ndim", 1) == 1), None)
 
 
 def all_of_it(feature: Any) -> list[tuple[int, int]]:
-    """Everything may be dropped, if the budget says so."""
+    """Return one span over all tokens."""
     global scored
     name = column_of_ids(feature)
     if name is None:
@@ -50,7 +49,7 @@ def all_of_it(feature: Any) -> list[tuple[int, int]]:
 
 
 class Wrapped:
-    """Makes what the collator class (or function) makes, wrapped."""
+    """Stand in for a collator class (or function), and wrap what it makes."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
@@ -72,7 +71,7 @@ class Wrapped:
 
 
 class Run:
-    """A pytest plugin that keeps the tests of collators, wraps them if asked to, and notes how each ends."""
+    """A pytest plugin that keeps the tests of collators, wraps these if asked to, and records how each test ends."""
 
     def __init__(self, wrap: bool) -> None:
         self.wrap, self.outcomes = wrap, {}
@@ -92,7 +91,7 @@ class Run:
 
 
 def run(checkout: Path, files: list[str]) -> dict[str, Any]:
-    """How the tests in ``files`` end, plain and wrapped."""
+    """Return how the tests in ``files`` end, plain and wrapped."""
     sys.path.insert(0, str(checkout))
     package = importlib.import_module(checkout.name)
     installed = checkout not in Path(str(package.__file__)).parents

@@ -1,7 +1,8 @@
-"""Runs the data code of other people's recommenders, unchanged, from checkouts that TSPOREC_UPSTREAM names.
+"""Run the data code of other people's recommenders, unchanged, from checkouts that TSPOREC_UPSTREAM names.
 
-A folder with a checkout each, called as below, at these commits. Nothing of them is in this repository. Where their
-code sits inside a training script, the script runs with its model, tokenizer and trainer replaced, up to the trainer.
+TSPOREC_UPSTREAM is a folder with one checkout for each name below, at these commits. This repository holds none of
+their code. If the code is part of a training script, the script runs up to the trainer, with its model, tokenizer and
+trainer replaced.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ COMMITS = {
 
 
 def checkout(name: str) -> Path:
-    """The checkout called ``name``, or a skip."""
+    """Return the checkout called ``name``, or skip the test."""
     folder = Path(os.environ.get("TSPOREC_UPSTREAM", ""), name)
     if "TSPOREC_UPSTREAM" not in os.environ or not folder.is_dir():
         pytest.skip(f"TSPOREC_UPSTREAM does not name a folder with {name} ({COMMITS[name]})")
@@ -41,7 +42,7 @@ def checkout(name: str) -> Path:
 
 
 def load(path: Path) -> Any:
-    """The module in a file."""
+    """Return the module in a file."""
     spec = importlib.util.spec_from_file_location(f"upstream_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -51,7 +52,7 @@ def load(path: Path) -> Any:
 
 
 def stand_in(patch: pytest.MonkeyPatch, name: str, **names: Any) -> None:
-    """A module for one that is not installed, with these ``names``."""
+    """Put a module with these ``names`` in the place of one that is not installed."""
     if importlib.util.find_spec(name.partition(".")[0]) is None:
         patch.setitem(sys.modules, name, types.ModuleType(name))
     for attribute, value in names.items():
@@ -60,21 +61,21 @@ def stand_in(patch: pytest.MonkeyPatch, name: str, **names: Any) -> None:
 
 
 class Caught(Exception):  # noqa: N818 - it is no error
-    """What a training script gave to its trainer."""
+    """Carries what a training script gave to its trainer."""
 
 
 def catch(*args: Any, **options: Any) -> None:
-    """In the place of a Trainer."""
+    """Stand in for a Trainer."""
     raise Caught(options)
 
 
 def made_of(value: Any) -> Any:
-    """In the place of a class: its ``from_pretrained`` gives ``value``."""
+    """Stand in for a class whose ``from_pretrained`` gives ``value``."""
     return SimpleNamespace(from_pretrained=lambda *args, **options: value)
 
 
 def minionerec(users: list[dict[str, Any]], tokenizer: Any, folder: Path, max_len: int) -> tuple[list[Any], list[str]]:
-    """(the features of ``SFTData``, the instruction that each drew)."""
+    """Return the features of ``SFTData``, and the instruction that it sampled for each."""
     import pandas
 
     module, seed = load(checkout("MiniOneRec") / "data.py"), 3
@@ -96,7 +97,7 @@ def minionerec(users: list[dict[str, Any]], tokenizer: Any, folder: Path, max_le
 def tallrec(
     points: list[dict[str, str]], tokenizer: Any, patch: pytest.MonkeyPatch, cutoff: int, train_on_inputs: bool
 ) -> tuple[list[Any], Any]:
-    """(the features that ``finetune_rec.py`` gives to its Trainer, in order of ``points``; its collator)."""
+    """Return the features that ``finetune_rec.py`` gives to its Trainer, in order of ``points``, and its collator."""
     import transformers
     from datasets import Dataset
 
@@ -126,7 +127,7 @@ def tallrec(
 def hllm(
     items: list[dict[str, str]], sequences: list[list[int]], tokenizer: Any, folder: Path, patch: pytest.MonkeyPatch
 ) -> tuple[Any, Any]:
-    """(``TextSEQTrainDataset`` of users' sequences of places in ``items`` from 1, its collate function)."""
+    """Return ``TextSEQTrainDataset`` of users' sequences (places in ``items``, from 1) and its collate function."""
     import datetime
 
     import pandas
@@ -156,7 +157,7 @@ def hllm(
 
 
 def sdpo(tokenizer: Any) -> tuple[Any, Any]:
-    """(its collator, which tokenises strings; its class of prompts)."""
+    """Return its collator, which tokenises strings, and its class of prompts."""
     folder = checkout("S-DPO")
     collator = load(folder / "trainer" / "utils.py").DPODataCollatorWithPadding(
         tokenizer, max_length=512, max_prompt_length=512
@@ -165,7 +166,7 @@ def sdpo(tokenizer: Any) -> tuple[Any, Any]:
 
 
 def patchrec(titles: list[str], histories: list[list[int]], tokenizer: Any, folder: Path, patch: Any) -> list[str]:
-    """The chats that ``sft.py`` makes of histories of places in ``titles``, the last of each being what comes next."""
+    """Return the chats that ``sft.py`` makes of histories (places in ``titles``). The last of each is the target."""
     import pandas
 
     code = checkout("PatchRec")
