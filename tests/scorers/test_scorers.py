@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from tests.conftest import TEXTS, make_causal_lm, make_tokenizer, random_tokens
 from tsporec.budget import Budget
 from tsporec.scorers import SCORERS, Scorer, make_scorer
+from tsporec.scorers.base import bind
 from tsporec.scorers.cached import CachedScorer
 from tsporec.selection import select
 from tsporec.selector.model import SelectorConfig, TokenSelector
+from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -243,7 +245,7 @@ def test_long_texts_are_read_in_windows(tokenizer, name):
     assert scorer.fingerprint != make_scorer(name, model=lm).fingerprint
     beyond = RaggedTokens.from_lists([[5] * 600])  # the model has 512 positions
     assert np.isfinite(make_scorer("centroid", model=lm).score(beyond)).all()
-    with pytest.raises(ValueError, match="reads at most 511 tokens at once; found window=512"):
+    with pytest.raises(ValueError, match="reads at most 511 tokens of a text at once; found window=512"):
         make_scorer(name, model=lm, window=512)
     for option in ("window", "batch_tokens"):
         with pytest.raises(ValueError, match=f"{option} must be at least 1 token; found 0"):
@@ -387,7 +389,7 @@ def test_classifiers_are_checked_before_they_read(tokenizer, wordpiece_tokenizer
 
     with pytest.raises(ValueError, match="keep_label must be one of the model's 2 labels, from 0; found 2"):
         make(keep_label=2)
-    with pytest.raises(ValueError, match="reads at most 512 tokens between its special ones; found window=513"):
+    with pytest.raises(ValueError, match="reads at most 512 tokens of a text at once; found window=513"):
         make(window=513)
     with pytest.raises(ValueError, match="reads with its own tokenizer"):
         make(tokenizer=None)
@@ -398,7 +400,7 @@ def test_classifiers_are_checked_before_they_read(tokenizer, wordpiece_tokenizer
     with pytest.raises(ValueError, match="gives no character offsets"):
         make(tokenizer=object())
     small = make(model=classifier(10)).for_tokenizer(tokenizer)
-    with pytest.raises(ValueError, match="outside the model's vocabulary of 10"):
+    with pytest.raises(ValueError, match="outside the llmlingua2 model's vocabulary of 10"):
         small.score(encode(tokenizer))
     scorer = make().for_tokenizer(tokenizer)
     long = RaggedTokens.from_lists([tokenizer(" ".join(TEXTS * 12), add_special_tokens=False)["input_ids"]])
@@ -476,7 +478,21 @@ def test_a_text_read_with_two_tokenizers_is_named_by_both(tokenizer, wordpiece_t
     assert len(prints) == 2
 
 
+def test_reading_scorers_say_what_they_are_bound_to(tokenizer, wordpiece_tokenizer, causal_lm):
+    scorer = make_scorer("centroid", model=causal_lm)
+    assert scorer.tokenizer_fingerprint is None
+    bound = scorer.for_tokenizer(tokenizer)
+    assert bound.tokenizer_fingerprint == tokenizer_fingerprint(tokenizer)
+    assert bind(bound, tokenizer) is bound
+    with pytest.raises(ValueError, match="bound to another tokenizer"):
+        bind(bound, wordpiece_tokenizer)
+
+
 def test_negative_ids_are_refused(causal_lm):
+    tfidf = make_scorer("tfidf").fit(RaggedTokens.from_lists([[1, 2]]))
+    for act in (tfidf.score, make_scorer("tfidf").fit):
+        with pytest.raises(ValueError, match="must not be negative, found -100"):
+            act(RaggedTokens.from_lists([[5, -100]]))
     with pytest.raises(ValueError, match="token id -100 is outside"):
         make_scorer("centroid", model=causal_lm).score(RaggedTokens.from_lists([[5, -100]]))
 

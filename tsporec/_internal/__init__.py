@@ -1,4 +1,5 @@
-"""Small helpers that every folder uses: whole files, digests, optional dependencies.
+"""Small helpers that every folder uses. Nothing here is public, and nothing here knows tokens, items or models.
 
-Nothing here knows about tokens, items or models. Nothing here is public.
+``files`` writes whole files, ``digest`` names things by their content, and ``extras`` imports optional dependencies.
+``seeds`` seeds random generators for a block of code.
 """

@@ -20,6 +20,7 @@ from torch.nn import functional as F  # noqa: N812 - as the torch documentation 
 from tqdm.auto import tqdm
 
 from tsporec._internal.files import write_whole
+from tsporec._internal.seeds import seeded
 from tsporec.metrics import ndcg, ranks
 
 History = Sequence[int]
@@ -184,8 +185,7 @@ class EmbeddingRecommender(nn.Module):
             self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
         best, best_state, waited = -math.inf, self._snapshot(), 0
-        with torch.random.fork_rng():
-            torch.manual_seed(self.config.seed)
+        with seeded(self.config.seed):
             for _ in tqdm(range(self.config.epochs), desc=description, disable=None, leave=False):
                 self._epoch(views, windows, optimizer)
                 likelihood = self.log_likelihood(fixed, held_out)
@@ -256,8 +256,7 @@ class EmbeddingRecommender(nn.Module):
 def make_recommender(feature_width: int, config: EmbeddingConfig | None = None) -> EmbeddingRecommender:
     """Make a recommender with weights from ``config.seed``. Torch's global random state is left as it was."""
     config = config or EmbeddingConfig()
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         return EmbeddingRecommender(feature_width, config)
 
 

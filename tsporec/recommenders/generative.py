@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 from tqdm.auto import tqdm
 
+from tsporec._internal.seeds import seeded
 from tsporec.collators.spans import IGNORED_LABEL
 from tsporec.recommenders.trie import Trie
 from tsporec.tokens.ragged import RaggedTokens
@@ -138,8 +139,7 @@ class GenerativeRecommender:
         optimizer = torch.optim.AdamW(trained, lr=learning_rate)
         losses = []
         self.model.train()
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             for _ in range(epochs):
                 order = torch.split(torch.randperm(len(features)), batch_size)
                 for rows in tqdm(order, desc="fine-tune", disable=None, leave=False):

@@ -1,6 +1,7 @@
-"""Scorers: each gives every token of a text a number, higher for what is more worth keeping.
+"""Scorers give every token of a text a number: higher means more worth keeping.
 
-One scorer a file. :func:`make_scorer` finds one by its name and imports its module only then.
+Each scorer has a file. :func:`make_scorer` finds a scorer by its name and then imports its module. ``base`` holds the
+protocol, and ``language`` what scorers that read with a model share.
 """
 
 from __future__ import annotations
@@ -19,16 +20,14 @@ SCORERS = {
     "centroid": "CentroidScorer",
     "llmlingua2": "LLMLingua2Scorer",
 }
-"""Scorer name (also its module's) -> class name."""
+"""Scorer name, which is also its module's name -> class name."""
 
 
 def make_scorer(name: str, **options: Any) -> BaseScorer:
-    """The scorer called ``name``, made with ``options``.
+    """Make the scorer called ``name`` with ``options``. An unknown name is a ValueError that lists all names.
 
-    Raises
-    ------
-    ValueError
-        If there is no such scorer; the message lists those there are.
+    >>> make_scorer("random", seed=3).seed
+    3
     """
     if name not in SCORERS:
         raise ValueError(f"there is no scorer {name!r}; expected one of {', '.join(SCORERS)}.")

@@ -1,4 +1,4 @@
-"""Attention received in a causal LM: keep what the rest of the text looks at."""
+"""Attention received in a causal LM: keep what the rest of the text attends to."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ from tsporec.scorers.language import LanguageScorer
 
 
 class AttentionScorer(LanguageScorer):
-    """The attention a token receives, the mean over layers, heads and the positions that can see it.
+    """Score a token by the attention it receives: the mean over layers, heads and the positions that can see it.
 
-    The mean over ``L - t`` positions (its own among them) and not the sum, which would favour early tokens.
+    Token ``t`` of a text of length L is seen by ``L - t`` positions, itself included. A sum would favour early tokens.
 
     Parameters
     ----------
     model, tokenizer, layers, batch_tokens, window
-        As in :class:`LanguageScorer`. The attention is computed in full ("eager"), ``L * L`` numbers a head, one layer
-        at a time: give a ``window`` where texts are long.
+        Arguments of :class:`LanguageScorer`. Attention is computed in full ("eager"): ``L * L`` numbers for each head,
+        one layer at a time. Give a ``window`` for long texts.
     attention_layers : ints, optional
-        The layers whose attention counts, from 0; -1 is the last that is read. By default all.
+        Layers whose attention counts, from 0; -1 is the last layer that is read. Default: all.
+
+    Examples
+    --------
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> from tsporec.tokens.ragged import RaggedTokens
+    >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2))
+    >>> AttentionScorer(model).score(RaggedTokens.from_lists([[4], [4, 5]])).shape
+    (3,)
     """
 
     name = "attention"
@@ -49,11 +57,11 @@ class AttentionScorer(LanguageScorer):
         self.attention_layers = sorted({layer % depth for layer in chosen})
 
     def config(self) -> dict[str, Any]:
-        """As in :class:`LanguageScorer`, and the layers whose attention counts."""
+        """Return the config of :class:`LanguageScorer` and the layers whose attention counts."""
         return {**super().config(), "attention_layers": self.attention_layers}
 
     def read(self, ids: Tensor) -> Tensor:
-        """Scores ``[B, L]``; see :class:`LanguageScorer`."""
+        """Score ``ids`` int64 ``[B, L]``: float ``[B, L]``."""
         with _attention_received(self.model) as received:
             base_model(self.model)(input_ids=ids, use_cache=False)
         missing = set(self.attention_layers) - set(received)
@@ -62,23 +70,26 @@ class AttentionScorer(LanguageScorer):
                 f"{type(self.model).__name__} shows no attention in layers {sorted(missing)}; choose others with "
                 "attention_layers, or another model or scorer."
             )
+        # received [B, L] sums over positions; place t of L is seen by L - t of them
         mean = torch.stack([received[layer] for layer in self.attention_layers]).mean(dim=0)
         return mean / torch.arange(ids.shape[1], 0, -1, device=ids.device)
 
 
 @contextmanager
 def _attention_received(model: Any) -> Iterator[dict[int, Tensor]]:
-    """Layer -> attention received ``[B, L]``, the mean over heads, summed over positions, of the forward inside.
+    """Collect, during one forward, layer -> attention received ``[B, L]``: the mean over heads, the sum over positions.
 
-    The hooks are our own and are removed at the end: those that ``output_attentions`` installs stay, keep a model from
-    being pickled, and are not installed in a process that got its model by pickle.
+    1. Every module of every layer gets a hook. It keeps the first ``[B, H, L, L]`` tensor that the layer returns.
+    2. The model is set to eager attention, since other implementations return no attention.
+    3. At the end hooks and settings are as before. The hooks of ``output_attentions`` would stay, and a model with them
+       cannot be pickled.
     """
     received: dict[int, Tensor] = {}
 
     def watch(layer: int) -> Any:
         def hook(module: Any, inputs: Any, output: Any) -> None:
             weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
-            # A layer's attention is the first [B, H, L, L] in it; modules around it may hand it on.
+            # Modules around the attention may return it again.
             if layer not in received and isinstance(weights, Tensor) and weights.dim() == 4:
                 received[layer] = weights.float().mean(dim=1).sum(dim=1)
 
@@ -89,7 +100,7 @@ def _attention_received(model: Any) -> Iterator[dict[int, Tensor]]:
     layers = enumerate(layer_stack(model))
     handles = [m.register_forward_hook(watch(i)) for i, layer in layers for m in layer.modules()]
     for config, _ in before:
-        config._attn_implementation = "eager"  # the others do not return attention
+        config._attn_implementation = "eager"
     try:
         yield received
     finally:

@@ -1,4 +1,4 @@
-"""The first tokens: what recommenders keep today."""
+"""Keep the first tokens, as recommenders do today."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from tsporec.tokens.ragged import RaggedTokens
 
 
 class HeadScorer(BaseScorer):
-    """Earlier is better."""
+    """Score a token by minus its place in its text.
+
+    >>> HeadScorer().score(RaggedTokens.from_lists([[9, 8, 7], [6]])).tolist()
+    [-0.0, -1.0, -2.0, -0.0]
+    """
 
     name = "head"
 
     def score(self, tokens: RaggedTokens) -> Scores:
-        """float32 ``[T]``: minus the token's place in its text."""
+        """Return minus each token's place: float32 ``[T]``."""
         return -tokens.offsets().astype(np.float32)

@@ -1,8 +1,13 @@
-"""What scorers that read with a language model share: binding, another vocabulary, batching."""
+"""Base classes of scorers that read texts with a language model.
+
+:class:`ModelScorer` binds to tokenizers, reads in windows and batches, and carries scores over to other tokens. A
+subclass only defines :meth:`~ModelScorer.read`: ids to scores.
+"""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,27 +29,103 @@ from tsporec.tokens.pieces import Pieces, read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 
 
-class LanguageScorer(BaseScorer):
-    """A scorer that reads with a causal LM; a subclass says what it makes of a batch in :meth:`read`.
+class ModelScorer(BaseScorer):
+    """A scorer that reads with a model, in its own tokens.
+
+    Parameters
+    ----------
+    model : module
+        Any model with a ``config``.
+    tokenizer : fast tokenizer of the model, or None
+        None: the scored ids are the model's own.
+    most : int or None
+        Most tokens that the model reads at once, special tokens not counted; None if there is no limit.
+    window : int or None
+        Tokens read at once. By default ``most``.
+    batch_tokens : int or None
+        Tokens of one forward on an accelerator. Default: 4,096.
+    """
+
+    reads_text = False
+    """Whether ids are always spelled and tokenised again, also if they come from the model's own tokenizer."""
+
+    def __init__(
+        self, model: Any, tokenizer: Any, most: int | None, window: int | None, batch_tokens: int | None
+    ) -> None:
+        for name, value in {"window": window, "batch_tokens": batch_tokens}.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1 token; found {value}.")
+        check_fast(tokenizer)
+        if window is not None and most is not None and window > most:
+            raise ValueError(f"this model reads at most {most} tokens of a text at once; found window={window}.")
+        self.model, self.tokenizer = model, tokenizer
+        self.window, self.batch_tokens = most if window is None else window, batch_tokens
+        self.reader: Pieces | None = None  # spells ids of another tokenizer than the model's
+        self._bound: str | None = None
+        self._digest: list[Any] | None = None
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Score ``ids`` int64 ``[B, L]`` of the model's tokenizer, rows of equal length: float ``[B, L]``."""
+        raise NotImplementedError
+
+    def for_tokenizer(self, tokenizer: Any) -> ModelScorer:
+        """Return a scorer for ids of ``tokenizer``. It shares the model."""
+        bound, pieces = copy.copy(self), read_pieces(tokenizer)
+        bound._bound = pieces.fingerprint
+        own = None if self.tokenizer is None else tokenizer_fingerprint(self.tokenizer)
+        bound.reader = pieces if self.reads_text or own not in (None, pieces.fingerprint) else None
+        return bound
+
+    @property
+    def tokenizer_fingerprint(self) -> str | None:
+        """Fingerprint of the tokenizer that the scorer is bound to; None if it is unbound."""
+        return self._bound
+
+    def config(self) -> dict[str, Any]:
+        """Return the window, a digest of the model and, if texts are tokenised again, both tokenizers' fingerprints."""
+        if self._digest is None:
+            self._digest = weights_digest(self.model)
+        both = [] if self.reader is None else [self.reader.fingerprint, tokenizer_fingerprint(self.tokenizer)]
+        return {"weights": self._digest, "tokenizers": both, "window": self.window}
+
+    def score(self, tokens: RaggedTokens) -> Scores:
+        """Return scores of 12 significant bits: float32 ``[T]``. A segment's scores do not depend on the batch."""
+        if self.reader is not None:
+            return score_by_offsets(tokens, self.reader, self.tokenizer, self._score_own)
+        return self._score_own(tokens)
+
+    def _score_own(self, tokens: RaggedTokens) -> Scores:
+        """Score ids of the model's own tokenizer."""
+        size = self.model.config.vocab_size
+        wrong = tokens.ids[(tokens.ids < 0) | (tokens.ids >= size)]
+        if len(wrong):
+            raise ValueError(
+                f"token id {wrong[0]} is outside the {self.name} model's vocabulary of {size}; give the scorer the "
+                "model's tokenizer, and call for_tokenizer with the tokenizer of the ids."
+            )
+        device = next(self.model.parameters()).device
+        windows = split_windows(tokens, self.window)
+        return round_scores(run_equal_lengths(windows, self.read, device, self.name, self.batch_tokens))
+
+
+class LanguageScorer(ModelScorer):
+    """A scorer that reads with a causal LM.
 
     Parameters
     ----------
     model : causal LM, folder or Hub id
-    tokenizer : tokenizer of ``model``, optional
-        Needed where the texts' ids are of another tokenizer (then the texts are read again with this one, and scores
-        are carried over by character offsets). None: the ids are the model's own. A folder or Hub id brings its own.
+        A module is put into eval mode.
+    tokenizer : fast tokenizer of ``model``, optional
+        Needed if the scored ids come from another tokenizer. Texts are then tokenised again, and scores are carried
+        over by character offsets. Default: None (the ids are the model's own), or the tokenizer of the folder or Hub
+        id.
     layers : int, optional
-        Read with the first layers only.
+        Read with the first layers only. Default: all.
     batch_tokens : int, optional
-        Tokens of one forward on an accelerator, ``batch_tokens // L`` texts of length ``L``; 4,096 by default. On a
-        CPU a forward reads one text.
+        Tokens of one forward on an accelerator. On a CPU a forward reads one text. Default: 4,096.
     window : int, optional
-        Tokens read at once: a longer text is read in pieces that know nothing of each other. By default as many as
-        the model has positions for.
-
-    Notes
-    -----
-    A model given as a module is put into eval mode.
+        Tokens read at once. A longer text is read in pieces that do not see each other. Default: as many as the model
+        has positions for.
     """
 
     def __init__(
@@ -55,73 +136,18 @@ class LanguageScorer(BaseScorer):
         batch_tokens: int | None = None,
         window: int | None = None,
     ) -> None:
-        check_least_one(batch_tokens=batch_tokens, window=window)
         if isinstance(model, torch.nn.Module):
-            self.model, self.tokenizer = cut_layers(model.eval(), layers), tokenizer
+            model = cut_layers(model.eval(), layers)
         else:
-            self.model, own = load_causal_lm(model, layers)
-            self.tokenizer = own if tokenizer is None else tokenizer
-        check_fast(self.tokenizer)
-        positions = max_positions(self.model)
-        most = None if positions is None else positions - 1  # a beginning-of-sequence token is one of them
-        if window is not None and most is not None and window > most:
-            raise ValueError(f"this model reads at most {most} tokens at once; found window={window}.")
-        self.batch_tokens, self.window = batch_tokens, most if window is None else window
-        self.reader: Pieces | None = None  # of the texts' tokenizer, where it is not the model's
-        self._digest: list[Any] | None = None
-
-    def for_tokenizer(self, tokenizer: Any) -> LanguageScorer:
-        """A scorer for ids of ``tokenizer``; the model is shared."""
-        bound = copy.copy(self)
-        own = None if self.tokenizer is None else read_pieces(self.tokenizer)
-        theirs = read_pieces(tokenizer)
-        bound.reader = None if own is None or own.fingerprint == theirs.fingerprint else theirs
-        return bound
-
-    @property
-    def tokenizer_fingerprint(self) -> str | None:
-        """Fingerprint of the tokenizer of the texts; None while the scorer is unbound."""
-        return None if self.reader is None else self.reader.fingerprint
-
-    def config(self) -> dict[str, Any]:
-        """The window, and digests of the model and, where texts are read again, of both tokenizers."""
-        if self._digest is None:
-            self._digest = weights_digest(self.model)
-        both = [] if self.reader is None else [self.reader.fingerprint, tokenizer_fingerprint(self.tokenizer)]
-        return {"weights": self._digest, "tokenizers": both, "window": self.window}
-
-    def read(self, ids: Tensor) -> Tensor:
-        """Scores float ``[B, L]`` of ``ids`` int64 ``[B, L]``, rows of one length without padding."""
-        raise NotImplementedError
-
-    def score(self, tokens: RaggedTokens) -> Scores:
-        """float32 ``[T]`` of 12 significant bits; on a CPU a segment's scores do not depend on the batch."""
-        if self.reader is not None:
-            return score_by_offsets(tokens, self.reader, self.tokenizer, self._score_own)
-        return self._score_own(tokens)
-
-    def _score_own(self, tokens: RaggedTokens) -> Scores:
-        size = self.model.config.vocab_size
-        wrong = tokens.ids[(tokens.ids < 0) | (tokens.ids >= size)]
-        if len(wrong):
-            raise ValueError(
-                f"token id {wrong[0]} is outside the {self.name} model's vocabulary of {size}; give the "
-                "scorer its tokenizer and call for_tokenizer with the one the ids are of."
-            )
-        device = next(self.model.parameters()).device
-        windows = split_windows(tokens, self.window)
-        return round_scores(run_equal_lengths(windows, self.read, device, self.name, self.batch_tokens))
-
-
-def check_least_one(**options: int | None) -> None:
-    """Refuse options that are given and below 1."""
-    for name, value in options.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1 token; found {value}.")
+            model, own = load_causal_lm(model, layers)
+            tokenizer = own if tokenizer is None else tokenizer
+        positions = max_positions(model)
+        most = None if positions is None else positions - 1  # one is for the beginning-of-sequence token
+        super().__init__(model, tokenizer, most, window, batch_tokens)
 
 
 def check_fast(tokenizer: Any) -> None:
-    """Refuse a tokenizer that cannot say where its tokens stand in a text."""
+    """Refuse a tokenizer that gives no character offsets."""
     if tokenizer is not None and not getattr(tokenizer, "is_fast", False):
         raise ValueError(
             f"{type(tokenizer).__name__} gives no character offsets, which carry scores over to other tokens; "
@@ -129,11 +155,13 @@ def check_fast(tokenizer: Any) -> None:
         )
 
 
-def score_by_offsets(tokens: RaggedTokens, reader: Pieces, tokenizer: Any, score: Any) -> Scores:
-    """Scores of ``tokens`` from those that ``score`` gives their texts in another tokenization.
+def score_by_offsets(
+    tokens: RaggedTokens, reader: Pieces, tokenizer: Any, score: Callable[[RaggedTokens], Scores]
+) -> Scores:
+    """Score ``tokens`` through their texts: tokenise those with ``tokenizer``, ``score`` them, carry the scores over.
 
-    A token's score is the mean over its characters of the score of the other token that covers each; characters
-    that no token covers (white space) count only where a token has no others, and then as the text's lowest score.
+    A token gets the mean over its characters of the score of the other token at that character. Characters without a
+    token (white space) are left out. A token of only such characters gets the text's lowest score.
     """
     texts = [reader.text(segment) for segment in tokens]
     if not texts:
@@ -146,12 +174,13 @@ def score_by_offsets(tokens: RaggedTokens, reader: Pieces, tokenizer: Any, score
         values = theirs[other.cu_seqlens[i] : other.cu_seqlens[i + 1]]
         if not len(spans) or not len(values):
             continue
-        covered = np.zeros(len(text) + 1, dtype=np.float64)
-        total = np.zeros(len(text) + 1, dtype=np.float64)
+        # "gel pen" with other tokens (0, 3): .5 and (4, 7): .2 -> total [.5 .5 .5 0 .2 .2 .2], covered [1 1 1 0 1 1 1]
+        covered, total = np.zeros((2, len(text) + 1), dtype=np.float64)
         for (start, end), value in zip(encoded["offset_mapping"][i], values.tolist(), strict=True):
             total[start:end] += value
             covered[start:end] += 1
-        sums, counts = np.cumsum(np.append(0, total)), np.cumsum(np.append(0, covered))
+        # Differences of running sums give the sum over each token's span: (0, 4) -> 1.5 over 3 characters
+        sums, counts = (np.cumsum(np.append(0, part)) for part in (total, covered))
         count = counts[spans[:, 1]] - counts[spans[:, 0]]
         mean = (sums[spans[:, 1]] - sums[spans[:, 0]]) / np.maximum(count, 1)
         scores[tokens.cu_seqlens[i] : tokens.cu_seqlens[i + 1]] = np.where(count > 0, mean, values.min())

@@ -12,9 +12,16 @@ from tsporec.tokens.ragged import RaggedTokens
 
 
 class TfidfScorer(BaseScorer):
-    """``tf * (log((1 + N) / (1 + df)) + 1)``, the smoothed idf of scikit-learn, over token ids.
+    """Score a token id by ``tf * (log((1 + N) / (1 + df)) + 1)``, with the smoothed idf of scikit-learn.
 
-    A repeated token counts once: its first occurrence carries the score, the others rank below everything.
+    ``tf`` counts the token in its text, ``df`` the texts that hold it, and N all texts. The first occurrence in a text
+    gets the score. Later occurrences get -1, below every first one.
+
+    Examples
+    --------
+    >>> corpus = RaggedTokens.from_lists([[1, 2, 1], [2, 3], [2]])
+    >>> TfidfScorer().fit(corpus).score(corpus.take([0])).round(2).tolist()
+    [3.390000104904175, 1.0, -1.0]
     """
 
     name = "tfidf"
@@ -24,8 +31,10 @@ class TfidfScorer(BaseScorer):
         self.unseen = np.float32(0)
 
     def fit(self, corpus: RaggedTokens) -> TfidfScorer:
-        """Count document frequencies; a segment is a document."""
+        """Count document frequencies; every segment is a document. Ids that never occur get the idf of ``df = 0``."""
+        _check(corpus)
         size = int(corpus.ids.max(initial=-1)) + 1
+        # Texts [[1, 2, 1], [2]] -> distinct (text, id) pairs (0, 1), (0, 2), (1, 2) -> df [0, 1, 2]
         pairs = np.unique(corpus.segment_ids() * size + corpus.ids)
         df = np.bincount(pairs % size if size else pairs, minlength=size)
         self.idf = (np.log((1 + len(corpus)) / (1 + df)) + 1).astype(np.float32)
@@ -33,26 +42,24 @@ class TfidfScorer(BaseScorer):
         return self
 
     def config(self) -> dict[str, Any]:
-        """The fitted frequencies."""
+        """Return the fitted frequencies."""
         return {"idf": np.zeros(0, np.float32) if self.idf is None else self.idf, "unseen": float(self.unseen)}
 
     def score(self, tokens: RaggedTokens) -> Scores:
-        """float32 ``[T]``.
-
-        Raises
-        ------
-        ValueError
-            If the scorer has not been fitted, or a token id is negative.
-        """
+        """Return the scores, float32 ``[T]``. A scorer that is not fitted, or a negative id, is a ValueError."""
         if self.idf is None:
             raise ValueError(
                 "the tfidf scorer has no document frequencies; call scorer.fit(corpus) with the catalogue first."
             )
-        if tokens.ids.min(initial=0) < 0:
-            raise ValueError(f"token id {tokens.ids.min()} is negative; expected ids of a tokenizer's vocabulary.")
+        _check(tokens)
         idf = np.append(self.idf, self.unseen)[np.minimum(tokens.ids, len(self.idf))]
-        pairs = tokens.segment_ids() * (2**31) + tokens.ids
-        _, first, counts = np.unique(pairs, return_index=True, return_counts=True)
+        # Texts [[1, 2, 1]] -> first occurrences [0, 1], counts [2, 1]
+        _, first, counts = np.unique(tokens.segment_ids() * (2**31) + tokens.ids, return_index=True, return_counts=True)
         scores = np.full(tokens.num_tokens, -1.0, dtype=np.float32)
         scores[first] = (counts * idf[first]).astype(np.float32)
         return scores
+
+
+def _check(tokens: RaggedTokens) -> None:
+    if (low := int(tokens.ids.min(initial=0))) < 0:
+        raise ValueError(f"token ids must not be negative, found {low}; leave ignored labels out.")
