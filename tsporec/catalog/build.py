@@ -32,23 +32,8 @@ def build(
     A build that was cut off goes on when it is started again with the same recipe. Records whose text has not changed
     are kept; those of items that no longer come are removed.
 
-    Parameters
-    ----------
-    folder : path
-    recipe : Recipe
-    work : Work
-    produce : callable
-        Called with the writer, and with whether its table holds records of an unfinished build. Yields records.
-    resume : bool
-        Whether to go on with an unfinished build, or drop it.
-    overwrite : bool
-        Whether to replace a catalogue that is there.
-
-    Raises
-    ------
-    ValueError
-        If the folder has a catalogue (and not ``overwrite``), another writer is at work, an unfinished build has
-        another recipe, no item has a token, or an id is repeated.
+    ``produce`` is called with the writer, and with whether its table holds records of an unfinished build. The other
+    arguments and the errors are those of :meth:`tsporec.ItemCatalog.build`.
     """
     began = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,10 +99,7 @@ def update(
 ) -> BuildReport:
     """Add the items that are new, replace those whose text has changed, delete ``deleted``; all or nothing.
 
-    Raises
-    ------
-    ValueError
-        If the recipe is not the catalogue's, an id to delete is not there, or an id comes twice.
+    See :meth:`tsporec.ItemCatalog.update` for the errors.
     """
     began, recipe = time.perf_counter(), compressor.recipe
     with writer_lock(folder):

@@ -40,6 +40,8 @@ class ItemCatalog:
         The catalogue's folder; see :meth:`build` and :meth:`open`.
     tokenizer : optional
         The tokenizer it was built with. :meth:`text` needs it.
+    report : BuildReport, optional
+        What the build or update did that made the catalogue.
 
     Examples
     --------
@@ -53,9 +55,8 @@ class ItemCatalog:
     ([2], 2)
     """
 
-    def __init__(self, path: str | Path, tokenizer: Any = None) -> None:
-        self.path, self.tokenizer = Path(path), tokenizer
-        self.report: BuildReport | None = None
+    def __init__(self, path: str | Path, tokenizer: Any = None, report: BuildReport | None = None) -> None:
+        self.path, self.tokenizer, self.report = Path(path), tokenizer, report
         self._view = View(open_store(self.path))
         if tokenizer is not None:
             self._check("tokenizer", tokenizer_fingerprint(tokenizer), self.recipe.tokenizer)
@@ -81,13 +82,10 @@ class ItemCatalog:
         Parameters
         ----------
         items : iterable of Item, mapping or Chunk; or path
-            Read once, as a stream: a list, a generator, a ``datasets.Dataset``, a json lines or parquet file, a folder
-            of those. Mappings have ``id_field`` and text fields. Ids are all integers or all strings of at most 510
-            bytes. A :class:`~tsporec.catalog.sources.Chunk` brings items that are tokenised already.
+            See :func:`~tsporec.catalog.sources.read_chunks`. Ids are all integers or all strings of at most 510 bytes.
         tokenizer : a Hugging Face tokenizer
         selector : Scorer, or str or path
-            A scorer, which is bound to ``tokenizer``; or the folder or Hub id of a
-            :class:`~tsporec.TokenSelector`.
+            A scorer, which is bound to ``tokenizer``; or the folder or Hub id of a :class:`~tsporec.TokenSelector`.
         budget : Budget or int
             Number of tokens kept of each item, or a ratio. A ``total`` belongs to a user's history and is refused.
         path : path
@@ -128,12 +126,11 @@ class ItemCatalog:
 
         def produce(writer: Writer, resumed: bool) -> Iterable[Records]:
             stream: Iterable[Chunk] = chain([first], chunks)
-            return compress_all(
-                writer.changed(stream) if resumed else stream, compressor, how.num_proc, how.start_method
-            )
+            stream = writer.changed(stream) if resumed else stream
+            return compress_all(stream, compressor, how.num_proc, how.start_method)
 
         report = build(Path(path), compressor.recipe, how, produce, resume=resume, overwrite=overwrite)
-        return cls.opened(path, tokenizer, report)
+        return cls(path, tokenizer, report)
 
     @classmethod
     def open(cls, path: str | Path, *, tokenizer: Any = None, selector: Any = None) -> ItemCatalog:
@@ -178,14 +175,7 @@ class ItemCatalog:
         mine, how = self.recipe, Work(**work)
         compressor = make_compressor(tokenizer, selector, mine.to_budget(), mine.fields, mine.max_tokens, mine.id_type)
         report = update(self.path, read_chunks(items, mine.fields, id_field, how.chunk_items), delete, compressor, how)
-        return self.opened(self.path, tokenizer, report)
-
-    @classmethod
-    def opened(cls, path: str | Path, tokenizer: Any, report: BuildReport) -> ItemCatalog:
-        """Open the catalogue that a build or update has made."""
-        catalog = cls(path, tokenizer)
-        catalog.report = report
-        return catalog
+        return type(self)(self.path, tokenizer, report)
 
     # -- looking up
 
@@ -246,13 +236,7 @@ class ItemCatalog:
         return self._tokens([item_id], None, "error")[1].astype(np.int32)
 
     def text(self, item_id: ItemId, k: int | None = None) -> str:
-        """Return the kept tokens of an item as text.
-
-        Raises
-        ------
-        ValueError
-            If the catalogue was opened without its tokenizer.
-        """
+        """Return the kept tokens of an item as text; a catalogue opened without its tokenizer is a ``ValueError``."""
         if self.tokenizer is None:
             raise ValueError("text needs the tokenizer: ItemCatalog.open(path, tokenizer=…).")
         return str(self.tokenizer.decode(self.lookup([item_id], k).ids.tolist()))

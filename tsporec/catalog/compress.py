@@ -49,13 +49,7 @@ class Compressor:
     recipe: Recipe
 
     def __call__(self, chunk: Chunk) -> Records:
-        """Tokenise where needed, score, select, rank.
-
-        Raises
-        ------
-        ValueError
-            If an id is of another kind than the recipe's, or a token id is outside the vocabulary.
-        """
+        """Tokenise where needed, score, select, rank. An id of another kind is a ``ValueError``."""
         keys, tokens = encode_ids(chunk.ids, self.recipe.id_type), self._tokens(chunk)
         scores = score_tokens(self.selector, tokens)
         selection = select_scored(scores, tokens.cu_seqlens, self.recipe.to_budget())
@@ -82,14 +76,7 @@ class Compressor:
 def make_compressor(
     tokenizer: Any, selector: Any, budget: Budget | int, fields: Sequence[str], max_tokens: int | None, id_type: str
 ) -> Compressor:
-    """Return what compresses the items of a catalogue, with its recipe checked.
-
-    Raises
-    ------
-    ValueError
-        If the budget is a total, the selector has no fingerprint or is bound to another tokenizer, or
-        ``max_tokens`` is below 1.
-    """
+    """Return what compresses the items of a catalogue; see :meth:`tsporec.ItemCatalog.build` for the arguments."""
     budget = as_budget(budget)
     if budget.total is not None:
         raise ValueError(
@@ -133,20 +120,8 @@ def compress_all(
 ) -> Iterator[Records]:
     """Yield the records of each chunk, in the order of the chunks.
 
-    Parameters
-    ----------
-    chunks : iterable of Chunk
-        At most ``3 * num_proc`` are read ahead.
-    compressor : Compressor
-    num_proc : int
-        Number of worker processes. With 1 the work is done in this process.
-    start_method : str
-        ``"spawn"``, ``"forkserver"`` or ``"fork"``.
-
-    Raises
-    ------
-    RuntimeError
-        If a worker dies (out of memory, killed).
+    At most ``3 * num_proc`` chunks are read ahead. With one process the work is done in this one. A worker that dies
+    is a ``RuntimeError``.
     """
     if num_proc == 1:
         yield from map(compressor, chunks)

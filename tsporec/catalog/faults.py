@@ -28,8 +28,10 @@ def errors_named(folder: Path) -> Iterator[None]:
     except lmdb.ReadersFullError as error:
         raise ValueError(f"{folder} is open too often; let go of catalogues that are not in use.") from error
     except lmdb.Error as error:
-        if getattr(error, "code", 0) > 0:
+        if error.code > 0:
             raise OSError(error.code, os.strerror(error.code), str(folder / DATA)) from error
+        if error.code == 0:  # a fault of this process, not of the file
+            raise ValueError(f"{folder} cannot be opened: {error} Let go of what is open there.") from error
         raise damaged(folder, str(error)) from error
 
 

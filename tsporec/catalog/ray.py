@@ -80,7 +80,7 @@ def build_with_ray(
             yield table["key"].to_pylist(), table["record"].to_pylist()
 
     report = build(Path(path), compressor.recipe, Work(), produce, resume=resume, overwrite=overwrite)
-    return ItemCatalog.opened(path, tokenizer, report)
+    return ItemCatalog(path, tokenizer, report)
 
 
 def _read(data: Any, path: Path) -> Any:

@@ -62,10 +62,9 @@ class Recipe:
         object.__setattr__(self, "fields", tuple(self.fields))
         names = (self.tokenizer, self.selector, *self.fields)
         counts = (self.vocabulary, 1 if self.max_tokens is None else self.max_tokens)
-        if not all(isinstance(name, str) for name in names) or self.id_type not in ("int", "str"):
-            raise ValueError(f"a recipe has names of text and id_type 'int' or 'str'; found {self}.")
-        if not all(is_whole(count) and 1 <= count <= 1 << 31 for count in counts):
-            raise ValueError(f"a recipe has a vocabulary and max_tokens of 1 to 2**31; found {counts}.")
+        whole = all(is_whole(count) and 1 <= count <= 1 << 31 for count in counts)
+        if not whole or not all(isinstance(name, str) for name in names) or self.id_type not in ("int", "str"):
+            raise ValueError(f"a recipe has names, numbers from 1 to 2**31, and ids of 'int' or 'str'; found {self}.")
         self.to_budget()
 
     def to_budget(self) -> Budget:
@@ -168,16 +167,7 @@ def encode_records(
 ) -> list[bytes]:
     """Return one record for each of N items.
 
-    Parameters
-    ----------
-    keys : list of bytes
-    digests, lengths : int ``[N]``
-        Digest and number of tokens of each whole text.
-    kept : RaggedTokens
-        N segments of K kept tokens in all.
-    ranks : int32 ``[K]``
-    cell : dtype
-        See :attr:`Recipe.cell`.
+    ``digests [N]`` and ``lengths [N]`` are of the whole texts. ``kept`` has N segments of K tokens with ``ranks [K]``.
     """
     cells = np.empty(len(ranks), dtype=cell)
     cells["id"], cells["rank"] = kept.ids, ranks

@@ -75,15 +75,7 @@ class CatalogCollator:
         self.k, self.missing = k, missing
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> Any:
-        """Return the batch of ``features``.
-
-        Raises
-        ------
-        ValueError
-            If a feature lacks a column of ids.
-        KeyError
-            If an item is not in the catalogue (and ``missing="error"``).
-        """
+        """Return the batch of ``features``. Without ids it is a ``ValueError``, with an unknown one a ``KeyError``."""
         columns = self.template.columns
         for number, feature in enumerate(features):
             if lacking := [name for name in columns if name not in feature]:
@@ -95,11 +87,9 @@ class CatalogCollator:
         tokens = self.catalog.lookup(list(chain.from_iterable(histories)), self.k, missing=self.missing)
         ends = np.cumsum([0, *map(len, histories)])
         runs = [tokens.take(np.arange(a, b)) for a, b in pairwise(ends)]
-        assembled = []
-        for number, feature in enumerate(features):
-            rest = {name: value for name, value in feature.items() if name not in columns}
-            mine = runs[number * len(columns) : (number + 1) * len(columns)]
-            assembled.append(self.template.assemble(rest, mine))
+        rests = [{name: value for name, value in feature.items() if name not in columns} for feature in features]
+        width = len(columns)
+        assembled = [self.template.assemble(rest, runs[n * width : (n + 1) * width]) for n, rest in enumerate(rests)]
         return (self.base_collator or self.template.collate)(assembled)
 
 
@@ -129,9 +119,7 @@ class PackedItems:
     ([7, 8, 0, 9, 0], [2, 3, 4, 3, 4])
     """
 
-    def __init__(
-        self, prefixes: Mapping[str, str], tail: int = 1, tail_id: int = 0, max_text_length: int = 256
-    ) -> None:
+    def __init__(self, prefixes: Mapping[str, str], tail: int = 1, tail_id: int = 0, max_text_length: int = 256):
         if not prefixes or tail < 0:
             raise ValueError(f"give at least one prefix and a tail of 0 or more; found {dict(prefixes)} and {tail}.")
         self.prefixes, self.columns = tuple(prefixes), tuple(prefixes.values())
@@ -169,7 +157,7 @@ class PackedItems:
 class ItemPrompt:
     r"""Put the items of a feature into a prompt: ``input_ids``, ``attention_mask``, ``item_spans`` (and ``labels``).
 
-    The prompt's text is tokenised apart from the items, whose ids are those of the catalogue.
+    The prompt's text is tokenised apart from the items.
 
     Parameters
     ----------
@@ -294,13 +282,8 @@ class PlainItems:
         tokens = RaggedTokens.from_lists(chain.from_iterable(f["input_ids"] for f in features))
         ids, mask = tokens.to_padded(self.pad_id, self.side)
         batch = {name: _stack([f[name] for f in features]) for name in features[0] if name != "input_ids"}
-        counts = _long(len(f["input_ids"]) for f in features)
-        return {
-            **batch,
-            "input_ids": torch.from_numpy(ids).long(),
-            "attention_mask": torch.from_numpy(mask),
-            "item_counts": counts,
-        }
+        batch |= {"input_ids": torch.from_numpy(ids).long(), "attention_mask": torch.from_numpy(mask)}
+        return {**batch, "item_counts": _long(len(f["input_ids"]) for f in features)}
 
 
 def _fill(text: str, values: Mapping[str, Any]) -> str:
