@@ -12,6 +12,8 @@ import torch
 
 pytest.importorskip("accelerate")
 pytest.importorskip("datasets")
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import TrainerCallback
 
 from tests.learning.conftest import LikesLate, LikesThirds, collect
@@ -27,6 +29,16 @@ SMALL = SelectorConfig(dim=8, hidden=8, gram_buckets=512, surface_buckets=1024, 
 def selector(tokenizer, corpus):
     torch.manual_seed(0)
     return TokenSelector(SMALL).for_tokenizer(tokenizer).fit(corpus)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory, corpus, tokenizer):
+    return collect(tmp_path_factory.mktemp("pairs") / "p", corpus, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def pairs(dataset, corpus, tokenizer):
+    return SegmentPairs(dataset, TokenSelector(SMALL).for_tokenizer(tokenizer).fit(corpus))
 
 
 def config(folder, **options) -> PreferenceConfig:
@@ -152,6 +164,22 @@ def test_resumed_training_ends_at_the_same_weights(tmp_path, corpus, tokenizer, 
     resumed = fresh(pairs, "b", patience=9)
     resumed.train(resume_from_checkpoint=found)
     assert_same_weights(whole, resumed)
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=5))
+def test_a_batch_holds_the_subsets_of_its_rows(dataset, pairs, numbers):
+    rows = [number % len(pairs) for number in numbers]
+    batch = {name: values.numpy() for name, values in pairs.__getitems__(rows).items()}
+    expected = [(dataset[row], pair) for row in rows for pair in range(len(dataset[row]["chosen"]))]
+    assert len(batch["pair_cu"]) == len(expected) + 1
+    for number, (row, pair) in enumerate(expected):
+        start = batch["cu_seqlens"][batch["pair_segment"][number]]
+        difference = np.float32(row["chosen_reward"][pair]) - np.float32(row["rejected_reward"][pair])
+        assert batch["reward_difference"][number] == difference
+        for side in ("chosen", "rejected"):
+            kept = batch[side][batch["pair_cu"][number] : batch["pair_cu"][number + 1]]
+            assert (kept - start).tolist() == row[side][pair]
+            assert batch["ids"][kept].tolist() == [row["input_ids"][place] for place in row[side][pair]]
 
 
 def test_rows_of_one_segment_are_held_out_together(tmp_path, corpus, tokenizer, selector):

@@ -120,9 +120,7 @@ def collect_preferences(
             path = output / f"preferences-{number:05d}.parquet"
             if not path.exists():
                 sampled = sample_candidates(scores, tokens, config, seed, part)
-                rewards = checked_rewards(
-                    reward(tokens, sampled), sampled, getattr(reward, "name", type(reward).__name__)
-                )
+                rewards = checked_rewards(reward(tokens, sampled), sampled, type(reward).__name__)
                 _write(path, _rows(tokens, sampled, rewards, pairs, tokenizer_fingerprint), number)
         dataset = load_preferences(output)
     _check_depends(dataset)

@@ -112,7 +112,7 @@ def train(
         )
     if not any(len(row.item_ids) > 1 for row in sequences):
         raise ValueError(f"none of {len(sequences)} training sequences has two items; there is nothing to learn from.")
-    # `prepare` takes the last item of each test row as a target. Nothing is tested here, so rows are given as both.
+    # 1. `prepare` takes the last item of each test row as a target. Nothing is tested here: rows are given as both.
     task = prepare(items, sequences, list(sequences), tokenizer, fields, max_tokens, unknown, config.seed)
     encoder = ItemEncoder(model)
     given = None if reward is None else reward_fingerprint(reward)
@@ -128,15 +128,17 @@ def train(
 
     gate = quality if config.gate else None
     with working_in(output, digest(*parts)):
+        # 2.
         trials = try_weightings(task, encoder, untrained, config, output / "trials") if config.weightings else {}
         start = untrained(max(trials, key=lambda name: trials[name]) if trials else config.selector.weighting)
-        if reward is None:
+        if reward is None:  # 3.
             reward = make_reward(task, encoder, start, config, output / "warm-up")
+        # 4.
         selector, rounds = learn_selector(
             task.tokens, start, reward, output / "rounds", config, gate, max_tokens=max_tokens
         )
-        step(output / "selector", lambda folder: selector.save_pretrained(folder))
-        recommender = adapt(task, encoder, selector, config, output / "recommender")
+        step(output / "selector", lambda folder: selector.save_pretrained(folder))  # 5.
+        recommender = adapt(task, encoder, selector, config, output / "recommender")  # 6.
     return Trained(selector, recommender, rounds, trials)
 
 
