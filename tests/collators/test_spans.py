@@ -40,6 +40,9 @@ def test_offsets_that_cannot_be_are_refused(kind):
     }[kind]
     with pytest.raises(ValueError, match=r"offsets are empty|no token has offsets in the item 'paper pack'"):
         spans_of_strings(text, items, wrong)
+    assert spans_of_strings(text, ["blue gel pen", "", " "], good) == [(2, 5)]
+    with pytest.raises(ValueError, match="offsets fall"):
+        spans_of_strings(text, items, good[::-1])
     # A prompt that was truncated has no tokens for its last items, or for its first.
     assert spans_of_strings(text, items, good[:5]) == [(2, 5)]
     assert spans_of_strings(text, items, good[6:]) == [(1, 3)]

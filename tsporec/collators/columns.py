@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,47 +34,22 @@ DOCUMENTS = "seq_lengths"
 """Column of TRL's packed features: the lengths of their documents."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """One run of ids in a feature, and the spans in it that may be cut.
+class Part(NamedTuple):
+    """One run of ids in a feature, and the spans in it that may be cut."""
 
-    Parameters
-    ----------
-    ids : int64 ``[L]``
-    spans : list of (start, end)
-        Ascending, without overlap.
-    budgets : list of int
-        The number of each span's budget.
-    labelled : bool ``[L]`` or None
-        Tokens that have a label. None: no token has one.
-    """
-
-    ids: Ints
-    spans: list[Span]
-    budgets: list[int]
-    labelled: NDArray[np.bool_] | None = None
+    ids: Ints  # [L]
+    spans: list[Span]  # ascending, without overlap
+    budgets: list[int]  # the number of each span's budget
+    labelled: NDArray[np.bool_] | None = None  # [L]: tokens with a label; None if no token has one
 
 
 class FlatColumns:
     """The layout of nearly every dataset: one flat list of ids, and columns with one value for each of them.
 
-    Parameters
-    ----------
-    finders : list of SpanFinder
-        One for each budget.
-    ids : str
-        Column of token ids. The known per-token columns have its prefix: ``prompt_ids`` and ``prompt_attention_mask``.
-    token_columns : names
-        Per-token columns besides the known ones (:data:`TOKEN_COLUMNS`).
-    whole_columns : names
-        Columns that are never cut, even if their name is known or they are as long as the ids.
-    reposition : callable
-        Applied to ``position_ids``; see :mod:`tsporec.collators.positions`.
-
-    Attributes
-    ----------
-    uncut : Counter
-        How many features had an unknown column as long as the ids, by column. Such a column is passed whole.
+    There is one span finder for each budget. The known per-token columns (:data:`TOKEN_COLUMNS`) have the prefix of the
+    ids: ``prompt_ids`` and ``prompt_attention_mask``. ``token_columns`` and ``whole_columns`` are those of
+    :class:`~tsporec.collators.selector.SelectorCollator`. ``uncut`` counts the features with an unknown column that was
+    as long as the ids and passed whole, by column.
     """
 
     def __init__(
@@ -95,13 +70,7 @@ class FlatColumns:
         self.uncut: Counter[str] = Counter()
 
     def parts(self, feature: Mapping[str, Any]) -> list[Part]:
-        """Return the one part of the feature, or none if it has no ids and no span.
-
-        Raises
-        ------
-        ValueError
-            If ids or spans are not as they should be, or a per-token column has another length than the ids.
-        """
+        """Return the one part of the feature, or none if it has no ids and no span."""
         found = [(span, n) for n, finder in enumerate(self.finders) for span in read_spans(finder, feature)]
         if not isinstance(feature, Mapping) or self.ids not in feature:
             if not found:
@@ -135,22 +104,21 @@ class FlatColumns:
 
     def _cut(self, name: str, value: Any, kept: Ints, length: int) -> Any:
         """Return a per-token column at the ``kept`` positions, in the type it had."""
-        shape = shape_of(value)
+        shape, kind = shape_of(value), name.removeprefix(self.prefix)
         if not shape or (len(shape) == 1 and shape[0] != length):
             return value  # one value, or an encoder-decoder's labels
-        if name == f"{self.prefix}attention_mask" and len(shape) > 1:
-            return cut_mask(name, value, kept, length)
         # Rows of values have their tokens on the last axis (positions [3, 1, L]), values with parts on the first.
-        pairs = name == f"{self.prefix}offset_mapping" or name.removeprefix(self.prefix) not in TOKEN_COLUMNS
-        axes = [axis for axis in ((0, -1) if pairs else (-1, 0)) if shape[axis] == length]
-        if not axes:
+        parts = len(shape) == 1 or kind == "offset_mapping" or kind not in TOKEN_COLUMNS
+        axes = [axis for axis in ((0, -1) if parts else (-1, 0)) if shape[axis] == length]
+        grid = kind == "attention_mask" and max(shape[:-1], default=1) > 1  # who sees whom: [..., L, L]
+        if not axes or (grid and shape[-2:] != (length, length)):
             raise ValueError(
-                f"{name} has shape {shape} for {length} tokens, of which some are dropped; expected one value a token. "
-                f"If it is not per token, give whole_columns=[{name!r}]."
+                f"{name} has shape {shape} for {length} tokens, of which some are dropped; expected one value a token, "
+                f"or a mask [..., {length}, {length}]. If it is not per token, give whole_columns=[{name!r}]."
             )
-        if name == f"{self.prefix}position_ids":
+        if kind == "position_ids":
             return like(value, self.reposition(np.asarray(value, dtype=np.int64), kept))
-        return cut(value, kept, axes[0])
+        return cut(cut(value, kept, -1), kept, 0 if len(shape) == 2 else -2) if grid else cut(value, kept, axes[0])
 
     def _check_lengths(self, feature: Mapping[str, Any], length: int) -> None:
         for name in self.token_columns.intersection(feature):
@@ -165,8 +133,8 @@ class FlatColumns:
         labels = feature.get(self.labels)
         if self.labels not in self.token_columns or shape_of(labels)[-1:] != (length,):
             return None
-        rows = np.asarray(labels) != IGNORED_LABEL
-        labelled: NDArray[np.bool_] = rows.any(axis=tuple(range(rows.ndim - 1)))
+        rows: NDArray[np.bool_] = np.asarray(labels).reshape(-1, length) != IGNORED_LABEL
+        labelled: NDArray[np.bool_] = rows[0] if len(rows) == 1 else np.logical_or.reduce(rows)
         return labelled
 
     def _document_ends(self, feature: Mapping[str, Any], length: int) -> list[int]:
@@ -207,7 +175,7 @@ def split_at(found: list[tuple[Span, int]], ends: list[int]) -> list[tuple[Span,
     return [
         (piece, number)
         for (start, end), number in found
-        for piece in pairwise([start, *(cut for cut in ends if start < cut < end), end])
+        for piece in pairwise([start, *ends[bisect_right(ends, start) : bisect_left(ends, end)], end])
     ]
 
 
@@ -238,32 +206,15 @@ def shape_of(value: Any) -> tuple[int, ...]:
 
 
 def cut(value: Any, kept: Ints, axis: int = 0) -> Any:
-    """Return ``value`` at the ``kept`` places of its first (0) or last (-1) axis, in the type it had.
+    """Return ``value`` at the ``kept`` places of its first (0), last (-1) or last but one (-2) axis, in its type.
 
     >>> cut([5, 6, 7], np.array([0, 2])), cut([[5, 6, 7]], np.array([0, 2]), -1)
     ([5, 7], [[5, 7]])
     """
-    if isinstance(value, list | tuple):
-        if axis == -1 and len(shape_of(value)) > 1:
-            return type(value)(cut(row, kept, -1) for row in value)
+    if axis == 0 and isinstance(value, list | tuple):
         return type(value)(map(value.__getitem__, kept.tolist()))
-    if hasattr(value, "shape"):
-        return value[kept] if axis == 0 else value[..., kept]
-    return [value[i] for i in kept.tolist()]
-
-
-def cut_mask(name: str, value: Any, kept: Ints, length: int) -> Any:
-    """Cut an attention mask of several axes: ``[1, ..., L]``, or who sees whom, ``[..., L, L]``, on both sides."""
-    shape = shape_of(value)
-    if shape[-1] == length and set(shape[:-1]) == {1}:
-        return cut(value, kept, -1)
-    if shape[-2:] != (length, length):
-        raise ValueError(
-            f"{name} has shape {shape} for {length} tokens, of which some are dropped; "
-            f"expected one value a token or [..., {length}, {length}]."
-        )
-    grid = value if hasattr(value, "shape") else np.asarray(value)
-    return like(value, grid[..., kept[:, None], kept])
+    array = value if hasattr(value, "shape") else np.asarray(value)
+    return like(value, array[{0: (kept,), -1: (..., kept), -2: (..., kept, slice(None))}[axis]])
 
 
 def like(value: Any, array: Any) -> Any:

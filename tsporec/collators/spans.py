@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from operator import index
@@ -79,7 +80,8 @@ class MarkerSpans:
                 )
         if self.separator is not None:
             inner = np.flatnonzero(ids == self.separator).tolist()
-            pairs = [cut for a, b in pairs for cut in pairwise([a, *(s for s in inner if a < s < b), b])]
+            between = [(a, *inner[bisect_right(inner, a) : bisect_left(inner, b)], b) for a, b in pairs]
+            pairs = [pair for marks in between for pair in pairwise(marks)]
         return [(a + 1, b) for a, b in pairs if b > a + 1]
 
 
@@ -175,11 +177,12 @@ def spans_of_strings(text: str, strings: Sequence[str], offsets: Any) -> list[Sp
     [(2, 4)]
     """
     bounds: NDArray[np.int64] = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
-    solid = bounds[:, 1] > bounds[:, 0]
-    if len(bounds) and strings and not solid.any():
+    solid = np.flatnonzero(bounds[:, 1] > bounds[:, 0])
+    if len(bounds) and strings and not len(solid):
         raise ValueError(f"all {len(bounds)} offsets are empty; expected the start and end of each token in the text.")
-    starts, ends = _skip_blanks(text, bounds), bounds[:, 1]
-    read_from, read_to = (bounds[solid, 0].min(), ends[solid].max()) if solid.any() else (0, 0)
+    starts, ends = _skip_blanks(text, bounds)[solid], bounds[solid, 1]
+    if (np.diff(starts) < 0).any() or (np.diff(ends) < 0).any():
+        raise ValueError("offsets fall; expected the tokens in the order of the text.")
     spans, place = [], 0
     for string in strings:
         found = text.find(string, place)
@@ -189,10 +192,10 @@ def spans_of_strings(text: str, strings: Sequence[str], offsets: Any) -> list[Sp
                 "and the spelling of the prompt."
             )
         place = found + len(string)
-        tokens = np.flatnonzero(solid & (starts >= found) & (ends <= place))
-        if len(tokens):
-            spans.append((int(tokens[0]), int(tokens[-1]) + 1))
-        elif read_from <= found < place <= read_to and not (solid & (starts < place) & (ends > found)).any():
+        first, last = np.searchsorted(starts, [found, place]), np.searchsorted(ends, [found, place], side="right")
+        if first[0] < last[1]:  # tokens that lie wholly in the string
+            spans.append((int(solid[first[0]]), int(solid[last[1] - 1]) + 1))
+        elif string.strip() and last[0] == first[1] and 0 < last[0] < len(solid):  # tokens on both sides, none in it
             raise ValueError(f"no token has offsets in the item {string!r}, characters {found} to {place} of the text.")
     return spans
 
