@@ -103,11 +103,11 @@ def test_train_leaves_a_selector_and_refuses_other_arguments(files, tmp_path):
     assert "holds a run with other arguments" in result.output
     result = run(*arguments, "--output", tmp_path / "placed", "--weighting", "placed")
     assert result.exit_code == 0, result.output
-    assert "begun from" not in result.output
+    assert "started from" not in result.output
     config = json.loads((tmp_path / "placed" / "selector" / "config.json").read_text())
     assert config["weighting"] == "placed"
     result = run(*arguments, "--output", tmp_path / "tried", "--weighting", "idf,tfidf")
-    assert "begun from tfidf: NDCG@10" in result.output
+    assert "started from tfidf: NDCG@10" in result.output
 
 
 def test_show_marks_what_is_kept(files):

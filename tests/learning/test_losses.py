@@ -30,11 +30,9 @@ def test_losses_agree_with_enumeration(seed, loss_type):
     h = (enumerated_log_p(scores, better) - enumerated_log_p(scores, worse)) - (
         enumerated_log_p(reference, better) - enumerated_log_p(reference, worse)
     )
-    expected = {
-        "sigmoid": np.logaddexp(0, -beta * h),
-        "ipo": (h - 0.5 / beta) ** 2,
-        "regression": (beta * h - d) ** 2,
-    }[loss_type]
+    expected = {"sigmoid": np.logaddexp(0, -beta * h), "ipo": (h - 0.5 / beta) ** 2, "regression": (beta * h - d) ** 2}[
+        loss_type
+    ]
     kept, cu = torch.tensor([*better, *worse]), torch.tensor([0, k, 2 * k])
     ratio = subset_sums(torch.from_numpy(scores - reference), kept, cu)
     found = preference_loss((ratio[0] - ratio[1])[None], beta, loss_type, torch.tensor([d]))

@@ -131,10 +131,7 @@ def test_training_users_choose_the_weighting_that_learning_starts_from(tmp_path,
     assert all(0 <= value <= 1 for value in done.trials.values())
     best = max(done.trials, key=lambda name: done.trials[name])
     assert done.selector.config.weighting == best
-    alone = run(
-        tmp_path / "alone",
-        replace(config, weightings=(), selector=replace(config.selector, weighting=best)),
-    )
+    alone = run(tmp_path / "alone", replace(config, weightings=(), selector=replace(config.selector, weighting=best)))
     assert alone.trials == {}
     for a, b in zip(weights(done), weights(alone), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -50,7 +50,7 @@ def train(
     items: ItemsOption,
     train_: Annotated[Path, typer.Option("--train", help="Sequences to learn from; a tenth of the users is held out.")],
     model: ModelOption,
-    output: Annotated[Path, typer.Option(help="A folder for the selector, the recommender and what is between.")],
+    output: Annotated[Path, typer.Option(help="Folder for the selector, the recommender and the work between.")],
     budget: Annotated[
         str, typer.Option(help="Tokens to keep of each text, comma-separated; adapts to the first.")
     ] = "8",
@@ -63,7 +63,7 @@ def train(
     network_rounds: Annotated[int, typer.Option(help="Rounds before them that learn what serves any text.")] = 0,
     weighting: Annotated[
         str,
-        typer.Option(help="idf, tfidf or placed, to begin from; of several, training users' last items choose."),
+        typer.Option(help="Rule to start from: idf, tfidf or placed. Of several, training users' last items choose."),
     ] = "idf",
     gate: Annotated[bool, typer.Option(help="Drop rounds that lower held-out NDCG@10; a fit a round.")] = False,
     fields: FieldsOption = "title,description",
@@ -104,7 +104,7 @@ def train(
         fields=names(fields), max_tokens=max_tokens, unknown="drop" if drop_unknown else "error",
     )  # fmt: skip
     for name, value in done.trials.items():
-        typer.echo(f"begun from {name}: NDCG@10 {value:.4f} of training users' last items")
+        typer.echo(f"started from {name}: NDCG@10 {value:.4f} of training users' last items")
     for number, report in enumerate(done.rounds, start=1):
         kept = "kept" if report["kept"] else "dropped: held-out quality fell"
         quality = "" if report["quality"] is None else f", held-out NDCG@10 {report['quality']:.4f}"

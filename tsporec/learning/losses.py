@@ -45,10 +45,7 @@ def subset_sums(logits: Tensor, kept: Tensor, cu_seqlens: Tensor) -> Tensor:
 
 
 def preference_loss(
-    h: Tensor,
-    beta: Tensor | float,
-    loss_type: str = "sigmoid",
-    reward_difference: Tensor | None = None,
+    h: Tensor, beta: Tensor | float, loss_type: str = "sigmoid", reward_difference: Tensor | None = None
 ) -> Tensor:
     """Compute the loss of every pair.
 
