@@ -267,7 +267,7 @@ def test_push_and_train_push(files, tmp_path, monkeypatch):
     assert "| round | pairs | held-out accuracy |" in card
     saved, weights, item_weights = hub.load(folder)
     assert saved.config.training["budgets"] == [3]
-    assert saved.item_weights["texts"] == 6
+    assert saved.item_weights["items"] == 6
     assert item_weights.weight.any()
     assert not weights["network.out.weight"].any()
     assert "pushed: there\n" in result.output

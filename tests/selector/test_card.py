@@ -107,9 +107,9 @@ def test_marks_of_markdown_are_shown_as_they_are():
 
 
 def test_item_weights_are_counted():
-    items = {"sha256": "0", "texts": 1234, "tokenizer": "a tokenizer", "max_tokens": None}
+    items = {"sha256": "0", "items": 1234}
     text = card({}, items)
-    assert "learned weights for the tokens of 1,234 texts" in text
+    assert "learned weights for the words of 1,234 items" in text
     assert 'TokenSelector.from_pretrained("me/mine").without_item_weights()' in text
     assert "without those of the network" not in text
     assert "item weights" not in card({})

@@ -19,11 +19,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import make_tokenizer
 from tests.selector.hub_server import TOKEN, HubServer, Repo
 from tsporec.selector import files, hub
 from tsporec.selector.card import model_card
 from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.model import SelectorConfig, TokenSelector
+from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 
 NAME = "me/mine"
@@ -80,7 +82,8 @@ def make(seed: int) -> TokenSelector:
     selector = TokenSelector(SelectorConfig(gram_buckets=4096, surface_buckets=64, dim=16, hidden=4))
     if seed != 2:
         torch.nn.init.normal_(selector.network.out.weight)
-        selector.item_weights = ItemWeights.zeros(RaggedTokens.from_lists([[5, 6], [7]]), "a tokenizer")
+        pieces = read_pieces(make_tokenizer("bpe"))
+        selector.item_weights = ItemWeights.zeros(RaggedTokens.from_lists([[50, 60], [70]]), pieces)
         torch.nn.init.normal_(selector.item_weights.weight)
     return selector
 
@@ -276,7 +279,7 @@ def test_pushed_and_fetched_again(remote, server, folder, cache):
     assert sorted(content) == sorted([files.CARD, *NAMES])
     card = content[files.CARD].decode()
     assert f'selector = TokenSelector.from_pretrained("{NAME}").for_tokenizer(tokenizer)\n' in card
-    assert "for the tokens of 2 texts" in card
+    assert "for the words of 2 items" in card
     assert remote(fingerprint, NAME, cache_dir=cache, token=TOKEN) == make(0).fingerprint
 
 

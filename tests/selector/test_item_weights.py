@@ -10,65 +10,94 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from tests.conftest import make_tokenizer
+from tests.conftest import TEXTS, make_tokenizer
 from tsporec.selector import files
-from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.model import SelectorConfig, TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
 
 SMALL = SelectorConfig(dim=8, hidden=8, gram_buckets=64, surface_buckets=64)
-texts = st.lists(st.lists(st.integers(5, 40), max_size=6), min_size=1, max_size=8)
+KINDS = ("bpe", "wordpiece", "unigram")
+TOKENIZERS = {kind: make_tokenizer(kind) for kind in KINDS}
+FORMS = {
+    "title: description": "{0}: {1}",
+    "on lines": "Title: {0}\nDescription: {1}",
+    "in quotes": '"{0}\n{1}"',
+    "behind a list number": "1. {0}\n{1}",
+    "behind a space": " {0}\n{1}",
+    "title alone": "{0}",
+}
 
 
-@pytest.fixture(scope="module")
-def selector(tokenizer):
+def encode(kind, texts):
+    return RaggedTokens.from_lists(TOKENIZERS[kind](texts, add_special_tokens=False)["input_ids"])
+
+
+def untrained(kind):
     torch.manual_seed(0)
-    return TokenSelector(SMALL).for_tokenizer(tokenizer)
+    return TokenSelector(SMALL).for_tokenizer(TOKENIZERS[kind])
 
 
-def knowing(selector, corpus, max_tokens=None):
-    known = selector.with_item_weights(corpus, max_tokens)
+def knowing(kind, texts, seed=0):
+    known = untrained(kind).with_item_weights(encode(kind, texts))
     with torch.no_grad():
-        known.item_weights.weight.normal_(generator=torch.Generator().manual_seed(0))
+        known.item_weights.weight.normal_(generator=torch.Generator().manual_seed(seed))
     return known
 
 
-@given(texts, texts)
-def test_tokens_of_known_texts_have_weights_and_others_none(selector, known, others):
-    batch = RaggedTokens.from_lists([*others, *known])
-    change = knowing(selector, RaggedTokens.from_lists(known)).score(batch) - selector.score(batch)
-    for i, text in enumerate(batch.to_lists()):
+@pytest.fixture(scope="module")
+def selector():
+    return untrained("bpe")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", FORMS)
+def test_an_item_is_known_in_every_form(kind, form):
+    pairs = [(title, " ".join(title.split()[::-1])) for title in TEXTS]
+    known = knowing(kind, [f"{title}\n{text}" for title, text in pairs])
+    tokens = encode(kind, [FORMS[form].format(*pair) for pair in pairs])
+    change = known.score(tokens) != known.without_item_weights().score(tokens)
+    assert change.mean() > 0.6, "all but what the form adds"
+    assert known.item_weights.known == len(pairs)
+    plain = encode(kind, [pair[0] for pair in pairs])
+    added, here = (known.score(one) - known.without_item_weights().score(one) for one in (tokens, plain))
+    for i in range(len(pairs)):  # the weight of a word is the same in every form
+        place = plain.cu_seqlens[i + 1] - 1  # the title's last token
+        same = np.flatnonzero(tokens[i] == plain.ids[place]) + tokens.cu_seqlens[i]
+        assert np.isclose(added[same], here[place], atol=1e-3).any()
+
+
+@given(st.permutations(range(len(TEXTS))), st.integers(1, len(TEXTS)))
+def test_tokens_of_known_items_have_weights_and_others_none(order, count):
+    known = knowing("bpe", [TEXTS[i] for i in order[:count]])
+    batch = encode("bpe", TEXTS)
+    change = known.score(batch) - known.without_item_weights().score(batch)
+    for i in range(len(TEXTS)):
         part = change[batch.cu_seqlens[i] : batch.cu_seqlens[i + 1]]
-        assert (part != 0).all() if text in known else (part == 0).all()
+        assert (part != 0).all() if i in order[:count] else (part == 0).all()
 
 
-@given(texts)
-def test_scores_are_those_of_forward_whatever_the_batch(selector, known):
-    corpus = RaggedTokens.from_lists(known)
-    knows = knowing(selector, corpus)
-    scores = knows.score(corpus)
-    logits = knows(torch.from_numpy(corpus.ids), torch.from_numpy(corpus.cu_seqlens)).detach().numpy()
+@given(st.lists(st.sampled_from([*TEXTS, "", "pen", TEXTS[0][:20]]), min_size=1, max_size=8))
+def test_scores_are_those_of_forward_whatever_the_batch(texts):
+    known, corpus = knowing("bpe", TEXTS), encode("bpe", texts)
+    scores = known.score(corpus)
+    logits = known(torch.from_numpy(corpus.ids), torch.from_numpy(corpus.cu_seqlens)).detach().numpy()
     np.testing.assert_allclose(logits, scores, rtol=1e-4, atol=1e-4)
-    alone = [knows.score(corpus.take([i])) for i in range(len(corpus))]
+    alone = [known.score(corpus.take([i])) for i in range(len(corpus))]
     assert np.array_equal(np.concatenate(alone), scores)
 
 
-def test_texts_that_were_cut_are_known_whole(selector, tokenizer, tmp_path):
-    cut, whole = RaggedTokens.from_lists([[5, 6, 7], [8, 9]]), RaggedTokens.from_lists([[5, 6, 7, 8, 9], [8, 9, 10]])
-    assert np.array_equal(knowing(selector, cut).score(whole), selector.score(whole))
-    known = knowing(selector, cut, max_tokens=3)
-    assert known.fingerprint != knowing(selector, cut).fingerprint
-    loaded = TokenSelector.from_pretrained(known.save_pretrained(tmp_path)).for_tokenizer(tokenizer)
-    change = loaded.score(whole) - selector.score(whole)
-    assert np.array_equal(change != 0, [True, True, True, False, False, False, False, False])
-    np.testing.assert_allclose(change[:3], (known.score(cut) - selector.score(cut))[:3], atol=1e-5)
+def test_a_text_that_only_shares_a_phrase_is_not_that_item():
+    known = knowing("bpe", TEXTS)
+    other = "a cordless drill with two batteries and a charger in a sturdy case, sold with " + TEXTS[1][:16]
+    tokens = encode("bpe", [other])
+    assert np.array_equal(known.score(tokens), known.without_item_weights().score(tokens))
 
 
 def test_only_item_weights_learn(selector):
-    corpus = RaggedTokens.from_lists([[5, 6, 7], [8, 9]])
-    known = selector.with_item_weights(corpus).train()
-    ids, cu = torch.tensor([5, 6, 7, 20, 21]), torch.tensor([0, 3, 5])
-    known(ids, cu)[[0, 3]].sum().backward()
+    known = selector.with_item_weights(encode("bpe", TEXTS[:2])).train()
+    tokens = encode("bpe", [TEXTS[0], TEXTS[3]])
+    ids, cu = torch.from_numpy(tokens.ids), torch.from_numpy(tokens.cu_seqlens)
+    known(ids, cu)[[0, -1]].sum().backward()
     gradients = {name for name, weight in known.named_parameters() if weight.grad is not None}
     assert gradients == {"item_weights.weight"}
     assert known.item_weights.weight.grad.count_nonzero() == 1, "the second text is not known"
@@ -78,8 +107,9 @@ def test_only_item_weights_learn(selector):
 
 
 def test_a_selector_and_its_copy_with_item_weights_share_the_rest(selector):
-    corpus = RaggedTokens.from_lists([[5, 6, 7]])
-    known = knowing(selector, corpus)
+    corpus = encode("bpe", TEXTS[:1])
+    known = selector.with_item_weights(corpus)
+    torch.nn.init.normal_(known.item_weights.weight)
     assert selector.item_weights is None
     assert known.network is selector.network
     without = known.without_item_weights()
@@ -88,48 +118,60 @@ def test_a_selector_and_its_copy_with_item_weights_share_the_rest(selector):
     assert without.fingerprint == selector.fingerprint != known.fingerprint
 
 
-def test_scores_of_known_texts_can_be_set(selector):
-    corpus = RaggedTokens.from_lists([[5, 6, 7], [8]])
-    batch = RaggedTokens.from_lists([[8], [9, 10], [5, 6, 7]])
-    known = selector.with_item_weights(corpus).set_item_scores(batch, np.arange(6, dtype=np.float32))
-    np.testing.assert_allclose(known.score(batch)[[0, 3, 4, 5]], [0, 3, 4, 5], atol=1e-5)
-    assert np.array_equal(known.score(batch)[1:3], selector.score(batch)[1:3])
+def test_scores_of_known_items_can_be_set(selector):
+    corpus, batch = encode("bpe", TEXTS[:2]), encode("bpe", [TEXTS[1], TEXTS[4], TEXTS[0]])
+    wanted = np.arange(batch.num_tokens, dtype=np.float32)
+    known = selector.with_item_weights(corpus).set_item_scores(batch, wanted)
+    found, (a, b) = known.score(batch), batch.cu_seqlens[1:3]
+    _, first = np.unique(batch[0], return_index=True)
+    np.testing.assert_allclose(found[:a][first], wanted[:a][first], atol=1e-3)
+    assert np.array_equal(found[a:b], selector.score(batch)[a:b])
     with pytest.raises(ValueError, match="has no item weights; call"):
-        selector.set_item_scores(batch, np.arange(6))
-    with pytest.raises(ValueError, match=r"one score for each of 6 tokens; found \(5,\)"):
-        known.set_item_scores(batch, np.arange(5))
+        selector.set_item_scores(batch, wanted)
+    with pytest.raises(ValueError, match="one score for each of"):
+        known.set_item_scores(batch, wanted[1:])
 
 
-def test_another_tokenizer_is_refused_with_the_remedy(selector, wordpiece_tokenizer):
-    known = knowing(selector, RaggedTokens.from_lists([[5, 6, 7]]))
-    with pytest.raises(ValueError, match=r"another tokenizer .* selector\.without_item_weights\(\)"):
-        known.for_tokenizer(wordpiece_tokenizer)
-    known.without_item_weights().for_tokenizer(wordpiece_tokenizer)
+def test_another_tokenizer_finds_the_items_too():
+    known = knowing("bpe", TEXTS)
+    other, tokens = known.for_tokenizer(TOKENIZERS["unigram"]), encode("unigram", TEXTS)
+    share = (other.score(tokens) != other.without_item_weights().score(tokens)).mean()
+    assert share > 0.1, "where both split a word alike"
 
 
-def test_a_frozen_copy_does_not_drop_them_in_silence(selector):
-    known = knowing(selector, RaggedTokens.from_lists([[5, 6, 7]]))
+def test_a_warning_says_that_nothing_is_known(caplog):
+    known, tokens = knowing("bpe", TEXTS[:1]), encode("bpe", TEXTS[1:])
+    for _ in range(60):
+        known.score(tokens)
+    assert [record.message for record in caplog.records] == [
+        "none of the first 100 texts is an item that this selector has learned from, so it scores them by its shared "
+        "weights alone. Are the spans those of the items' texts?"
+    ]
+    assert (known.item_weights.seen, known.item_weights.known) == (300, 0)
+
+
+def test_a_frozen_copy_does_not_drop_them_in_silence():
     with pytest.raises(ValueError, match=r"without_item_weights\(\)\.frozen"):
-        known.frozen()
+        knowing("bpe", TEXTS).frozen()
 
 
 # -- on disk
 
 
 @pytest.fixture
-def saved(selector, tmp_path):
+def saved(tmp_path):
     """A folder, and the selector in it."""
-    known = knowing(selector, RaggedTokens.from_lists([[5, 6, 7], [], [8, 9]]))
+    known = knowing("bpe", ["gel pen", "", "a red stapler"])
     return known.save_pretrained(tmp_path), known
 
 
-def test_all_that_was_trained_is_loaded(saved, selector, tokenizer):
+def test_all_that_was_trained_is_loaded(saved, selector):
     folder, known = saved
     loaded = TokenSelector.from_pretrained(folder)
-    assert loaded.for_tokenizer(tokenizer).fingerprint == known.fingerprint
-    batch = RaggedTokens.from_lists([[5, 6, 7], [10]])
+    assert loaded.for_tokenizer(TOKENIZERS["bpe"]).fingerprint == known.fingerprint
+    batch = encode("bpe", ["gel pen", "a blue stapler"])
     assert np.array_equal(loaded.for_tokenizer(make_tokenizer("bpe")).score(batch), known.score(batch))
-    assert "learned weights for the tokens of 3 texts" in (folder / files.CARD).read_text()
+    assert "learned weights for the words of 3 items" in (folder / files.CARD).read_text()
     selector.save_pretrained(folder)
     assert not (folder / files.ITEM_WEIGHTS).exists(), "those of an older selector are deleted"
     assert TokenSelector.from_pretrained(folder).item_weights is None
@@ -159,28 +201,27 @@ def test_every_flipped_byte_is_refused(saved):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("change", "message"),
     [
-        ({"starts": torch.tensor([1, 1, 4, 5])}, "starts must ascend from 0 to the 5 weights"),
-        ({"starts": torch.tensor([0, 6, 4, 5])}, "starts must ascend from 0"),
-        ({"starts": torch.tensor([0, 0, 3, 2**40])}, "starts must ascend from 0"),
-        ({"starts": torch.tensor([0, 5])}, r"expected digests int64 \[K\], starts int64 \[K \+ 1\]"),
-        ({"starts": torch.tensor([0.0, 0, 3, 5])}, "expected digests int64"),
-        ({"digests": torch.tensor([3, 2, 1])}, "digests must ascend"),
-        ({"digests": torch.tensor([1, 1, 2])}, "digests must ascend"),
-        ({"weight": torch.tensor([0.0, float("nan"), 0, 0, 0])}, "a weight is NaN or infinite"),
-        ({"weight": torch.zeros(5, dtype=torch.float16)}, "weight float32"),
-        ({"weight": torch.zeros(4)}, "starts must ascend from 0 to the 4 weights"),
-        ({"weight": torch.zeros(5, 1)}, "expected digests int64"),
-        ({"weight": None}, "does not hold item weights"),
-        ({"bias": torch.zeros(1)}, "does not hold item weights"),
+        (lambda t: t | {"items": t["items"][1:]}, "items and hashes differ in length"),
+        (lambda t: t | {"items": t["items"] + 3}, "items are out of bounds"),
+        (lambda t: t | {"items": t["items"] - 3}, "items are out of bounds"),
+        (lambda t: t | {"items": t["items"].long()}, "expected tensors of one dimension"),
+        (lambda t: t | {"hashes": t["hashes"].flip(0)}, "hashes do not ascend"),
+        (lambda t: t | {"keys": t["keys"].flip(0)}, "keys do not ascend"),
+        (lambda t: t | {"keys": t["keys"][1:]}, "keys and weight differ in length"),
+        (lambda t: t | {"lengths": -t["lengths"] - 1}, "lengths are negative"),
+        (lambda t: t | {"weight": t["weight"] * float("nan")}, "weights are not finite"),
+        (lambda t: t | {"weight": t["weight"].half()}, "expected tensors of one dimension"),
+        (lambda t: t | {"weight": t["weight"][:, None].contiguous()}, "expected tensors of one dimension"),
+        (lambda t: {name: part for name, part in t.items() if name != "weight"}, "expected tensors"),
+        (lambda t: t | {"bias": torch.zeros(1)}, "expected tensors of one dimension"),
     ],
 )
-def test_tensors_that_do_not_fit_are_refused(saved, changes, message):
+def test_tensors_that_do_not_fit_are_refused(saved, change, message):
     folder, _ = saved
     path = folder / files.ITEM_WEIGHTS
-    tensors = {**load_file(path), **changes}
-    save_file({name: part for name, part in tensors.items() if part is not None}, path)
+    save_file({name: part.contiguous() for name, part in change(load_file(path)).items()}, path)
     config = json.loads((folder / files.CONFIG).read_text())
     config["item_weights"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (folder / files.CONFIG).write_text(json.dumps(config))
@@ -188,7 +229,7 @@ def test_tensors_that_do_not_fit_are_refused(saved, changes, message):
         TokenSelector.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("bad", [3, {}, {"sha256": "x"}, {"max_tokens": 0}, {"max_tokens": -1}, {"texts": "3"}])
+@pytest.mark.parametrize("bad", [3, {}, {"sha256": "x"}, {"items": "3"}])
 def test_damaged_headers_are_refused(saved, bad):
     folder, _ = saved
     config = json.loads((folder / files.CONFIG).read_text())
@@ -199,7 +240,7 @@ def test_damaged_headers_are_refused(saved, bad):
         TokenSelector.from_pretrained(folder)
 
 
-def test_no_text_is_fine():
-    empty = ItemWeights.zeros(RaggedTokens.from_lists([]), "x")
-    positions, places = empty.find(RaggedTokens.from_lists([[5], []]))
-    assert len(positions) == len(places) == 0
+def test_no_item_is_fine(selector):
+    empty = selector.with_item_weights(RaggedTokens.from_lists([])).item_weights
+    positions, places = empty.find(encode("bpe", ["gel pen", ""]), selector.vocabulary.pieces)
+    assert len(positions) == len(places) == len(empty) == 0

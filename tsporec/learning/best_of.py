@@ -16,9 +16,8 @@ from tsporec.learning.candidates import Candidates
 from tsporec.learning.rewards.base import Floats, ProxyReward, checked_rewards
 from tsporec.scorers.base import Scorer
 from tsporec.selection import Selection, rank, score_tokens, select
-from tsporec.selector.item_weights import text_digests
 from tsporec.selector.model import TokenSelector
-from tsporec.tokens.ragged import RaggedTokens
+from tsporec.tokens.ragged import RaggedTokens, segment_digests
 
 
 def ranking_rewards(
@@ -68,7 +67,7 @@ def choose(tokens: RaggedTokens, rewards: Floats, margin: float = 0.0) -> NDArra
             f"expected rewards [{len(tokens)}, S] and a margin of at least 0; found {list(rewards.shape)} and {margin}."
         )
     # A number for each segment, the same for equal texts: int64 [N].
-    group = np.unique(text_digests(tokens), return_inverse=True)[1].reshape(-1)
+    group = np.unique(segment_digests(tokens), return_inverse=True)[1].reshape(-1)
     # Mean gain over the first column for each different text: [N, S] -> [texts, S]
     gain = np.zeros((int(group.max(initial=-1)) + 1, rewards.shape[1]))
     np.add.at(gain, group, rewards - rewards[:, :1])

@@ -116,7 +116,7 @@ def train(
     task = prepare(items, sequences, list(sequences), tokenizer, fields, max_tokens, unknown, config.seed)
     encoder = ItemEncoder(model)
     given = None if reward is None else reward_fingerprint(reward)
-    parts = task.fingerprint, encoder.fingerprint, config.plain(), given, max_tokens, tokenizer_fingerprint(tokenizer)
+    parts = task.fingerprint, encoder.fingerprint, config.plain(), given, tokenizer_fingerprint(tokenizer)
 
     def untrained(weighting: str) -> TokenSelector:
         with seeded(config.seed):
@@ -134,9 +134,7 @@ def train(
         if reward is None:  # 3.
             reward = make_reward(task, encoder, start, config, output / "warm-up")
         # 4.
-        selector, rounds = learn_selector(
-            task.tokens, start, reward, output / "rounds", config, gate, max_tokens=max_tokens
-        )
+        selector, rounds = learn_selector(task.tokens, start, reward, output / "rounds", config, gate)
         step(output / "selector", lambda folder: selector.save_pretrained(folder))  # 5.
         recommender = adapt(task, encoder, selector, config, output / "recommender")  # 6.
     return Trained(selector, recommender, rounds, trials)

@@ -38,7 +38,6 @@ def learn_selector(
     config: LearningConfig,
     quality: Gate | None = None,
     segments: Sequence[int] | NDArray[np.int64] | None = None,
-    max_tokens: int | None = None,
 ) -> tuple[TokenSelector, list[dict[str, Any]]]:
     """Learn a selector from a reward, in ``config.network_rounds`` and then ``config.item_rounds`` rounds.
 
@@ -58,9 +57,6 @@ def learn_selector(
         Held-out quality of a selector. A round that lowers it is dropped. Default: every round is kept.
     segments : ints, optional
         Segments to learn from. Default: all.
-    max_tokens : int, optional
-        Number of tokens that the texts of ``tokens`` were cut to. Longer texts are known by their first so many tokens.
-        Default: texts are whole.
 
     Returns
     -------
@@ -91,7 +87,7 @@ def learn_selector(
     parts = tokens.ids, tokens.cu_seqlens, selector.fingerprint, reward_fingerprint(reward), config.plain()
     best = selector
     reports = []
-    with working_in(folder, digest(*parts, chosen, max_tokens)):
+    with working_in(folder, digest(*parts, chosen)):
         start = None if quality is None else measured(folder / "start.json", lambda: {"quality": quality(selector)})
         value = None if start is None else start["quality"]
         for number in range(config.network_rounds + config.item_rounds):
@@ -99,7 +95,7 @@ def learn_selector(
             one = _Round(tokens, reward, folder / f"round-{number}", config, number, of_items, quality, segments)
             trained = copy.deepcopy(best)
             if of_items and trained.item_weights is None:
-                trained = trained.with_item_weights(tokens, max_tokens)
+                trained = trained.with_item_weights(tokens)
             report = measured(one.place / "round.json", lambda one=one, trained=trained: one.run(trained))  # type: ignore[misc]
             kept = value is None or report["quality"] >= value
             reports.append({**report, "learned": ITEM_WEIGHTS if of_items else NETWORK, "kept": kept})

@@ -132,8 +132,7 @@ class SavedSelector:
     has_network : bool
         Whether the weights include the network. False for a rule, whose network gives 0.
     item_weights : dict, optional
-        The ``sha256`` of the item weights, how many ``texts`` have some, the fingerprint of their ``tokenizer``, and
-        the ``max_tokens`` that texts were cut to. Default: there are none.
+        The ``sha256`` of the item weights, and how many ``items`` have some. Default: there are none.
     """
 
     config: SelectorConfig
@@ -142,7 +141,7 @@ class SavedSelector:
     item_weights: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        items, kinds = self.item_weights, {"sha256": str, "texts": int, "tokenizer": str, "max_tokens": int | None}
+        items, kinds = self.item_weights, {"sha256": str, "items": int}
         if not isinstance(self.weights_sha256, str) or not isinstance(self.has_network, bool):
             raise ValueError("weights_sha256 must be text and has_network true or false; fetch it again.")
         if items is not None and not (

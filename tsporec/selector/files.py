@@ -60,10 +60,7 @@ def save(
     if item_weights is not None:
         data = to_bytes({name: part.cpu() for name, part in item_weights.state_dict().items()})
         parts[folder / ITEM_WEIGHTS] = data
-        items = {
-            "sha256": _sha256(data), "texts": len(item_weights.digests),
-            "tokenizer": item_weights.tokenizer_fingerprint, "max_tokens": item_weights.max_tokens,
-        }  # fmt: skip
+        items = {"sha256": _sha256(data), "items": len(item_weights)}
     saved = SavedSelector(config, _sha256(parts[folder / WEIGHTS]), has_network, items)
     if card is None:
         try:
@@ -106,8 +103,8 @@ def load(find: Callable[[str], Path]) -> tuple[SavedSelector, dict[str, Tensor],
         path = find(ITEM_WEIGHTS)
         tensors = _read_tensors(path, known["sha256"])
         try:
-            items = ItemWeights(**tensors, tokenizer_fingerprint=known["tokenizer"], max_tokens=known["max_tokens"])
-        except (TypeError, ValueError) as error:
+            items = ItemWeights(tensors)
+        except ValueError as error:
             raise ValueError(f"{path} does not hold item weights: {error}") from error
     return saved, weights, items
 

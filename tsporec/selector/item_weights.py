@@ -1,140 +1,188 @@
-"""Learned weights for the tokens of known texts, added to the scores of a selector.
+"""Learned weights for the words of known items, added to the scores of a selector.
 
 A reward often says something about one item that its spelling cannot say: it is about that item and the users who
-touched it. Recommenders serve the items that they were trained on, so this is worth keeping. Each token of a known
-text has one weight, learned from preferences as the network is. A text is found by the digest of its token ids.
+touched it. Recommenders serve the items that they were trained on, so this is worth keeping.
+
+An item is found by the letters of its text, in whatever form the text stands in a prompt, and a token by the letters of
+its word up to its end. So the weights are found behind a list number, in quotes, in capitals, in a text that is cut at
+its end, and by another tokenizer where it splits words alike.
 """
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tsporec._internal.digest import short_digests
 from tsporec.scorers.base import Scores
-from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets, ranges
+from tsporec.selector.item_index import ItemIndex
+from tsporec.tokens.letters import Hashes, Ints, Letters, mixed
+from tsporec.tokens.pieces import Pieces
+from tsporec.tokens.ragged import RaggedTokens
 
 _GAIN = 20.0  # scores per unit of weight: an optimiser's step that suits shared weights is too small for these
+_ITEM = np.uint64(0x94D049BB133111EB)
+_LEAST = 0.5  # share of a segment's tokens that must be an item's: a text that only shares a phrase is not that item
+_MANY = 100  # segments after which a warning says that none was known
+
+_log = logging.getLogger("tsporec")
 
 
 class ItemWeights(nn.Module):
-    """One learned weight for each token of K known texts; see :meth:`tsporec.TokenSelector.with_item_weights`.
+    """One learned weight for each word piece of I known items; see :meth:`tsporec.TokenSelector.with_item_weights`.
 
     Parameters
     ----------
-    digests : int64 ``[K]``
-        Digests of the texts' token ids, ascending.
-    starts : int64 ``[K + 1]``
-        Text ``k`` has the weights ``weight[starts[k]:starts[k + 1]]``, one a token.
-    weight : float32 ``[W]``
-        The weights, in units of 20 score points.
-    tokenizer_fingerprint : str
-        The tokenizer that made the ids.
-    max_tokens : int, optional
-        The known texts were cut to this many tokens. A longer text is then found by its first ``max_tokens`` tokens,
-        and the tokens behind them have no weights. Default: texts are found whole.
+    tensors : mapping of str to Tensor
+        ``hashes`` int64 ``[S]``, ``items`` int32 ``[S]`` and ``lengths`` int32 ``[I]``: the :class:`ItemIndex`, hashes
+        as bit patterns. ``keys`` int64 ``[W]``: bit patterns of the keys of (item, word piece), ascending as unsigned.
+        ``weight`` float32 ``[W]``: the weights, in units of 20 score points.
+
+    Attributes
+    ----------
+    seen, known : int
+        Segments that were looked up, and those of them that belong to a known item.
 
     Raises
     ------
     ValueError
-        If the tensors do not fit each other, or a weight is not finite.
-
-    Examples
-    --------
-    >>> weights = ItemWeights.zeros(RaggedTokens.from_lists([[5, 6, 7], [8, 9]]), "a tokenizer")
-    >>> tokens, places = weights.find(RaggedTokens.from_lists([[4], [8, 9]]))
-    >>> tokens.tolist()  # the tokens of known texts, as positions into all five ids
-    [1, 2]
+        If a tensor is missing, has another shape or dtype, is out of order or out of bounds, or is not finite.
     """
 
-    digests: Tensor
-    starts: Tensor
+    lengths: Tensor
 
-    def __init__(
-        self, digests: Tensor, starts: Tensor, weight: Tensor, tokenizer_fingerprint: str, max_tokens: int | None = None
-    ) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
-        if (
-            [part.dtype for part in (digests, starts, weight)] != [torch.int64, torch.int64, torch.float32]
-            or [part.dim() for part in (digests, starts, weight)] != [1, 1, 1]
-            or len(starts) != len(digests) + 1
-        ):
-            raise ValueError(
-                "expected digests int64 [K], starts int64 [K + 1] and weight float32 [W]; found "
-                + ", ".join(f"{part.dtype} {list(part.shape)}" for part in (digests, starts, weight))
-                + "."
-            )
-        if starts[0] != 0 or starts[-1] != len(weight) or bool((starts.diff() < 0).any()):
-            raise ValueError(f"starts must ascend from 0 to the {len(weight)} weights; they do not.")
-        if bool((digests[1:] <= digests[:-1]).any()):
-            raise ValueError("digests must ascend, each once; they do not.")
-        if not bool(torch.isfinite(weight).all()):
-            raise ValueError("a weight is NaN or infinite; every weight must be finite.")
-        if max_tokens is not None and max_tokens < 1:
-            raise ValueError(f"max_tokens must be at least 1; found {max_tokens}.")
-        self.register_buffer("digests", digests)
-        self.register_buffer("starts", starts)
-        self.weight = nn.Parameter(weight)
-        self.tokenizer_fingerprint, self.max_tokens = tokenizer_fingerprint, max_tokens
+        _check(tensors)
+        for name in ("hashes", "items", "lengths", "keys"):
+            self.register_buffer(name, tensors[name])
+        self.weight = nn.Parameter(tensors["weight"])
+        self.seen = self.known = 0
+        self._arrays: tuple[ItemIndex, Hashes] | None = None
 
     @classmethod
-    def zeros(cls, corpus: RaggedTokens, tokenizer_fingerprint: str, max_tokens: int | None = None) -> ItemWeights:
-        """Zero weights for the texts of ``corpus``, one text a segment; equal texts share their weights."""
-        digests, first = np.unique(text_digests(corpus), return_index=True)
-        starts = torch.from_numpy(np.append(0, corpus.lengths[first].astype(np.int64).cumsum()))
-        weight = torch.zeros(int(starts[-1]))
-        return cls(torch.from_numpy(digests), starts, weight, tokenizer_fingerprint, max_tokens)
+    def zeros(cls, corpus: RaggedTokens, pieces: Pieces) -> ItemWeights:
+        """Make zero weights for the texts of ``corpus``, one item a segment. Equal texts are one item."""
+        texts = Letters(corpus, pieces)
+        index = ItemIndex.build(texts)
+        item = index.find(texts)
+        keys = np.unique(_keys(texts, item)[np.repeat(item >= 0, corpus.lengths)])
+        arrays = {
+            "hashes": index.hashes.view(np.int64), "items": index.items, "lengths": index.lengths,
+            "keys": keys.view(np.int64), "weight": np.zeros(len(keys), dtype=np.float32),
+        }  # fmt: skip
+        return cls({name: torch.from_numpy(array) for name, array in arrays.items()})
 
-    def find(self, tokens: RaggedTokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Find the known texts among N segments of T tokens.
+    def __len__(self) -> int:
+        """How many items are known."""
+        return len(self.lengths)
+
+    def find(self, tokens: RaggedTokens, pieces: Pieces) -> tuple[Ints, Ints]:
+        """Find the tokens of known items among N segments of T tokens.
+
+        Parameters
+        ----------
+        tokens : RaggedTokens
+        pieces : Pieces
+            Of the tokenizer that made the ids.
 
         Returns
         -------
         positions : int64 ``[F]``
-            The tokens of known texts, as positions into ``[T]``, ascending.
+            Positions into ``[T]``, ascending.
         places : int64 ``[F]``
             The weight of each, as positions into ``weight``.
         """
-        digests, starts = self.digests.cpu().numpy(), self.starts.cpu().numpy()
-        read = tokens.lengths.astype(np.int64)
-        if self.max_tokens is not None:
-            # Each segment cut to its first max_tokens: ids [5 6 7 | 8 9], max_tokens 2 -> [5 6 | 8 9].
-            read = np.minimum(read, self.max_tokens)
-            ids = tokens.ids[ranges(tokens.cu_seqlens[:-1].astype(np.int64), read)]
-            wanted = text_digests(RaggedTokens(ids, lengths_to_offsets(read)))
-        else:
-            wanted = text_digests(tokens)
-        # Digest of each segment -> (segments that are known, the text of each).
-        text = np.searchsorted(digests, wanted)
-        segments = np.flatnonzero(text < len(digests))
-        segments = segments[digests[text[segments]] == wanted[segments]]
-        text, lengths = text[segments], read[segments]
-        # A text of another length has the same digest by accident: it is not known.
-        same = starts[text + 1] - starts[text] == lengths
-        first = tokens.cu_seqlens[segments].astype(np.int64)
-        return ranges(first[same], lengths[same]), ranges(starts[text][same], lengths[same])
+        index, keys = self._read()
+        texts = Letters(tokens, pieces)
+        item = index.find(texts)
+        wanted = _keys(texts, item)
+        place, found = _look_up(keys, wanted)
+        segment = tokens.segment_ids()
+        share = np.bincount(segment, found, minlength=len(tokens)) / np.maximum(tokens.lengths, 1)
+        known = (item >= 0) & (share >= _LEAST)
+        self._count(len(tokens), int(known.sum()))
+        positions = np.flatnonzero(found & known[segment])
+        return positions, place[positions]
 
-    def forward(self, logits: Tensor, tokens: RaggedTokens) -> Tensor:
-        """``logits [T]`` plus the weights of known texts, differentiable in the weights."""
-        positions, places = (torch.from_numpy(part).to(logits.device) for part in self.find(tokens))
+    def forward(self, logits: Tensor, tokens: RaggedTokens, pieces: Pieces) -> Tensor:
+        """``logits [T]`` plus the weights of known items, differentiable in the weights."""
+        positions, places = (torch.from_numpy(part).to(logits.device) for part in self.find(tokens, pieces))
         return logits.index_add(0, positions, _GAIN * self.weight.index_select(0, places))
 
     @torch.no_grad()
-    def add_to(self, scores: Scores, tokens: RaggedTokens) -> None:
-        """Add the weights of known texts to ``scores`` float32 ``[T]``, in place."""
-        positions, places = self.find(tokens)
+    def add_to(self, scores: Scores, tokens: RaggedTokens, pieces: Pieces) -> None:
+        """Add the weights of known items to ``scores`` float32 ``[T]``, in place."""
+        positions, places = self.find(tokens, pieces)
         scores[positions] += np.float32(_GAIN) * self.weight.cpu().numpy()[places]
 
     @torch.no_grad()
-    def set_differences(self, tokens: RaggedTokens, differences: Scores) -> None:
-        """Set the weights of known texts so that they add ``differences`` float32 ``[T]`` to their scores."""
-        positions, places = self.find(tokens)
-        wanted = torch.from_numpy((differences[positions] / _GAIN).astype(np.float32))
+    def set_differences(self, tokens: RaggedTokens, differences: Scores, pieces: Pieces) -> None:
+        """Set the weights of known items so that they add ``differences`` float32 ``[T]`` to their scores.
+
+        A word piece that stands in a text twice has one weight: the one that its first place asks for.
+        """
+        positions, places = self.find(tokens, pieces)
+        places, first = np.unique(places, return_index=True)
+        wanted = torch.from_numpy((differences[positions[first]] / _GAIN).astype(np.float32))
         self.weight[torch.from_numpy(places).to(self.weight.device)] = wanted.to(self.weight.device)
 
+    def _read(self) -> tuple[ItemIndex, Hashes]:
+        if self._arrays is None:
+            part = {name: tensor.cpu().numpy() for name, tensor in self.named_buffers()}
+            index = ItemIndex(part["hashes"].view(np.uint64), part["items"], part["lengths"])
+            self._arrays = index, part["keys"].view(np.uint64)
+        return self._arrays
 
-def text_digests(tokens: RaggedTokens) -> NDArray[np.int64]:
-    """int64 ``[N]``: a digest of the token ids of each segment; equal segments have equal digests."""
-    return short_digests(segment.tobytes() for segment in tokens).view(np.int64)
+    def _count(self, seen: int, known: int) -> None:
+        before, self.seen, self.known = self.seen, self.seen + seen, self.known + known
+        if self.known == 0 and before < _MANY <= self.seen:
+            _log.warning(
+                "none of the first %d texts is an item that this selector has learned from, so it scores them by its "
+                "shared weights alone. Are the spans those of the items' texts?",
+                self.seen,
+            )
+
+
+def _keys(texts: Letters, item: Ints) -> Hashes:
+    """A key of (item, word piece) for each token: uint64 ``[T]``. -1 is an item like any other."""
+    numbers = (item + 1).astype(np.uint64) * _ITEM
+    return mixed(texts.of_tokens ^ np.repeat(numbers, texts.tokens.lengths))
+
+
+def _look_up(keys: Hashes, wanted: Hashes) -> tuple[Ints, NDArray[np.bool_]]:
+    """Where in the ascending ``keys [K]`` each of ``wanted [M]`` stands, and whether it does: two ``[M]``."""
+    place = np.zeros(len(wanted), dtype=np.int64)
+    if not len(keys):
+        return place, np.zeros(len(wanted), dtype=bool)
+    order = np.argsort(wanted)  # neighbours are then close in memory
+    place[order] = np.minimum(np.searchsorted(keys, wanted[order]), len(keys) - 1)
+    return place, keys[place] == wanted
+
+
+def _check(tensors: Mapping[str, Tensor]) -> None:
+    kinds = {
+        "hashes": torch.int64, "items": torch.int32, "lengths": torch.int32, "keys": torch.int64,
+        "weight": torch.float32,
+    }  # fmt: skip
+    found = {name: (tensors[name].dtype, tensors[name].dim()) for name in kinds if name in tensors}
+    if found != {name: (dtype, 1) for name, dtype in kinds.items()} or set(tensors) != set(kinds):
+        raise ValueError(f"expected tensors of one dimension {kinds}; found {found} among {sorted(tensors)}.")
+    hashes, keys = (tensors[name].cpu().numpy().view(np.uint64) for name in ("hashes", "keys"))
+    items, lengths, weight = (tensors[name].cpu().numpy() for name in ("items", "lengths", "weight"))
+    wrong = [
+        ("items and hashes differ in length", len(items) != len(hashes)),
+        ("keys and weight differ in length", len(keys) != len(weight)),
+        ("hashes do not ascend", bool((hashes[1:] < hashes[:-1]).any())),
+        ("keys do not ascend", bool((keys[1:] <= keys[:-1]).any())),
+        ("items are out of bounds", len(items) > 0 and not 0 <= items.min() <= items.max() < len(lengths)),
+        ("lengths are negative", bool((lengths < 0).any())),
+        ("weights are not finite", not bool(np.isfinite(weight).all())),
+    ]
+    faults = [name for name, fault in wrong if fault]
+    if faults:
+        raise ValueError(f"the item weights are damaged: {'; '.join(faults)}. Fetch or save them again.")

@@ -44,7 +44,7 @@ class TokenSelector(Shared, nn.Module):
     vocabulary : Vocabulary or None
         What the tokenizer's ids spell; None until :meth:`for_tokenizer`.
     item_weights : ItemWeights or None
-        Learned weights for the tokens of known texts; None without :meth:`with_item_weights`.
+        Learned weights for the words of known items; None without :meth:`with_item_weights`.
 
     Examples
     --------
@@ -95,22 +95,8 @@ class TokenSelector(Shared, nn.Module):
     # -- binding and fitting
 
     def for_tokenizer(self, tokenizer: Any) -> TokenSelector:
-        """Bind to ``tokenizer``: a selector for its ids that shares the weights of this one.
-
-        Raises
-        ------
-        ValueError
-            If this selector has item weights that were learned with another tokenizer.
-        """
-        vocabulary = self._read(tokenizer)
-        known = vocabulary.fingerprint if self.item_weights is None else self.item_weights.tokenizer_fingerprint
-        if known != vocabulary.fingerprint:
-            raise ValueError(
-                f"this selector has item weights for ids of another tokenizer ({known}) than the one given "
-                f"({vocabulary.fingerprint}); give that one, or score without them: "
-                "selector.without_item_weights().for_tokenizer(tokenizer)."
-            )
-        return self._sharing(vocabulary=vocabulary, _lookup=None)
+        """Bind to ``tokenizer``: a selector for its ids that shares the weights of this one."""
+        return self._sharing(vocabulary=self._read(tokenizer), _lookup=None)
 
     @property
     def tokenizer_fingerprint(self) -> str | None:
@@ -162,11 +148,12 @@ class TokenSelector(Shared, nn.Module):
     # -- item weights
 
     @torch.inference_mode(mode=False)
-    def with_item_weights(self, corpus: RaggedTokens, max_tokens: int | None = None) -> TokenSelector:
-        """Add weights, zero at first, for each token of the texts of ``corpus``: a copy that shares all other weights.
+    def with_item_weights(self, corpus: RaggedTokens) -> TokenSelector:
+        """Add weights, zero at first, for each word piece of each item: a copy that shares all other weights.
 
-        Each segment is a text; equal texts share their weights. If texts were cut to ``max_tokens``, longer texts are
-        found by these tokens. While a selector has item weights only they learn, and the network has no dropout.
+        Each segment of ``corpus`` is the text of an item; equal texts are one item. An item is found again by the
+        letters of its text: in quotes, behind a list number, in capitals, cut at its end. While a selector has item
+        weights only they learn, and the network has no dropout.
 
         Examples
         --------
@@ -177,7 +164,7 @@ class TokenSelector(Shared, nn.Module):
         >>> known.score(text).tolist()
         [1.0, 2.0]
         """
-        return self._sharing(item_weights=ItemWeights.zeros(corpus, self._bound().fingerprint, max_tokens))
+        return self._sharing(item_weights=ItemWeights.zeros(corpus, self._bound().pieces))
 
     def without_item_weights(self) -> TokenSelector:
         """Leave the item weights out: a copy that shares all other weights."""
@@ -189,7 +176,7 @@ class TokenSelector(Shared, nn.Module):
             raise ValueError("this selector has no item weights; call selector.with_item_weights(corpus) first.")
         if np.shape(scores) != (tokens.num_tokens,):
             raise ValueError(f"expected one score for each of {tokens.num_tokens} tokens; found {np.shape(scores)}.")
-        self.item_weights.set_differences(tokens, scores - self._network_scores(tokens))
+        self.item_weights.set_differences(tokens, scores - self._network_scores(tokens), self._bound().pieces)
         return self
 
     # -- scoring
@@ -205,7 +192,8 @@ class TokenSelector(Shared, nn.Module):
             return self._logits(ids, cu_seqlens, self.config.dropout if self.training else 0.0)
         with torch.no_grad():
             found = self._logits(ids, cu_seqlens)
-        known: Tensor = self.item_weights(found, RaggedTokens(ids.cpu().numpy(), cu_seqlens.cpu().numpy()))
+        tokens = RaggedTokens(ids.cpu().numpy(), cu_seqlens.cpu().numpy())
+        known: Tensor = self.item_weights(found, tokens, self._bound().pieces)
         return known
 
     def _logits(self, ids: Tensor, cu_seqlens: Tensor, dropout: float = 0.0) -> Tensor:
@@ -222,7 +210,7 @@ class TokenSelector(Shared, nn.Module):
         """
         scores = self._network_scores(tokens)
         if self.item_weights is not None:
-            self.item_weights.add_to(scores, tokens)
+            self.item_weights.add_to(scores, tokens, self._bound().pieces)
         return scores
 
     @torch.inference_mode()
@@ -308,9 +296,8 @@ class TokenSelector(Shared, nn.Module):
         rule = not self.network.out.weight.any()
         weights = {k: v.cpu() for k, v in self.state_dict().items() if not (rule and k.startswith(NETWORK))}
         shape = {key: value for key, value in vars(self.config).items() if key != "training"}
-        limit = None if self.item_weights is None else self.item_weights.max_tokens
         parts = [part for key, value in sorted(weights.items()) for part in (key, value.numpy())]
-        return digest(self.name, shape, self.tokenizer_fingerprint or "", limit, *parts)
+        return digest(self.name, shape, self.tokenizer_fingerprint or "", *parts)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_lookup": None}  # workers make the table again instead of unpickling it

@@ -43,8 +43,8 @@ class Vocabulary:
     classes : float32 ``[V, len(CLASSES)]``
         Flags, and the length in units of 8 characters. A special token, or an id that spells nothing, has only
         ``special`` set.
-    fingerprint : str
-        The tokenizer's fingerprint.
+    pieces : Pieces
+        What each id spells.
 
     Examples
     --------
@@ -58,11 +58,16 @@ class Vocabulary:
     gram_offsets: NDArray[np.int64]
     surface: NDArray[np.int64]
     classes: NDArray[np.float32]
-    fingerprint: str
+    pieces: Pieces
 
     def __len__(self) -> int:
         """V."""
         return len(self.surface)
+
+    @property
+    def fingerprint(self) -> str:
+        """The tokenizer's fingerprint."""
+        return self.pieces.fingerprint
 
     def check(self, ids: NDArray[np.int32]) -> None:
         """Raise a ValueError if an id is negative or not below V."""
@@ -145,7 +150,7 @@ def _features(pieces: Pieces, gram_buckets: int, surface_buckets: int) -> Vocabu
         gram_offsets=gram_offsets,
         surface=(whole % np.uint64(surface_buckets)).astype(np.int64),
         classes=_classes(surfaces, starts, special),
-        fingerprint=pieces.fingerprint,
+        pieces=pieces,
     )
 
 

@@ -79,7 +79,9 @@ def alphabet_of(pieces: Pieces) -> Alphabet:
             letters = normalise(piece)
             texts.append(letters)
             begins += _begins(piece, letters)
-        codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64) + np.uint64(1)
+        codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(
+            np.uint64
+        ) + np.uint64(1)
         starts = np.append(0, np.cumsum([len(text) for text in texts], dtype=np.int64))
         breaks = np.array([bool(piece) and not normalise(piece[-1]) for piece in spelled], dtype=bool)
         signs = short_digests(piece.strip() for piece in pieces.bytes)

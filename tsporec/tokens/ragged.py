@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tsporec._internal.digest import short_digests
+
 IntArray = NDArray[np.int32]
 
 
@@ -147,6 +149,16 @@ class RaggedTokens:
         padded = np.full((len(self), width), pad_id, dtype=np.int32)
         padded[mask] = self.ids
         return padded, mask.astype(np.int64)
+
+
+def segment_digests(tokens: RaggedTokens) -> NDArray[np.int64]:
+    """Digest the ids of each segment: int64 ``[N]``; equal segments have equal digests.
+
+    >>> a, b, c = segment_digests(RaggedTokens.from_lists([[5, 6], [7], [5, 6]])).tolist()
+    >>> a == c, a == b
+    (True, False)
+    """
+    return short_digests(segment.tobytes() for segment in tokens).view(np.int64)
 
 
 def lengths_to_offsets(lengths: ArrayLike) -> IntArray:
