@@ -82,6 +82,8 @@ def best_of(
 ) -> TokenSelector:
     """Return a selector that ranks the tokens of each segment as the scorer does that :func:`choose` chooses.
 
+    A word piece that stands in a text twice is ranked by its first place. Short texts of the same letters are one item.
+
     Parameters
     ----------
     tokens : RaggedTokens
