@@ -132,3 +132,11 @@ def smollm2(tmp_path_factory) -> Path:
         Path(spec.origin).parent,
         Path(os.environ.get("TSPOREC_MODEL_CACHE", tmp_path_factory.mktemp("model"))),
     )
+
+
+@pytest.fixture(scope="session")
+def real_lm(smollm2):
+    """(SmolLM2-135M, its tokenizer), loaded once a session; tests cut it to the layers they need."""
+    from tsporec.language_model import load_causal_lm
+
+    return load_causal_lm(smollm2)

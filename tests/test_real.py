@@ -11,7 +11,7 @@ from tsporec.data.items import item_text, tokenize_items
 from tsporec.data.readers import read_items, read_sequences
 from tsporec.evaluation.evaluator import Evaluator
 from tsporec.evaluation.task import prepare
-from tsporec.language_model import cut_layers, load_causal_lm
+from tsporec.language_model import cut_layers
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.recommenders.generative import GenerativeRecommender, PromptTemplate
@@ -23,11 +23,10 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
-def office(data_dir, smollm2):
+def office(data_dir, real_lm):
     base = data_dir / "amazon18" / "Office_Products"
-    lm, tokenizer = load_causal_lm(smollm2)
     rows = [read_sequences(f"{base}.{split}.csv") for split in ("valid", "test")]
-    return read_items(f"{base}.item.json"), *rows, lm, tokenizer
+    return read_items(f"{base}.item.json"), *rows, *real_lm
 
 
 def test_every_scorer_reads_real_items(office):
@@ -61,7 +60,7 @@ def test_pieces_spell_real_texts(office):
 def test_short_texts_recommend_far_better_than_chance(office):
     items, train, test, lm, tokenizer = office
     task = prepare(items, train, test, tokenizer)
-    evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, 1)), EmbeddingConfig(epochs=5))
+    evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, 1)), EmbeddingConfig(epochs=3))
     (cell,) = evaluator.run({"head": make_scorer("head")}, [8]).cells
     assert cell.tokens < 0.07 * task.tokens.num_tokens
     assert cell.metrics["recall@10"] > 20 * 10 / len(items)
@@ -71,12 +70,12 @@ def test_prompts_are_cut_and_candidates_ranked(office):
     items, _, test, lm, tokenizer = office
     from transformers import DataCollatorForSeq2Seq
 
-    texts = tokenize_items(items, tokenizer, max_tokens=64)
+    texts = tokenize_items(items, tokenizer, max_tokens=32)
     template = PromptTemplate.build(texts, [item_text(item, ("title",)) or "?" for item in items], tokenizer)
     recommender = GenerativeRecommender(lm, template)
     collator = SelectorCollator(DataCollatorForSeq2Seq(tokenizer), make_scorer("head"), Budget(tokens=12))
     better = []
-    for row in test[:6]:
+    for row in test[:4]:
         *history, target = map(int, row.item_ids)
         (cut,) = collator.cut([template.feature(history[-3:])])
         assert len(cut["input_ids"]) < len(template.feature(history[-3:])["input_ids"])

@@ -9,20 +9,20 @@ from tsporec.budget import Budget
 from tsporec.collators.selector import SelectorCollator
 from tsporec.data.items import item_text, tokenize_items
 from tsporec.data.readers import read_items, read_sequences
-from tsporec.language_model import load_causal_lm
+from tsporec.language_model import cut_layers
 from tsporec.recommenders.generative import GenerativeRecommender, PromptTemplate
 from tsporec.scorers import make_scorer
 
 pytestmark = pytest.mark.real
 
 
-def test_beams_spell_titles_and_carry_their_exact_likelihood(data_dir, smollm2):
+def test_beams_spell_titles_and_carry_their_exact_likelihood(data_dir, real_lm):
     from transformers import DataCollatorForSeq2Seq
 
     base = data_dir / "amazon18" / "Office_Products"
     items = read_items(f"{base}.item.json")
     row = read_sequences(f"{base}.test.csv")[0]
-    lm, tokenizer = load_causal_lm(smollm2, layers=2)  # the search is tested, not the model: seconds, not a minute
+    lm, tokenizer = cut_layers(real_lm[0], 1), real_lm[1]  # the search is tested, not the model
     template = PromptTemplate.build(
         tokenize_items(items, tokenizer, max_tokens=64), [item_text(i, ("title",)) or "?" for i in items], tokenizer
     )

@@ -9,7 +9,7 @@ from tests.conftest import make_causal_lm, make_tokenizer
 from tsporec.budget import Budget
 from tsporec.data.items import tokenize_items
 from tsporec.data.readers import read_items
-from tsporec.language_model import load_causal_lm
+from tsporec.language_model import cut_layers
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
 
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
-def read(data_dir, smollm2):
+def read(data_dir, real_lm):
     """(SmolLM2 cut to 2 layers, its tokenizer, a few items: pairs of one length and a lone one)."""
-    lm, tokenizer = load_causal_lm(smollm2, layers=2)
+    lm, tokenizer = cut_layers(real_lm[0], 2), real_lm[1]
     items = read_items(f"{data_dir / 'amazon18' / 'Office_Products'}.item.json")[:24]
     return lm, tokenizer, items, tokenize_items(items, tokenizer, max_tokens=48)
 
