@@ -200,7 +200,7 @@ def test_it_pickles(build):
         ({"fields": "title"}, "fields must be a list"),
         ({"fields": ["brand"]}, r"no item has a token to keep; the text fields asked for are \['brand'\]"),
         ({"num_proc": 0}, "num_proc must be"),
-        ({"selector": object()}, "object has no fingerprint"),
+        ({"selector": object()}, "selector is object; expected a TokenSelector"),
     ],
 )
 def test_bad_options(build, options, message):

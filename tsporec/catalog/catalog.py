@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from tsporec.budget import Budget
 from tsporec.catalog.build import build, update
-from tsporec.catalog.compress import Records, compress_all, fingerprint_of, load_selector, make_compressor
+from tsporec.catalog.compress import Records, compress_all, fingerprint_of, make_compressor
 from tsporec.catalog.faults import DATA, check_pages, damaged
 from tsporec.catalog.records import ItemId, Recipe, decode_ids, decode_records, encode_ids, is_intact, type_of_ids
 from tsporec.catalog.sources import Chunk, Items, read_chunks
 from tsporec.catalog.store import View, open_store
 from tsporec.catalog.writer import BuildReport, Work, Writer, same_texts
 from tsporec.data.items import FIELDS
+from tsporec.selector.bound import bound_selector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -150,7 +151,7 @@ class ItemCatalog:
         """
         catalog = cls(path, tokenizer)
         if selector is not None:
-            catalog._check("selector", fingerprint_of(load_selector(selector, tokenizer)), catalog.recipe.selector)
+            catalog._check("selector", fingerprint_of(bound_selector(selector, tokenizer)), catalog.recipe.selector)
         return catalog
 
     def update(

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -20,8 +19,8 @@ from tsporec.budget import Budget, as_budget
 from tsporec.catalog.records import Recipe, encode_ids, encode_records
 from tsporec.catalog.sources import Chunk
 from tsporec.data.items import tokenize_texts
-from tsporec.scorers.base import bind
 from tsporec.selection import rank, score_tokens, select_scored
+from tsporec.selector.bound import bound_selector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -87,21 +86,12 @@ def make_compressor(
         raise ValueError(f"max_tokens must be at least 1; found {max_tokens}.")
     if isinstance(fields, str):
         raise ValueError(f"fields must be a list of names; found {fields!r}.")
-    selector = load_selector(selector, tokenizer)
+    selector = bound_selector(selector, tokenizer)
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
     changed = {name: value for name, value in vars(budget).items() if value != getattr(Budget, name)}
     fingerprint = tokenizer_fingerprint(tokenizer)
     recipe = Recipe(fingerprint, fingerprint_of(selector), size, changed, tuple(fields), id_type, max_tokens)
     return Compressor(tokenizer, selector, recipe)
-
-
-def load_selector(selector: Any, tokenizer: Any) -> Any:
-    """Load a selector that is named, and bind it to the tokenizer if there is one."""
-    if isinstance(selector, str | Path):
-        from tsporec.selector.model import TokenSelector
-
-        selector = TokenSelector.from_pretrained(selector)
-    return selector if tokenizer is None else bind(selector, tokenizer)
 
 
 def fingerprint_of(selector: Any) -> str:
