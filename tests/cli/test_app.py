@@ -189,6 +189,13 @@ def test_a_fault_of_the_library_keeps_its_traceback():
         clean_errors(ours)()
 
 
+def test_ids_are_printed_as_they_are(tmp_path, files):
+    (tmp_path / "items.jsonl").write_text(json.dumps({"id": "[red]12[/red]\x1b[2J", "title": TEXTS[0]}) + "\n")
+    shown = run("show", "--items", tmp_path / "items.jsonl", "--model", files / "model", "--budget", 2)
+    assert shown.exit_code == 0, shown.output
+    assert "[red]12[/red] [2J" in shown.output
+
+
 def test_help_is_quick_and_lists_the_commands():
     code = "import sys; from tsporec.cli import main; sys.argv = ['tsporec', '--help']; main()"
     out = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False)

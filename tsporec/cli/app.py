@@ -1,4 +1,4 @@
-"""The command line: ``tsporec demo | train | evaluate | compress | show | card | push``."""
+"""The commands: ``tsporec demo | train | evaluate | show | compress | card | push``."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ app = typer.Typer(
 @clean_errors
 def demo(
     budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of the generated catalogue and the recommender.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     output: Annotated[Path | None, typer.Option(help="Write a results file (JSON) here.")] = None,
 ) -> None:
-    """Run the whole job on a generated catalogue: select, recommend, compare (under 90 seconds, no download)."""
+    """Run the whole job on a generated catalogue, without a download: select, recommend, compare."""
     from tsporec.cli.demo import run_demo
 
     run_demo(budget, seed, output)
@@ -48,40 +48,48 @@ def demo(
 @clean_errors
 def train(
     items: ItemsOption,
-    train_: Annotated[Path, typer.Option("--train", help="Sequences to learn from; a tenth of the users is held out.")],
+    train_: Annotated[Path, typer.Option("--train", help="Training sequences. A tenth of the users is held out.")],
     model: ModelOption,
-    output: Annotated[Path, typer.Option(help="Folder for the selector, the recommender and the work between.")],
+    output: Annotated[
+        Path, typer.Option(help="Folder for the selector and the recommender. The same command resumes there.")
+    ],
     budget: Annotated[
-        str, typer.Option(help="Tokens to keep of each text, comma-separated; adapts to the first.")
+        str, typer.Option(help="Tokens to keep of each text, comma-separated. The recommender is adapted to the first.")
     ] = "8",
     reward: Annotated[
-        str, typer.Option(help="coconsumption, recommendation, identity; several, comma-separated, weigh alike.")
+        str,
+        typer.Option(help="Rewards, comma-separated: coconsumption, recommendation, identity. Several weigh alike."),
     ] = "coconsumption",
-    item_rounds: Annotated[
-        int, typer.Option(help="On-policy rounds that learn weights of this catalogue's texts.")
-    ] = 2,
-    network_rounds: Annotated[int, typer.Option(help="Rounds before them that learn what serves any text.")] = 0,
+    item_rounds: Annotated[int, typer.Option(help="Rounds that learn weights for the items of this catalogue.")] = 2,
+    network_rounds: Annotated[
+        int, typer.Option(help="Rounds before them that train the network, which serves any text.")
+    ] = 0,
     weighting: Annotated[
         str,
-        typer.Option(help="Rule to start from: idf, tfidf or placed. Of several, training users' last items choose."),
+        typer.Option(
+            help="Rule to start from: idf, tfidf or placed. Of several, the one that best predicts each training "
+            "user's last item."
+        ),
     ] = "idf",
-    gate: Annotated[bool, typer.Option(help="Drop rounds that lower held-out NDCG@10; a fit a round.")] = False,
+    gate: Annotated[
+        bool, typer.Option(help="Drop a round that lowers held-out NDCG@10. Costs one fit a round.")
+    ] = False,
     fields: FieldsOption = "title,description",
-    layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model only.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="Cut whole texts to their first tokens.")] = 256,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model. Default: all.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Read this many tokens of a text at most.")] = 256,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     format_: FormatOption = None,
     drop_unknown: Annotated[bool, typer.Option(help="Leave out items that the catalogue lacks.")] = False,
     push_to_hub: Annotated[
         str | None,
         typer.Option(
-            help="Then push the selector to this USER/NAME, with the weights that --item-rounds learned for your items."
+            help="Push the selector to this USER/NAME at the end, with the weights that it learned for your items."
         ),
     ] = None,
 ) -> None:
-    """Learn a selector: warm up (where the reward reads with a recommender), prefer, adapt.
+    """Learn a selector in three stages: warm up a recommender, learn from preferences, adapt the recommender.
 
-    The same command goes on where it was stopped.
+    The same command resumes a run that was stopped.
     """
     from tsporec.data.readers import read_items, read_sequences
     from tsporec.evaluation.results import environment
@@ -123,28 +131,37 @@ def train(
 @clean_errors
 def evaluate(
     items: ItemsOption,
-    train: Annotated[Path, typer.Option(help="Sequences to learn from.")],
-    test: Annotated[Path, typer.Option(help="Test rows: history, then the target. Only reported on.")],
+    train: Annotated[Path, typer.Option(help="Training sequences.")],
+    test: Annotated[Path, typer.Option(help="Test rows: the history, then the target. Nothing is chosen by them.")],
     model: ModelOption,
     budget: Annotated[str, typer.Option(help="Tokens to keep of each text, comma-separated.")] = "8,16,32",
-    scorers: Annotated[str, typer.Option(help="Comma-separated; 'full' is the whole text.")] = "head,random,tfidf,full",
-    cases: Annotated[str, typer.Option(help="adapted, frozen or both, comma-separated.")] = "adapted",
+    scorers: Annotated[
+        str, typer.Option(help="Scorers, comma-separated. 'full' is the whole text.")
+    ] = "head,random,tfidf,full",
+    cases: Annotated[
+        str,
+        typer.Option(
+            help="adapted, frozen or both, comma-separated: whether the recommender is trained on the selection."
+        ),
+    ] = "adapted",
     fields: FieldsOption = "title,description",
-    layers: Annotated[int | None, typer.Option(help="Encode with the first layers of the model only.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Encode with the first layers of the model. Default: all.")] = None,
     scorer_layers: Annotated[
-        int | None, typer.Option(help="Layers that the attention and centroid scorers read with; default: as --layers.")
+        int | None, typer.Option(help="Layers that the attention and centroid scorers read with. Default: --layers.")
     ] = None,
-    max_tokens: Annotated[int, typer.Option(help="Cut whole texts to their first tokens.")] = 256,
+    max_tokens: Annotated[int, typer.Option(help="Read this many tokens of a text at most.")] = 256,
     seeds: Annotated[str, typer.Option(help="Seeds of the recommender, comma-separated.")] = "0",
     format_: FormatOption = None,
     selector: SelectorOption = hub.DEFAULT,
-    classifier: Annotated[str | None, typer.Option(help="The scorer 'llmlingua2': its checkpoint.")] = None,
+    classifier: Annotated[str | None, typer.Option(help="Checkpoint of the scorer llmlingua2.")] = None,
     drop_unknown: Annotated[bool, typer.Option(help="Leave out items that the catalogue lacks.")] = False,
     output: Annotated[Path | None, typer.Option(help="Write a results file (JSON) here.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw quality against tokens kept here (PNG, SVG).")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Keep finished work here and go on from it.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw quality against kept tokens to this PNG or SVG.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for finished work; the same command resumes there.")
+    ] = None,
 ) -> None:
-    """Compare scorers at equal budgets: recommendation quality on all test rows, tokens and time."""
+    """Compare scorers at equal budgets: quality on all test rows, tokens and time."""
     from tsporec.data.readers import read_items, read_sequences
     from tsporec.evaluation.evaluator import Evaluator
     from tsporec.evaluation.report import make_console, plot_quality, results_table
@@ -185,42 +202,41 @@ def evaluate(
 @app.command()
 @clean_errors
 def show(
-    model: Annotated[str, typer.Option(help="A tokenizer (and, for scorers that read, its LM): folder or Hub id.")],
-    items: Annotated[Path | None, typer.Option(help="The catalogue: a file of items.")] = None,
-    store: Annotated[Path | None, typer.Option(help="Instead of --items: show what a compressed store holds.")] = None,
+    model: Annotated[
+        str, typer.Option(help="Tokenizer, and causal LM for scorers that read with one: a folder or a Hub id.")
+    ],
+    items: Annotated[Path | None, typer.Option(help="File of items.")] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Instead of --items: a compressed catalogue.")] = None,
     budget: Annotated[
-        int | None, typer.Option(help="Tokens to keep of each text; default: 16, or all that the store has.")
+        int | None, typer.Option(help="Tokens to keep of each text. Default: 16, or all that the catalogue keeps.")
     ] = None,
     scorer: Annotated[
         str | None,
         typer.Option(
-            help="head, random, tfidf, self_information, attention, centroid or selector; default: selector where "
+            help="head, random, tfidf, self_information, attention, centroid or selector. Default: selector if "
             "--selector is given, else tfidf."
         ),
     ] = None,
     item: Annotated[
-        list[str] | None, typer.Option(help="Ids to show (again for more); default: the first ones.")
+        list[str] | None, typer.Option(help="Id of an item; repeat it for more. Default: the first items.")
     ] = None,
-    count: Annotated[int, typer.Option(help="How many items, without --item.")] = 3,
+    count: Annotated[int, typer.Option(help="Number of items without --item.")] = 3,
     fields: FieldsOption = "title,description",
-    layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model only.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model. Default: all.")] = None,
     selector: Annotated[
         str | None,
-        typer.Option(
-            help="The learned scorer: a folder that was saved or trained, a Hub id; default: the one in the box."
-        ),
+        typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one."),
     ] = None,
     format_: FormatOption = None,
 ) -> None:
-    """Show which tokens a scorer keeps of some items, highlighted in their text; or those that a store holds."""
-    if (items is None) == (store is None):
-        raise ValueError("show takes either --items or --store.")
-    if store is not None:
-        return _show_stored(store, model, item, count, budget)
-    from tsporec.budget import Budget
+    """Highlight the tokens that a scorer keeps of some items, or print what a compressed catalogue holds."""
+    if (items is None) == (catalog is None):
+        raise ValueError("show takes either --items or --catalog.")
+    if catalog is not None:
+        return _show_stored(catalog, model, item, count, budget)
     from tsporec.data.items import tokenize_items
     from tsporec.data.readers import read_items
-    from tsporec.evaluation.report import highlighted, make_console
+    from tsporec.evaluation.report import highlighted, make_console, plain_text
     from tsporec.language_model import load_causal_lm
     from tsporec.selection import select
 
@@ -243,58 +259,54 @@ def show(
         raise ValueError("'full' keeps everything; name a scorer.")
     shown = wanted if item else wanted[:count]
     tokens = tokenize_items(shown, tokenizer, names(fields))
-    selection = select(built, tokens, Budget(tokens=16 if budget is None else budget))
+    selection = select(built, tokens, 16 if budget is None else budget)
     console = make_console()
     for i, found in enumerate(shown):
-        console.print(f"[bold]{found.id}[/bold]", highlighted(tokens, selection, tokenizer, i), "")
+        console.print(plain_text(found.id, "bold"), highlighted(tokens, selection, tokenizer, i), "")
     return None
 
 
-def _show_stored(store: Path, model: str, item: list[str] | None, count: int, k: int | None) -> None:
+def _show_stored(path: Path, model: str, item: list[str] | None, count: int, k: int | None) -> None:
     from tsporec.catalog.catalog import ItemCatalog
-    from tsporec.evaluation.report import make_console
+    from tsporec.evaluation.report import make_console, plain_text
     from tsporec.language_model import load_tokenizer
 
-    catalog = ItemCatalog.open(store, tokenizer=load_tokenizer(model))
+    catalog = ItemCatalog.open(path, tokenizer=load_tokenizer(model))
     numbered = catalog.recipe.id_type == "int"
     ids = [int(one) if numbered else one for one in item] if item else list(islice(catalog, count))
     if missing := [one for one in ids if one not in catalog]:
-        raise ValueError(f"no item {missing[0]!r} in {store}, which has {len(catalog)} items.")
+        raise ValueError(f"no item {missing[0]!r} in {path}, which has {len(catalog)} items.")
     console = make_console()
     for one in ids:
-        console.print(str(one), catalog.text(one, k), "", sep="\n", markup=False)
+        console.print(plain_text(str(one)), plain_text(catalog.text(one, k)), "", sep="\n")
 
 
 @app.command()
 @clean_errors
 def compress(
     items: ItemsOption,
-    model: Annotated[str, typer.Option(help="The recommender's tokenizer: a folder or a Hub id.")],
-    output: Annotated[Path, typer.Option(help="The store's folder.")],
+    model: Annotated[str, typer.Option(help="Tokenizer of the recommender: a folder or a Hub id.")],
+    output: Annotated[Path, typer.Option(help="Folder of the compressed catalogue.")],
     budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
     selector: SelectorOption = hub.DEFAULT,
     fields: FieldsOption = "title,description",
-    id_field: Annotated[str, typer.Option(help="The column of ids in json lines and parquet.")] = "id",
-    num_proc: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    id_field: Annotated[str, typer.Option(help="Column of ids in json lines and parquet.")] = "id",
+    num_proc: Annotated[int, typer.Option(help="Number of worker processes.")] = 1,
     overwrite: Annotated[bool, typer.Option(help="Replace the catalogue that is there.")] = False,
     format_: FormatOption = None,
 ) -> None:
-    """Compress a catalogue once into a store that is looked up by item id.
+    """Compress a catalogue once; recommenders then look items up by id.
 
-    Json lines, parquet and folders of either are read as a stream, unless a --format is given.
+    Json lines, parquet and folders of either are read as a stream, unless --format is given.
     """
-    from tsporec.budget import Budget
     from tsporec.catalog.catalog import ItemCatalog
     from tsporec.data.readers import read_items
     from tsporec.evaluation.report import make_console
     from tsporec.language_model import load_tokenizer
-    from tsporec.selector.model import TokenSelector
 
-    tokenizer = load_tokenizer(model)
-    bound = TokenSelector.from_pretrained(selector).for_tokenizer(tokenizer)
     catalog = ItemCatalog.build(
-        items if format_ is None else read_items(items, format_), tokenizer=tokenizer,
-        selector=bound, budget=Budget(tokens=budget), path=output,
+        items if format_ is None else read_items(items, format_), tokenizer=load_tokenizer(model),
+        selector=selector, budget=budget, path=output,
         fields=names(fields), id_field=id_field, num_proc=num_proc, overwrite=overwrite,
     )  # fmt: skip
     report, console = catalog.report, make_console()
@@ -303,7 +315,7 @@ def compress(
         f"{report.items} items ({report.empty} empty, {report.resumed} resumed) in {report.seconds:.1f} s: "
         f"{report.items_per_second:.0f} items/s"
     )
-    console.print(f"{report.tokens_before} tokens before, {report.tokens_after} after; store in {output}")
+    console.print(f"{report.tokens_before} tokens before, {report.tokens_after} after; catalogue in {output}")
 
 
 app.command()(clean_errors(hub_commands.card))

@@ -26,7 +26,6 @@ def highlighted(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segm
 
     Without a terminal colours are lost, so kept tokens stand in ``[brackets]``.
     """
-    text_module = require("rich.text", extra="cli")
     start, end = tokens.cu_seqlens[segment], tokens.cu_seqlens[segment + 1]
     kept = np.zeros(end - start, dtype=bool)
     chosen = selection.kept[selection.cu_seqlens[segment] : selection.cu_seqlens[segment + 1]]
@@ -42,11 +41,21 @@ def highlighted(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segm
     if not sys.stdout.isatty():
         for first, last in reversed(runs):
             text = f"{text[:first]}[{text[first:last]}]{text[last:]}"
-        return text_module.Text(text)
-    picture = text_module.Text(text, style="dim")
+        return plain_text(text)
+    picture = plain_text(text, "dim")
     for first, last in runs:
         picture.stylize("not dim bold black on bright_green", first, last)
     return picture
+
+
+def plain_text(text: str, style: str = "") -> Any:
+    r"""Return ``text`` as a rich ``Text``: square brackets are no markup, control characters are shown as spaces.
+
+    >>> plain_text("[red]12\x1b[2J").plain
+    '[red]12 [2J'
+    """
+    shown = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+    return require("rich.text", extra="cli").Text(shown, style=style)
 
 
 def _blank(text: str) -> int:

@@ -68,9 +68,11 @@ class ItemWeights(nn.Module):
     def zeros(cls, corpus: RaggedTokens, pieces: Pieces) -> ItemWeights:
         """Make zero weights for the texts of ``corpus``, one item a segment. Equal texts are one item."""
         texts = Letters(corpus, pieces)
+        item = ItemIndex.build(texts).find(texts)
+        texts = Letters(corpus.take(np.unique(item[item >= 0])), pieces)  # one segment for equal texts
         index = ItemIndex.build(texts)
         item = index.find(texts)
-        keys = np.unique(_keys(texts, item)[np.repeat(item >= 0, corpus.lengths)])
+        keys = np.unique(_keys(texts, item)[np.repeat(item >= 0, texts.tokens.lengths)])
         arrays = {
             "hashes": index.hashes.view(np.int64), "items": index.items, "lengths": index.lengths,
             "keys": keys.view(np.int64), "weight": np.zeros(len(keys), dtype=np.float32),
