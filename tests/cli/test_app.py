@@ -278,5 +278,5 @@ def test_push_and_train_push(files, tmp_path, monkeypatch):
     assert item_weights.weight.any()
     assert not weights["network.out.weight"].any()
     assert "pushed: there\n" in result.output
-    assert "learned weights for the tokens of 6 texts" in card
+    assert "learned weights for the words of 6 items" in card
     assert "| 1 |" in card
