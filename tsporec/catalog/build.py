@@ -115,7 +115,7 @@ def update(
         keys = encode_ids(deleted, recipe.id_type)
         for item_id, record in zip(deleted, store.get([state.table + key for key in keys]), strict=True):
             if not record:
-                raise ValueError(f"there is no item {item_id!r} to delete.")
+                raise ValueError(f"there is no item {item_id!r} to delete in {folder}.")
 
         def last(txn: Any) -> None:
             count = state.count - len(keys)

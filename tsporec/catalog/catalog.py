@@ -78,7 +78,7 @@ class ItemCatalog:
         overwrite: bool = False,
         **work: Any,
     ) -> ItemCatalog:
-        """Compress the text of every item into a new catalogue.
+        """Compress the text of every item into a new catalogue. Its ``report`` says what was done.
 
         Parameters
         ----------
@@ -92,7 +92,7 @@ class ItemCatalog:
         path : path
             A folder on a local disk. It is made if it is missing.
         fields : list of str
-            Names of the text fields to join. Default: title and description.
+            Text fields to join. Default: title and description.
         id_field : str
             Name of the column of ids. Default ``"id"``.
         max_tokens : int, optional
@@ -100,15 +100,10 @@ class ItemCatalog:
         resume : bool
             Go on with a build that was cut off (default), or drop it.
         overwrite : bool
-            Replace the catalogue that is there. Default False. Readers keep the old one until they open it again.
+            Replace a catalogue that is there. Default False. Readers keep the old one until they open it again.
         **work
             ``num_proc``, ``chunk_items``, ``commit_items``, ``start_method``; see
             :class:`~tsporec.catalog.writer.Work`.
-
-        Returns
-        -------
-        ItemCatalog
-            Its ``report`` is a :class:`~tsporec.catalog.writer.BuildReport`.
 
         Raises
         ------
@@ -134,14 +129,19 @@ class ItemCatalog:
         return cls(path, tokenizer, report)
 
     @classmethod
-    def open(cls, path: str | Path, *, tokenizer: Any = None, selector: Any = None) -> ItemCatalog:
-        """Open a catalogue. :meth:`verify` checks every byte of it.
+    def open(
+        cls, path: str | Path, *, tokenizer: Any = None, selector: Any = None, verify: bool = False
+    ) -> ItemCatalog:
+        """Open a catalogue.
 
         Parameters
         ----------
         path : path
         tokenizer, selector : optional
             Refused unless they are those that the catalogue was built with.
+        verify : bool
+            Check the whole file before LMDB reads it, then every record; see :meth:`verify`. Default False. LMDB trusts
+            its file, so verify one that comes from elsewhere: damage may end the process.
 
         Raises
         ------
@@ -149,7 +149,11 @@ class ItemCatalog:
             If there is no catalogue, it is unfinished, damaged or of another format, or the tokenizer or selector is
             another.
         """
+        if verify and (Path(path) / DATA).is_file():
+            check_pages(Path(path))
         catalog = cls(path, tokenizer)
+        if verify:
+            catalog.verify()
         if selector is not None:
             catalog._check("selector", fingerprint_of(bound_selector(selector, tokenizer)), catalog.recipe.selector)
         return catalog
@@ -186,11 +190,11 @@ class ItemCatalog:
         return self._view.state.recipe
 
     def __len__(self) -> int:
-        return self._view.state.count
+        return self._view.read(lambda _: self._view.state.count)
 
     def __contains__(self, item_id: object) -> bool:
         kind = str if self.recipe.id_type == "str" else (int, np.integer)
-        return isinstance(item_id, kind) and bool(self._view.get(self._keys([item_id]))[0])
+        return isinstance(item_id, kind) and bool(self._view.get(encode_ids([item_id], self.recipe.id_type))[0])
 
     def __iter__(self) -> Iterator[Any]:
         """Yield every id in ascending order; strings by their UTF-8 bytes."""
@@ -247,12 +251,12 @@ class ItemCatalog:
     def changed(self, items: Items, *, id_field: str = "id") -> Iterator[ItemId]:
         """Yield the ids of ``items`` that the catalogue lacks, or holds with another text."""
         for chunk in read_chunks(items, self.recipe.fields, id_field, Work.chunk_items):
-            same = same_texts(self._view.get(self._keys(chunk.ids)), chunk)
+            same = same_texts(self._view.get(encode_ids(chunk.ids, self.recipe.id_type)), chunk)
             yield from (chunk.ids[place] for place in np.flatnonzero(~same).tolist())
 
     def verify(self) -> None:
         """Check the structure of the file and the checksum of every record; a ``ValueError`` says what differs."""
-        check_pages(self.path, self._view.store.last_commit)
+        check_pages(self.path)
         count = 0
         for part in self._view.scan():
             bad = [key for key, record in part if not is_intact(key, record)]
@@ -265,7 +269,7 @@ class ItemCatalog:
             raise damaged(self.path, f"it holds {count} items, expected {len(self)}")
 
     def describe(self) -> dict[str, Any]:
-        """Return counts, sizes and the recipe, for people to read. Every record is counted."""
+        """Return counts, sizes and the recipe, for people to read."""
         report = BuildReport()
         for part in self._view.scan():
             report = report.plus([record for _, record in part], self.recipe)
@@ -279,13 +283,10 @@ class ItemCatalog:
             **vars(self.recipe),
         }
 
-    def _keys(self, ids: Any) -> list[bytes]:
-        return encode_ids(ids, self.recipe.id_type)
-
     def _tokens(self, ids: Any, k: int | None, missing: str) -> tuple[RaggedTokens, NDArray[np.integer]]:
         if missing not in ("error", "empty"):
             raise ValueError(f"missing must be 'error' or 'empty'; found {missing!r}.")
-        keys = self._keys(ids)
+        keys = encode_ids(ids, self.recipe.id_type)
         records = self._view.get(keys)
         if missing == "error" and not all(records):
             lacking = [key for key, record in zip(keys, records, strict=True) if not record]

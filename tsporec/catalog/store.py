@@ -25,7 +25,7 @@ from weakref import WeakSet, WeakValueDictionary
 from filelock import FileLock, Timeout
 
 from tsporec._version import __version__
-from tsporec.catalog.faults import DATA, check_pages, damaged, errors_named, lmdb, no_catalogue
+from tsporec.catalog.faults import DATA, check_flags, check_pages, damaged, errors_named, lmdb, no_catalogue
 from tsporec.catalog.records import Recipe
 
 T = TypeVar("T")
@@ -34,6 +34,7 @@ FORMAT = 1
 SEEN, CATALOG, UNFINISHED = b"s", b"catalog", b"unfinished"
 RESERVED = 1 << 34  # bytes of address space for the memory map: neither disk nor memory; a map that is full grows
 READERS = 1024  # catalogues of one folder that may be open at a time, in all processes
+CHECKED = 1 << 19  # bytes of a file whose structure is checked whenever it is opened: a few milliseconds
 PATIENCE = 5.0  # seconds that a writer waits for another one to end
 
 
@@ -93,12 +94,15 @@ class Store:
         data = self.folder / DATA
         # A process that may not write cannot lock either: writers do not know that it reads.
         self.announced = may = os.access(self.folder, os.W_OK) and (not data.exists() or os.access(data, os.W_OK))
+        if data.exists() and 0 < data.stat().st_size <= CHECKED:
+            check_pages(self.folder)
         with errors_named(self.folder):
             env = lmdb.open(
                 str(self.folder), map_size=RESERVED, max_readers=READERS, readonly=not may, lock=may, create=may
             )
             if data.stat().st_size < (env.info()["last_pgno"] + 1) * env.stat()["psize"]:
                 check_pages(self.folder)  # only unused pages may be missing: to touch others would end the process
+            check_flags(self.folder)
         self._env = env
 
     def leave(self) -> None:
@@ -246,10 +250,7 @@ _held: list[Store] = []
 def open_store(path: str | Path, *, create: bool = False) -> Store:
     """Return the store of a folder, which is the only one in this process.
 
-    Raises
-    ------
-    ValueError
-        If there is none (and not ``create``), or it is damaged.
+    If there is none (and not ``create``), or it is damaged, that is a ``ValueError``.
     """
     folder, data = Path(path), Path(path) / DATA
     with _opening:
