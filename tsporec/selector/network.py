@@ -109,9 +109,11 @@ class ScoringNetwork(nn.Module):
         mean = torch.addmm(self.second.bias, mean, self.context.weight.t())
         if dropout:
             hidden = F.dropout(hidden, dropout)
-        # Second layer: each row with its two neighbours, side by side in memory: [R, hidden] -> [R - 2, 3 * hidden].
-        window = hidden.as_strided((size - 2, 3 * width), (width, 1))
-        deeper = mean.index_select(0, texts.segment[1:-1]).addmm_(window, self.second.weight.t()).relu_()
+        # Second layer: the text's mean and, for each place of a window of 3, a product: [R, hidden] -> [R - 2, hidden].
+        deeper = mean.index_select(0, texts.segment[1:-1])
+        for place, weight in enumerate(torch.split(self.second.weight, width, dim=1)):
+            deeper = deeper.addmm_(hidden[place : size - 2 + place], weight.t())
+        deeper = deeper.relu_()
         if dropout:
             deeper = F.dropout(deeper, dropout)
         return F.linear(deeper, self.out.weight)[:, 0]
