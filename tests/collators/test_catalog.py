@@ -13,6 +13,7 @@ from tests.catalog.test_catalog import TiedScorer, make_items
 from tsporec.budget import Budget
 from tsporec.catalog.catalog import ItemCatalog
 from tsporec.collators.catalog import CatalogCollator, ItemPrompt, PackedItems, PlainItems
+from tsporec.tokens.ragged import RaggedTokens
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +135,20 @@ def test_it_works_in_a_data_loader(catalog):
     got = [batch["input_ids"] for batch in loader]
     assert torch.equal(torch.cat(got), collator(features)["input_ids"])
     assert pickle.loads(pickle.dumps(collator))(features)["item_counts"].tolist() == [1] * 8
+
+
+def test_a_tokenizer_that_adds_a_space_adds_none_inside_a_prompt():
+    from tokenizers import Tokenizer, decoders, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    entries = ["<unk>", *(f"<0x{b:02X}>" for b in range(256)), "▁", *"abcdefghijklmnopqrstuvwxyzN:"]
+    vocabulary = {entry: i for i, entry in enumerate(entries)}
+    core = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    core.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    llama = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", pad_token="<unk>")
+    items = RaggedTokens.from_lists(llama(["gel pen", "paper"])["input_ids"])
+    made = ItemPrompt("had:\n{items}\nNext:", llama, answer="target").assemble({"target": "pen"}, [items])
+    assert llama.decode(made["input_ids"]) == "had:\n gel pen\n paper\nNext:pen"

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from tsporec.catalog.catalog import ItemCatalog
+from tsporec.tokens.pieces import ids_in_prompt
 from tsporec.tokens.ragged import RaggedTokens
 
 Feature = dict[str, Any]
@@ -157,7 +158,7 @@ class PackedItems:
 class ItemPrompt:
     r"""Put the items of a feature into a prompt: ``input_ids``, ``attention_mask``, ``item_spans`` (and ``labels``).
 
-    The prompt's text is tokenised apart from the items.
+    The prompt's text is tokenised apart from the items, as it stands behind other text.
 
     Parameters
     ----------
@@ -203,7 +204,7 @@ class ItemPrompt:
     def _tokens(self, text: str) -> list[int]:
         found = self._cache.get(text)
         if found is None:
-            found = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+            found = ids_in_prompt(self.tokenizer, text) if text else []
             if len(self._cache) >= _CACHED:
                 self._cache.clear()
             self._cache[text] = found
@@ -211,7 +212,8 @@ class ItemPrompt:
 
     def assemble(self, feature: Feature, items: list[RaggedTokens]) -> Feature:
         """See :class:`Template`."""
-        ids, spans = [*self.prefix, *self._tokens(_fill(self.before, feature))], []
+        first = self.tokenizer(_fill(self.before, feature), add_special_tokens=False)["input_ids"]
+        ids, spans = [*self.prefix, *first], []
         for number, item in enumerate(items[0].to_lists()):
             if number:
                 ids += self._tokens(self.separator)

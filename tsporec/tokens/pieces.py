@@ -164,3 +164,16 @@ def _special(tokenizer: Any, added: Mapping[int, Any]) -> list[int]:
 def _width(character: str) -> int:
     code = ord(character)
     return 1 if code < 0x80 else 2 if code < 0x800 else 3 if code < 0x10000 else 4
+
+
+def ids_in_prompt(tokenizer: Any, text: str) -> list[int]:
+    """Return the ids that ``text`` has behind other text of a prompt.
+
+    A text alone gets the space that Llama 2's and RoBERTa's tokenizers put before every text. Here it is tokenised
+    behind a mark, and the ids of the mark are taken off. If every mark merges with the text, it is tokenised alone.
+    """
+    for mark in ("\n", ":", ","):
+        alone, both = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (mark, mark + text))
+        if both[: len(alone)] == alone:
+            return list(both[len(alone) :])
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
