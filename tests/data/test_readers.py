@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tsporec.data.cleaning import clean_text
 from tsporec.data.items import Interactions, Item, check_known, item_text, tokenize_items
-from tsporec.data.readers import hllm, read_items, read_sequences
+from tsporec.data.readers import common, hllm, read_items, read_sequences
 from tsporec.data.splits import hold_out_users, leave_one_out, merge_windows, training_sequences
 
 EXPECTED = [
@@ -130,6 +130,7 @@ words = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters=
 def test_what_is_written_is_read(tmp_path_factory, catalogue):
     folder = tmp_path_factory.mktemp("formats")
     rows = [{"item_id": key, "title": title, "description": text} for key, (title, text) in catalogue.items()]
+    assume(not {text for row in rows for text in row.values()} & (hllm._MISSING | common._MISSING))
     with (folder / "X.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, ["item_id", "title", "description"])
         writer.writeheader()
@@ -138,7 +139,6 @@ def test_what_is_written_is_read(tmp_path_factory, catalogue):
     header = "item_id:token\ttitle:token_seq\tdescription:token_seq\n"
     write(folder / "X.item", header + "".join("\t".join(row.values()) + "\n" for row in rows))
     expected = [Item(key, {"title": title, "description": text}) for key, (title, text) in catalogue.items()]
-    assume(not {text for row in rows for text in row.values()} & hllm._MISSING)
     assert read_items(folder / "X.csv", "hllm") == read_items(folder / "X.item") == expected
     assert [item.fields["title"] for item in read_items(folder / "items.jsonl.gz")] == [r["title"] for r in rows]
 
@@ -164,8 +164,6 @@ def test_atomic_files_with_another_separator_are_refused(tmp_path, mark):
 
 
 def test_a_gzipped_line_is_bounded(tmp_path, monkeypatch):
-    from tsporec.data.readers import common
-
     monkeypatch.setattr(common, "_LONGEST_LINE", 1000)
     for length, fits in ((900, True), (1000, False), (5000, False)):
         line = json.dumps({"id": "1", "title": "x" * (length - 25)}) + "\n"

@@ -86,7 +86,8 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
         except ValueError:  # too deep for a list of texts, so it is a text
             yield value
     elif isinstance(value, list | tuple | set | frozenset | dict):
-        for part in value.values() if isinstance(value, dict) else value:
+        parts = value.values() if isinstance(value, dict) else value
+        for part in sorted(parts, key=str) if isinstance(value, set | frozenset) else parts:
             yield from _texts(part, depth + 1)
     elif not _is_missing(value):
         yield str(value)

@@ -16,9 +16,11 @@ _PIECE = re.compile(
     r"""(\s*)([bu]?(?:'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*")|[^\s,:'"\[\](){}]+|[,:\[\](){}])""", re.DOTALL
 )
 _CLOSERS = {"[": "]", "(": ")", "{": "}"}
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _CONSTANTS = {"True": True, "False": False, **dict.fromkeys(("None", "nan", "NaN", "null", "NaT", "<NA>"))}
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{1,3})|(.))", re.DOTALL)
+_ESCAPE = re.compile(
+    r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U(000[0-9a-fA-F]{5}|0010[0-9a-fA-F]{4})|([0-7]{1,3})|(.))", re.DOTALL
+)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "\n": ""}
 _ESCAPED.update(zip("'\"\\", "'\"\\", strict=True))
 
@@ -99,7 +101,7 @@ def _read_pieces(text: str) -> list[Any] | None:
 
 
 def _read_value(mark: str) -> Any:
-    r"""Read a constant, a number or a quoted text: "None" -> None, "1.5" -> 1.5, r"'a\tb'" -> "a	b"."""
+    r"""Read a constant, a number or a quoted text: "None" -> None, "1.5" -> 1.5, "'it\'s'" -> "it's"."""
     if mark in _CONSTANTS:
         return _CONSTANTS[mark]
     if mark[-1] not in "'\"":

@@ -66,9 +66,11 @@ class RaggedTokens:
         """
         lists = list(sequences)
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
-        ids: Any = list(chain.from_iterable(lists))
-        if lists and all(isinstance(sequence, np.ndarray) for sequence in lists):
+        ids: Any
+        if all(isinstance(sequence, np.ndarray) for sequence in lists):  # far faster than number by number
             ids = np.concatenate([sequence for sequence in lists if len(sequence)] or [[]])
+        else:
+            ids = list(chain.from_iterable(lists))
         return cls(_as_int32(ids, "ids"), lengths_to_offsets(lengths))
 
     @classmethod
