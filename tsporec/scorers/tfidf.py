@@ -62,4 +62,4 @@ class TfidfScorer(BaseScorer):
 
 def _check(tokens: RaggedTokens) -> None:
     if (low := int(tokens.ids.min(initial=0))) < 0:
-        raise ValueError(f"token ids must not be negative, found {low}; leave ignored labels out.")
+        raise ValueError(f"token id {low} is negative; leave ignored labels and padding out.")
