@@ -20,6 +20,7 @@ from tsporec.topk import cpu
 __all__ = ["Selection", "rank", "score_tokens", "select", "select_scored", "select_words"]
 
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,28 +169,43 @@ def select_words(
     size, segment = np.bincount(word), token_segment[first]
     value = np.nan_to_num(scores.astype(np.float64), nan=-np.inf, neginf=-np.inf)
     mean = np.bincount(word, weights=value) / size
+    mean[np.isnan(mean)] = -np.inf  # infinite scores of both signs
     kept = np.zeros(len(size), dtype=bool)
     if protected is not None:
         kept[word[protected]] = True
-    room = budget - np.bincount(segment, weights=size * kept, minlength=count).astype(np.int64)
-    # Take the longest run of the best words that fits in each segment, drop the words that no longer fit, repeat.
+    room = budget - _sums(size * kept, segment, count)
+    kept |= _best_that_fit(size, segment, np.where(kept, np.nan, mean), room)
+    # Of segments of which nothing is kept, the shortest word: the first of each segment, ordered by size.
+    shortest = np.lexsort((size, segment))
+    shortest = shortest[np.diff(segment[shortest], prepend=-1) > 0]
+    kept[shortest[_sums(kept, segment, count)[segment[shortest]] == 0]] = True
+    chosen = kept[word]
+    return Selection(np.flatnonzero(chosen), lengths_to_offsets(_sums(chosen, token_segment, count)))
+
+
+def _best_that_fit(size: Ints, segment: Ints, mean: NDArray[np.float64], room: Ints) -> Bools:
+    """Return the words that are kept, best first, if each that no longer fits into its segment's room is skipped.
+
+    Words of ``[W]`` with a mean of NaN are left out. ``room [N]`` is in tokens.
+    """
+    kept, room = np.zeros(len(size), dtype=bool), room.copy()
     order = np.lexsort((-mean, segment))
-    order = order[~kept[order]]
+    order = order[~np.isnan(mean[order])]
+    # Drop the words that do not fit, take the longest run of the best words that fits in each segment, repeat.
     while len(order := order[size[order] <= room[segment[order]]]):
         spent = np.cumsum(size[order])
-        start = np.searchsorted(segment[order], np.arange(count))
+        start = np.searchsorted(segment[order], np.arange(len(room)))
         spent -= np.append(0, spent)[start][segment[order]]
         fits = spent <= room[segment[order]]
         kept[order[fits]] = True
-        room -= np.bincount(segment[order[fits]], weights=size[order[fits]], minlength=count).astype(np.int64)
+        room -= _sums(size[order[fits]], segment[order[fits]], len(room))
         order = order[~fits]
-    # The shortest word of each segment of which nothing is kept.
-    empty = np.bincount(segment, weights=kept, minlength=count) == 0
-    shortest = np.lexsort((size, segment))
-    shortest = shortest[np.diff(segment[shortest], prepend=-1) > 0]
-    kept[shortest[empty[segment[shortest]]]] = True
-    chosen = kept[word]
-    return Selection(np.flatnonzero(chosen), lengths_to_offsets(np.bincount(token_segment[chosen], minlength=count)))
+    return kept
+
+
+def _sums(values: NDArray[Any], segment: Ints, count: int) -> Ints:
+    """Return the sum of the values of each segment: int64 ``[N]``."""
+    return np.bincount(segment, weights=values, minlength=count).astype(np.int64)
 
 
 def rank(scores: NDArray[Any], selection: Selection) -> NDArray[np.int32]:
