@@ -42,7 +42,7 @@ Floats = NDArray[np.float32]
 
 
 def tokenizers(texts: list[str], work: Path) -> dict[str, Any]:
-    """all-MiniLM's WordPiece, and a BPE and a Unigram tokenizer of 30,000 entries trained on ``texts``."""
+    """all-MiniLM's WordPiece, and a BPE and a Unigram tokenizer of 30,000 ids trained on ``texts``."""
     found = {"all-MiniLM WordPiece": load_minilm()}
     for kind in ("bpe", "unigram"):
         found[f"{kind} 30,000"] = saved_tokenizer(kind, texts, work / kind)
@@ -53,9 +53,9 @@ def tokenizers(texts: list[str], work: Path) -> dict[str, Any]:
 
 
 def real_words(tokenizer: Any, count: int, seed: int) -> list[str]:
-    """Words of four to nine letters that are one token each, of the 12,000 most frequent entries of a BPE."""
-    entries = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])[:12_000]
-    words = [e[1:] for e, _ in entries if e[0] == "Ġ" and 4 <= len(e[1:]) <= 9 and e[1:].isalpha() and e[1:].islower()]
+    """Words of four to nine letters that are one token each, of the 12,000 most frequent ids of a BPE."""
+    pieces = sorted(tokenizer.get_vocab().items(), key=lambda piece: piece[1])[:12_000]
+    words = [e[1:] for e, _ in pieces if e[0] == "Ġ" and 4 <= len(e[1:]) <= 9 and e[1:].isalpha() and e[1:].islower()]
     return [str(word) for word in np.random.default_rng(seed).permutation([w for w in words if w.isascii()])[:count]]
 
 
@@ -81,21 +81,21 @@ def planted(seed: int, model: str, others: dict[str, Any]) -> list[dict[str, Any
     """Rows: recall of idf and of the selector by tokenizer, and the share of the gain that is kept."""
     from transformers import AutoTokenizer
 
-    own = AutoTokenizer.from_pretrained(model)
+    source = AutoTokenizer.from_pretrained(model)
     catalogue = generate(CatalogueConfig(seed=seed))
     invented = sorted({word for item in catalogue.items for word in item.fields["description"].split()})
-    real = dict(zip(invented, real_words(own, len(invented), seed), strict=True))
+    real = dict(zip(invented, real_words(source, len(invented), seed), strict=True))
     texts = [" ".join(real[word] for word in item.fields["description"].split()) for item in catalogue.items]
     items = [Item(item.id, {"description": text}) for item, text in zip(catalogue.items, texts, strict=True)]
-    task = prepare(items, catalogue.train, catalogue.test, own, ("description",), seed=seed)
+    task = prepare(items, catalogue.train, catalogue.test, source, ("description",), seed=seed)
     torch.manual_seed(seed)
-    start = TokenSelector().for_tokenizer(own).fit(task.tokens)
+    start = TokenSelector().for_tokenizer(source).fit(task.tokens)
     learned, *_ = learn(task, start, replace(LEARNING, seed=seed))
     rows: list[dict[str, Any]] = []
-    for name, tokenizer in {"SmolLM2": own, **others}.items():
+    for name, tokenizer in {"SmolLM2": source, **others}.items():
         tokens, truth = tokenised(texts, catalogue.planted, tokenizer)
         row = {
-            "seed": seed, "tokenizer": name, "entries": len(tokenizer),
+            "seed": seed, "tokenizer": name, "ids": len(tokenizer),
             "tokens a word": tokens.num_tokens / (600 * 48),
             "idf": recall(TokenSelector().for_tokenizer(tokenizer).fit(tokens), tokens, truth),
             "selector": recall(learned.for_tokenizer(tokenizer), tokens, truth),
@@ -113,8 +113,8 @@ def planted(seed: int, model: str, others: dict[str, Any]) -> list[dict[str, Any
 class Ported:
     """Scores tokens of one tokenizer by a selector bound to another: the best score of what a token overlaps."""
 
-    def __init__(self, selector: TokenSelector, other: Any, own: Any) -> None:
-        self.selector, self.other, self.pieces = selector.for_tokenizer(other), other, read_pieces(own)
+    def __init__(self, selector: TokenSelector, other: Any, source: Any) -> None:
+        self.selector, self.other, self.pieces = selector.for_tokenizer(other), other, read_pieces(source)
         self.fingerprint = digest("ported", self.selector.fingerprint, self.pieces.fingerprint)
 
     def score(self, tokens: RaggedTokens) -> Floats:
@@ -139,13 +139,13 @@ def real(
     from tsporec.language_model import cut_layers, load_causal_lm
     from tsporec.recommenders.encoder import ItemEncoder
 
-    lm, own = load_causal_lm(model)
-    task: Task = read_task(data, category, own)
+    lm, source = load_causal_lm(model)
+    task: Task = read_task(data, category, source)
     (unseen,) = (other for other in CATEGORIES if other != category)
     others = tokenizers(read_texts(data, unseen), work / f"tokenizers-{unseen}")
     learned = TokenSelector.from_pretrained(selector)
-    scorers: dict[str, Scorer] = {"head": make_scorer("head"), "SmolLM2": learned.for_tokenizer(own)}
-    scorers.update({name: Ported(learned, other, own) for name, other in others.items()})
+    scorers: dict[str, Scorer] = {"head": make_scorer("head"), "SmolLM2": learned.for_tokenizer(source)}
+    scorers.update({name: Ported(learned, other, source) for name, other in others.items()})
     evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, 4)), seeds=seeds, cache=work / "evaluate")
     cells = evaluator.run(scorers, budgets, rivals=["head"]).cells
     gain = {cell.budget: cell.versus["head"]["ndcg@10"][0] for cell in cells if cell.scorer == "SmolLM2"}

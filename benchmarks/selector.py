@@ -5,7 +5,7 @@ python -m benchmarks.selector --data DIR --model DIR --output benchmarks/results
 On one core, on the texts of Office Products (title and description, cut to 256 tokens): 1,024 items at once, and one of
 128 tokens at a time; medians. The rule is the bundled selector. The network has random weights, which cost what learned
 ones do. The time of a language model is measured on a sample and given by token. Binding, loading and memory are
-measured in processes of their own.
+measured in separate processes.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def resident(name: str) -> int:
 
 
 def in_process(name: str, model: str, work: Path, rounds: int) -> dict[str, float]:
-    """Medians of :func:`part` in processes of their own."""
+    """Medians of :func:`part` in separate processes."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.selector", "--part", name, "--model", model]
     command += ["--work", str(work)]
     runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(rounds)]

@@ -10,7 +10,7 @@ KINDS = ("wordpiece", "bpe", "unigram")
 
 
 def train_tokenizer(kind: str, texts: list[str], size: int = 30_000) -> Any:
-    """A tokenizer of ``kind`` (of :data:`KINDS`) with at most ``size`` entries, trained on ``texts``.
+    """A tokenizer of ``kind`` (of :data:`KINDS`) with at most ``size`` ids, trained on ``texts``.
 
     Cased but for WordPiece, as BERT's uncased one is. Training a Unigram vocabulary again may give another.
     """

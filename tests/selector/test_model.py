@@ -190,7 +190,7 @@ def test_untrained_it_is_the_rule_asked_for(tokenizer):
     k=st.integers(1, 12),
 )
 def test_untrained_it_keeps_what_tfidf_keeps(words, k):
-    """Where every entry spells another word: frequencies are by spelling here, there by id."""
+    """Where every id spells another word: frequencies are by spelling here, there by id."""
     tokenizer = word_tokenizer([f"w{i}" for i in range(40)])
     first = tokenizer.convert_tokens_to_ids("Ġw0")
     tokens = RaggedTokens.from_lists([[first + word for word in text] for text in words])

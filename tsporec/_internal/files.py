@@ -33,7 +33,9 @@ def write_together(files: dict[Path, bytes]) -> None:
     try:
         for path, data in files.items():
             part = beside[path] = _beside(path)
-            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            # Without O_BINARY, Windows would write each line end as two bytes.
+            binary = getattr(os, "O_BINARY", 0)
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | binary, 0o666)
             try:
                 write_all(handle, data)
                 os.fsync(handle)

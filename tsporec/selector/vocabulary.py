@@ -128,7 +128,7 @@ def _features(pieces: Pieces, gram_buckets: int, surface_buckets: int) -> Vocabu
     starts = np.fromiter((text.startswith(" ") and len(text) > 1 for text in texts), bool, size) & ~special
     surfaces = [text.lstrip(" ") for text in texts]
     codes, lengths = _codepoints([s.lower() for s in surfaces])
-    # A leading 1 or 2 tells "pen" at a word's start from "pen" inside "open": [V, 20] -> [V, 21].
+    # A leading 1 marks "pen" at a word's start, a leading 2 "pen" inside "open": [V, 20] -> [V, 21].
     marked = np.concatenate([np.where(starts, 1, 2)[:, None].astype(np.uint64), codes], axis=1)
     whole = _hash_rows(marked, lengths + 1)
     # Column 0 is the whole spelling; each other column is one n-gram at one place, hashed where the spelling reaches
