@@ -24,6 +24,7 @@ from tsporec.learning.config import LearningConfig
 from tsporec.learning.pipeline import adapt, train, try_weightings
 from tsporec.learning.rewards.coconsumption import CoConsumptionReward
 from tsporec.learning.rounds import learn_selector
+from tsporec.learning.steps import working_in
 from tsporec.learning.warm_up import warm_up
 from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender
 from tsporec.scorers import make_scorer
@@ -189,6 +190,12 @@ def test_weightings_are_refused_where_a_trial_would_cheat_or_cannot_be(tmp_path,
     for wrong in (("idf", "best"), ("idf",)):
         with pytest.raises(ValueError, match=f"two or more of idf, tfidf, placed; found {', '.join(wrong)}"):
             replace(CONFIG, weightings=wrong)
+
+
+def test_a_second_training_in_the_folder_is_refused(tmp_path):
+    with working_in(tmp_path, "another"), pytest.raises(ValueError, match=f"in use by process {os.getpid()} on"):
+        run(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "run.json"}
 
 
 def test_sequences_without_a_pair_are_refused(tmp_path, catalogue):
