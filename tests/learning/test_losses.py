@@ -30,13 +30,11 @@ def test_losses_agree_with_enumeration(seed, loss_type):
     h = (enumerated_log_p(scores, better) - enumerated_log_p(scores, worse)) - (
         enumerated_log_p(reference, better) - enumerated_log_p(reference, worse)
     )
-    expected = {"sigmoid": np.logaddexp(0, -beta * h), "ipo": (h - 0.5 / beta) ** 2, "regression": (beta * h - d) ** 2}[
-        loss_type
-    ]
+    losses = {"sigmoid": np.logaddexp(0, -beta * h), "ipo": (h - 0.5 / beta) ** 2, "regression": (beta * h - d) ** 2}
     kept, cu = torch.tensor([*better, *worse]), torch.tensor([0, k, 2 * k])
     ratio = subset_sums(torch.from_numpy(scores - reference), kept, cu)
-    found = preference_loss((ratio[0] - ratio[1])[None], beta, loss_type, torch.tensor([d]))
-    assert float(found) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    found = preference_loss((ratio[0] - ratio[1])[None], beta, loss_type, torch.tensor([d], dtype=torch.float64))
+    assert float(found) == pytest.approx(losses[loss_type], rel=1e-6, abs=1e-9)
 
 
 def test_loss_errors():

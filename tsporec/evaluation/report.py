@@ -25,6 +25,12 @@ def highlighted(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segm
     """Return the text of one segment as a rich ``Text``. Kept tokens are bold on colour and the others dim.
 
     Without a terminal colours are lost, so kept tokens stand in ``[brackets]``.
+
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> tokenizer = word_tokenizer("blue gel pen".split())
+    >>> tokens = RaggedTokens.from_lists(tokenizer(["blue gel pen"], add_special_tokens=False)["input_ids"])
+    >>> highlighted(tokens, Selection(np.array([1]), np.int32([0, 1])), tokenizer, 0).plain.strip()
+    'blue [gel] pen'
     """
     start, end = tokens.cu_seqlens[segment], tokens.cu_seqlens[segment + 1]
     kept = np.zeros(end - start, dtype=bool)
@@ -71,6 +77,9 @@ def results_table(evaluation: Evaluation, case: str, extra: dict[str, list[str]]
     """Return a rich ``Table`` of one case. A row is a scorer at a budget; the best of each budget is bold.
 
     ``extra`` maps headings of further columns to their values, one for each row.
+
+    >>> results_table(Evaluation([], 80, 0.0, [0]), "adapted").title
+    'adapted, 80 test rows, 1 seed(s)'
     """
     table_module = require("rich.table", extra="cli")
     cells = [cell for cell in evaluation.cells if cell.case == case]

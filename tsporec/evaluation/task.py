@@ -142,6 +142,14 @@ def prepare(
     ------
     ValueError
         If no test row has a history and a target, training users are too few, or no item has text.
+
+    Examples
+    --------
+    >>> from tsporec.data.synthetic import CatalogueConfig, generate
+    >>> made = generate(CatalogueConfig(items=30, users=30, tastes=3, words_per_taste=2, phrases=4))
+    >>> task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
+    >>> len(task.train), len(task.held_out), len(task.test)
+    (27, 3, 30)
     """
     index = {item.id: i for i, item in enumerate(items)}
     train, test = check_known(items, train, unknown), check_known(items, test, unknown, targets=True)

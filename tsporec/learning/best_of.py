@@ -94,6 +94,17 @@ def best_of(
         The first is kept where no other is better by more than ``margin``.
     rewards, margin
         Arguments of :func:`choose`.
+
+    Examples
+    --------
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> from tsporec.scorers import make_scorer
+    >>> tokenizer = word_tokenizer("blue gel pen".split())
+    >>> tokens = RaggedTokens.from_lists(tokenizer(["blue gel pen"], add_special_tokens=False)["input_ids"])
+    >>> rules = [make_scorer("random", seed=1), make_scorer("head")]
+    >>> selector = best_of(tokens, TokenSelector().for_tokenizer(tokenizer), rules, np.float32([[0.0, 1.0]]))
+    >>> tokenizer.decode(select(selector, tokens, 2).apply(tokens)[0]).strip()
+    'blue gel'
     """
     if rewards.shape != (len(tokens), len(scorers)):
         raise ValueError(f"expected rewards [{len(tokens)}, {len(scorers)}]; found {list(rewards.shape)}.")

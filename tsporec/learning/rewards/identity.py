@@ -31,6 +31,20 @@ class IdentityReward:
         Its projection turns encoded texts into the vectors that are compared.
     features : float32 ``[N, W]``
         The encoded reference texts of all items.
+
+    Examples
+    --------
+    >>> class Lengths:  # in place of an ItemEncoder
+    ...     fingerprint = "lengths"
+    ...     def encode(self, tokens):
+    ...         return tokens.lengths[:, None].astype(np.float32)
+    >>> from tsporec.learning.candidates import CandidateConfig, sample_candidates
+    >>> from tsporec.recommenders.embedding import make_recommender
+    >>> tokens, encode = RaggedTokens.from_lists([[5, 6], [7], [8, 9, 5]]), CandidateEncoder(Lengths())
+    >>> sampled = sample_candidates(np.zeros(6, np.float32), tokens, CandidateConfig((1,), 2), seed=0)
+    >>> reward = IdentityReward(encode, make_recommender(1), np.float32([[2], [1], [3]]))
+    >>> reward(tokens, sampled).shape
+    (6,)
     """
 
     def __init__(self, encode: CandidateEncoder, recommender: EmbeddingRecommender, features: Floats) -> None:

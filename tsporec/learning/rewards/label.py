@@ -48,6 +48,15 @@ class LabelReward:
         The spans of all features: the corpus that the reward rates.
     owner : int64 ``[N]``
         The feature of each segment.
+
+    Examples
+    --------
+    >>> from transformers import DataCollatorForSeq2Seq, GPT2Config, GPT2LMHeadModel
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2))
+    >>> feature = {"input_ids": [5, 6, 7, 8], "labels": [-100, -100, -100, 8], "item_spans": [(0, 3)]}
+    >>> LabelReward(model, DataCollatorForSeq2Seq(word_tokenizer(["pen"])), [feature]).segments.to_lists()
+    [[5, 6, 7]]
     """
 
     def __init__(

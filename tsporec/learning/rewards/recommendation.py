@@ -39,6 +39,20 @@ class RecommendationReward:
         The encoded reference texts of all items. The mean over several views is a good reference.
     sequences : sequences of item indices
         The items that users touched.
+
+    Examples
+    --------
+    >>> class Lengths:  # in place of an ItemEncoder
+    ...     fingerprint = "lengths"
+    ...     def encode(self, tokens):
+    ...         return tokens.lengths[:, None].astype(np.float32)
+    >>> from tsporec.learning.candidates import CandidateConfig, sample_candidates
+    >>> from tsporec.recommenders.embedding import make_recommender
+    >>> tokens, encode = RaggedTokens.from_lists([[5, 6], [7], [8, 9, 5]]), CandidateEncoder(Lengths())
+    >>> sampled = sample_candidates(np.zeros(6, np.float32), tokens, CandidateConfig((1,), 2), seed=0)
+    >>> reward = RecommendationReward(encode, make_recommender(1), np.float32([[2], [1], [3]]), [[0, 1, 2]])
+    >>> reward(tokens, sampled).shape
+    (6,)
     """
 
     def __init__(
