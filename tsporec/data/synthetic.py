@@ -96,13 +96,13 @@ def generate(config: CatalogueConfig | None = None) -> PlantedCatalogue:
     # All words are equally frequent: there are as many first words as second words, and the share of cues among them is
     # the share of planted phrases.
     second, first = np.array(words[:pool]), np.array(words[pool:])
-    own = second.reshape(config.tastes, config.words_per_taste)
+    taste_words = second.reshape(config.tastes, config.words_per_taste)
     taste_of = rng.permutation(np.arange(config.items) % config.tastes)
     items, flags = [], []
     for number, taste in enumerate(taste_of):
         is_planted = rng.permutation(config.phrases) < config.words_per_taste
         seconds = rng.choice(second, size=config.phrases, replace=False)
-        seconds[is_planted] = rng.permutation(own[taste])
+        seconds[is_planted] = rng.permutation(taste_words[taste])
         firsts = np.where(
             is_planted, rng.choice(first[:cues], size=config.phrases), rng.choice(first[cues:], size=config.phrases)
         )

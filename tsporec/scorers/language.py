@@ -47,7 +47,7 @@ class ModelScorer(BaseScorer):
     """
 
     reads_text = False
-    """Whether ids are always spelled and tokenised again, also if they come from the model's own tokenizer."""
+    """True if ids are always spelled and tokenised again, even if they come from the model's tokenizer."""
 
     def __init__(
         self, model: Any, tokenizer: Any, most: int | None, window: int | None, batch_tokens: int | None
@@ -72,8 +72,8 @@ class ModelScorer(BaseScorer):
         """Return a scorer for ids of ``tokenizer``. It shares the model."""
         bound, pieces = copy.copy(self), read_pieces(tokenizer)
         bound._bound = pieces.fingerprint
-        own = None if self.tokenizer is None else tokenizer_fingerprint(self.tokenizer)
-        bound.reader = pieces if self.reads_text or own not in (None, pieces.fingerprint) else None
+        known = None if self.tokenizer is None else tokenizer_fingerprint(self.tokenizer)
+        bound.reader = pieces if self.reads_text or known not in (None, pieces.fingerprint) else None
         return bound
 
     @property
@@ -139,8 +139,8 @@ class LanguageScorer(ModelScorer):
         if isinstance(model, torch.nn.Module):
             model = cut_layers(model.eval(), layers)
         else:
-            model, own = load_causal_lm(model, layers)
-            tokenizer = own if tokenizer is None else tokenizer
+            model, loaded = load_causal_lm(model, layers)
+            tokenizer = loaded if tokenizer is None else tokenizer
         positions = max_positions(model)
         most = None if positions is None else positions - 1  # one is for the beginning-of-sequence token
         super().__init__(model, tokenizer, most, window, batch_tokens)

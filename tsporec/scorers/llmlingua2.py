@@ -58,8 +58,8 @@ class LLMLingua2Scorer(ModelScorer):
         if isinstance(model, nn.Module):
             model = model.eval()
         else:
-            model, own = load_pretrained("AutoModelForTokenClassification", model)
-            tokenizer = own if tokenizer is None else tokenizer
+            model, loaded = load_pretrained("AutoModelForTokenClassification", model)
+            tokenizer = loaded if tokenizer is None else tokenizer
         if tokenizer is None:
             raise ValueError("a classifier reads with its own tokenizer; give it: LLMLingua2Scorer(model, tokenizer).")
         check_fast(tokenizer)

@@ -44,7 +44,7 @@ class Spelling(NamedTuple):
 
     @property
     def ends_words(self) -> bool:
-        """Whether only the ends of words are marked."""
+        """True if only the ends of words are marked."""
         return bool(not self.space and not self.prefix and self.suffix)
 
     def read(self, token: str, added: bool = False) -> bytes:

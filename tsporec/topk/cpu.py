@@ -166,8 +166,8 @@ def _blocks(
             None if protected is None else protected[part],
             None if forbidden is None else forbidden[part],
         )
-        offsets, own = cu_seqlens[first : last + 1] - start, counts[first:last]
-        yield start, stop, _select_block(keys, offsets, lengths[first:last], own, int(np.add.reduce(own)))
+        offsets, wanted = cu_seqlens[first : last + 1] - start, counts[first:last]
+        yield start, stop, _select_block(keys, offsets, lengths[first:last], wanted, int(np.add.reduce(wanted)))
         first = last
 
 

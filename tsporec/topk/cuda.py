@@ -38,7 +38,7 @@ class _Inputs(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What `topk_plan` writes."""
+    """The arrays that `topk_plan` writes."""
 
     counts: Tensor  # int32 [N + 1]: a 0, then the number of tokens that each segment keeps
     long_segments: Tensor  # int32 [N]
@@ -46,7 +46,7 @@ class _Plan(NamedTuple):
 
 
 class _Output(NamedTuple):
-    """What the selection writes; None or empty for what is not wanted."""
+    """The arrays that the selection writes; None or empty for those not wanted."""
 
     new_offsets: Tensor | None = None
     kept: Tensor | None = None
