@@ -83,13 +83,13 @@ class Together:
         return max(float(file.read_text()) for file in self.folder.iterdir())
 
 
-def build_one(folder: Path, items: int, kept: int, num_proc: int) -> dict[str, Any]:
-    """Build a catalogue in shuffled order of ids, which is harder for LMDB than ascending order."""
+def build_one(folder: Path, items: int, kept: int, num_proc: int, shuffled: bool) -> dict[str, Any]:
+    """Build a catalogue, its ids in ascending or shuffled order; LMDB rewrites more pages for shuffled ones."""
     torch.set_num_threads(1)
     tokenizer, marks = make_tokenizer(), folder.with_name("workers")
     marks.mkdir(parents=True)
     selector = Together(make_selector(tokenizer), marks, num_proc)
-    order = np.random.default_rng(SEED).permutation(items)
+    order = np.random.default_rng(SEED).permutation(items) if shuffled else np.arange(items)
 
     def chunks() -> Iterator[Chunk]:
         for start in range(0, items, CHUNK):
@@ -108,6 +108,7 @@ def build_one(folder: Path, items: int, kept: int, num_proc: int) -> dict[str, A
         "items": items,
         "kept_tokens": kept,
         "num_proc": num_proc,
+        "shuffled": shuffled,
         "items_per_second": round(items / (end - began)),
         "start_up_seconds": round(began - called, 2),
         "peak_parent_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
@@ -182,21 +183,23 @@ def main() -> None:
     parser.add_argument("--kept", type=int, default=32)
     parser.add_argument("--num-proc", type=int, default=2)
     parser.add_argument("--updates", type=int, default=5000)
+    parser.add_argument("--shuffled", action="store_true", help="ids in shuffled order, not ascending")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--part", choices=["build", "read"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part == "build":
-        print(json.dumps(build_one(options.folder, options.items[0], options.kept, options.num_proc)))
+        print(json.dumps(build_one(options.folder, options.items[0], options.kept, options.num_proc, options.shuffled)))
         return
     if options.part == "read":
         print(json.dumps(read_one(options.folder, options.items[0], options.updates)))
         return
     origin, rows = environment(SEED), []
-    for items in options.items:
+    shuffled = ["--shuffled"] if options.shuffled else []
+    for items in tqdm(options.items, desc="sizes", disable=None):
         folder = Path(tempfile.mkdtemp()) / "catalog"
         shared = ["--items", str(items), "--folder", str(folder), "--kept", str(options.kept)]
-        shared += ["--num-proc", str(options.num_proc), "--updates", str(options.updates)]
+        shared += ["--num-proc", str(options.num_proc), "--updates", str(options.updates), *shuffled]
         try:
             row = in_process(*shared, "--part", "build") | in_process(*shared, "--part", "read")
         finally:

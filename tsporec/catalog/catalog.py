@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from tsporec.budget import Budget
 from tsporec.catalog.build import build, update
-from tsporec.catalog.compress import Records, compress_all, fingerprint_of, make_compressor
+from tsporec.catalog.compress import Compressor, Records, compress_all, fingerprint_of, make_compressor
 from tsporec.catalog.faults import DATA, check_pages, damaged
 from tsporec.catalog.records import ItemId, Recipe, decode_ids, decode_records, encode_ids, is_intact, type_of_ids
 from tsporec.catalog.sources import Chunk, Items, read_chunks
@@ -42,7 +43,7 @@ class ItemCatalog:
     tokenizer : optional
         The tokenizer it was built with. :meth:`text` needs it.
     report : BuildReport, optional
-        What the build or update did that made the catalogue.
+        What the build or update did.
 
     Examples
     --------
@@ -102,8 +103,7 @@ class ItemCatalog:
         overwrite : bool
             Replace a catalogue that is there. Default False. Readers keep the old one until they open it again.
         **work
-            ``num_proc``, ``chunk_items``, ``commit_items``, ``start_method``; see
-            :class:`~tsporec.catalog.writer.Work`.
+            How the work is done; see :class:`~tsporec.catalog.writer.Work`.
 
         Raises
         ------
@@ -140,14 +140,13 @@ class ItemCatalog:
         tokenizer, selector : optional
             Refused unless they are those that the catalogue was built with.
         verify : bool
-            Check the whole file before LMDB reads it, then every record; see :meth:`verify`. Default False. LMDB trusts
-            its file, so verify one that comes from elsewhere: damage may end the process.
+            Check the whole file before LMDB reads it, then every record. Default False. LMDB trusts its file: verify
+            one that comes from elsewhere.
 
         Raises
         ------
         ValueError
-            If there is no catalogue, it is unfinished, damaged or of another format, or the tokenizer or selector is
-            another.
+            If there is no catalogue, it is unfinished or damaged, or the tokenizer or selector is another.
         """
         if verify and (Path(path) / DATA).is_file():
             check_pages(Path(path))
@@ -178,7 +177,11 @@ class ItemCatalog:
             If the tokenizer or selector is not the catalogue's, an id to delete is not there, or an id comes twice.
         """
         mine, how = self.recipe, Work(**work)
-        compressor = make_compressor(tokenizer, selector, mine.to_budget(), mine.fields, mine.max_tokens, mine.id_type)
+        selector = bound_selector(selector, tokenizer)
+        fingerprint = tokenizer_fingerprint(tokenizer)
+        compressor = Compressor(
+            tokenizer, selector, replace(mine, tokenizer=fingerprint, selector=fingerprint_of(selector))
+        )
         report = update(self.path, read_chunks(items, mine.fields, id_field, how.chunk_items), delete, compressor, how)
         return type(self)(self.path, tokenizer, report)
 
