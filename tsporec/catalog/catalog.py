@@ -178,10 +178,8 @@ class ItemCatalog:
         """
         mine, how = self.recipe, Work(**work)
         selector = bound_selector(selector, tokenizer)
-        fingerprint = tokenizer_fingerprint(tokenizer)
-        compressor = Compressor(
-            tokenizer, selector, replace(mine, tokenizer=fingerprint, selector=fingerprint_of(selector))
-        )
+        recipe = replace(mine, tokenizer=tokenizer_fingerprint(tokenizer), selector=fingerprint_of(selector))
+        compressor = Compressor(tokenizer, selector, recipe)
         report = update(self.path, read_chunks(items, mine.fields, id_field, how.chunk_items), delete, compressor, how)
         return type(self)(self.path, tokenizer, report)
 
