@@ -123,3 +123,10 @@ def test_sentence_transformers_reads_the_best_tokens(tmp_path):
     pairs = [{"anchor": a, "positive": b} for a, b in zip(TEXTS, TEXTS[1:] + TEXTS[:1], strict=True)]
     batch = SentenceTransformerDataCollator(preprocess_fn=model.preprocess)(pairs)
     assert torch.equal(batch["anchor_input_ids"], features["input_ids"])
+    # Pooling that leaves out the prompt counts its tokens, so these must all be there.
+    prompt = "hp black ink "
+    model[0].processor = wrap_tokenizer(plain, make_scorer("random"), prompts=[prompt])
+    found = model.preprocess(TEXTS, prompt=prompt)
+    head = plain(prompt)["input_ids"][:-1]
+    assert found["prompt_length"] == len(head)
+    assert all(row[: len(head)] == head for row in found["input_ids"].tolist())
