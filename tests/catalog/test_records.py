@@ -41,7 +41,9 @@ def test_keys_round_trip_and_sort_as_the_ids_do(kind, data):
         assert encode_ids(np.array(ids, dtype=np.int64), kind) == keys
 
 
-@pytest.mark.parametrize("bad", [[True], [1, "a"], [1.5], ["a", ""], ["x" * 511], [2**64], "B01", 3, [None], [["a"]]])
+@pytest.mark.parametrize(
+    "bad", [[True], [1, "a"], [1.5], ["a", ""], ["x" * 511], ["\ud800" * 200], [2**64], "B01", 3, [None], [["a"]]]
+)
 def test_bad_ids_are_refused(bad):
     with pytest.raises(ValueError, match="found"):
         encode_ids(bad)
@@ -81,6 +83,7 @@ def test_a_record_that_cannot_be_is_refused():
         decode_records([record], recipe(vocabulary=99))
     with pytest.raises(ValueError, match="outside the vocabulary"):
         decode_records([record[:16] + b"\xff" * 8], recipe(vocabulary=70_000, budget={"keep_ratio": 1.0}))
+    assert headers_of([b"", record[:7], record])["length"].tolist() == [0, 0, 2]
     with pytest.raises(ValueError, match="8 bytes"):
         decode_ids([b"short"], "int")
 
@@ -100,6 +103,7 @@ def test_format_1_is_written_as_it_was():
 def test_the_description_round_trips_and_is_checked():
     state = State(recipe(), "b", 3)
     assert State.from_json(state.to_json(), Path("x")) == state
+    assert State(recipe(budget={"tokens": np.int64(9)}), "b", 3).to_json() == state.to_json()
     data = state.to_json().decode()
     for old, new, message in (
         ('"format": 1', '"format": 2', "of format 2; this tsporec reads format 1"),

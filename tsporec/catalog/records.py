@@ -126,10 +126,10 @@ def encode_ids(ids: Any, id_type: str | None = None) -> list[bytes]:
         return [data[at : at + 8] for at in range(0, len(data), 8)]
     keys = [one.encode("utf-8", "surrogatepass") for one in ids]
     if keys and not (min(map(len, keys)) and max(map(len, keys)) <= LONGEST_ID):
-        bad = next(one for one, key in zip(ids, keys, strict=True) if not 0 < len(key) <= LONGEST_ID)
+        bad, key = next(pair for pair in zip(ids, keys, strict=True) if not 0 < len(pair[1]) <= LONGEST_ID)
         raise ValueError(
-            f"an item id has 1 to {LONGEST_ID} bytes of UTF-8; found {bad[:40]!r} of {len(bad.encode())}. "
-            "Give a shorter id, such as a digest of it."
+            f"an item id has 1 to {LONGEST_ID} bytes of UTF-8; found {bad[:40]!r} of {len(key)}. Give a shorter id, "
+            "such as a digest of it."
         )
     return keys
 
@@ -212,9 +212,9 @@ def decode_records(
 
 
 def headers_of(records: Sequence[bytes]) -> NDArray[Any]:
-    """Return the header of each record, of dtype ``HEADER``; that of an empty record is zero."""
-    blank = bytes(HEADER.itemsize)
-    return np.frombuffer(b"".join([record[: HEADER.itemsize] or blank for record in records]), dtype=HEADER)
+    """Return the header of each record, of dtype ``HEADER``; zeros stand for what a record lacks."""
+    size = HEADER.itemsize
+    return np.frombuffer(b"".join([record[:size].ljust(size, b"\0") for record in records]), dtype=HEADER)
 
 
 def is_intact(key: bytes, record: bytes) -> bool:

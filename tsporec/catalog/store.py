@@ -53,7 +53,8 @@ class State:
 
     def to_json(self) -> bytes:
         """Return the state as it is stored."""
-        return json.dumps({"format": FORMAT, "library": __version__, **asdict(self)}, sort_keys=True).encode()
+        values = {"format": FORMAT, "library": __version__, **asdict(self)}
+        return json.dumps(values, sort_keys=True, default=int).encode()  # a budget may be a numpy integer
 
     @classmethod
     def from_json(cls, data: bytes, folder: Path) -> State:
