@@ -83,7 +83,7 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     made = generate(CatalogueConfig(items=60, users=60, tastes=6, words_per_taste=3, phrases=8, sequence=5))
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
     encoder = ItemEncoder(make_causal_lm(len(made.tokenizer)))
-    evaluator = Evaluator(task, encoder, EmbeddingConfig(width=8, epochs=1), [0, 1], tmp_path)
+    evaluator = Evaluator(task, encoder, EmbeddingConfig(width=8, eval_every=5, patience=1), [0, 1], tmp_path)
     start = TokenSelector(RULE).for_tokenizer(made.tokenizer).fit(task.tokens)
     learned, reports = zip(*(real.learn_frozen(task, evaluator, start, (2, 4), seed) for seed in (0, 1)), strict=True)
     for budget, selector in learned[0].items():
@@ -107,7 +107,7 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     assert all(row["reward above the rule's (nats)"] >= 0 for row in rows)
     with pytest.raises(ValueError, match="a scorer for each of 2 seeds"):
         evaluator.run({"selector": of_budget[2][:1]}, (2,))
-    one = {s: Evaluator(task, encoder, EmbeddingConfig(width=8, epochs=1), [s]) for s in (0, 1)}
+    one = {s: Evaluator(task, encoder, EmbeddingConfig(width=8, eval_every=5, patience=1), [s]) for s in (0, 1)}
     alone = [one[s].run({"selector": learned[s]}, (2,), ["frozen"]).cells[0].metrics["mrr"] for s in (0, 1)]
     together = evaluator.run(scorers, (2,), ["frozen"]).cells[1].metrics["mrr"]
     assert together == pytest.approx(sum(alone) / 2)

@@ -50,9 +50,8 @@ def evaluate_arguments(files):
 def test_evaluate_prints_a_table_and_writes_results(files, tmp_path, monkeypatch):
     import tsporec.evaluation.evaluator
 
-    monkeypatch.setattr(
-        tsporec.evaluation.evaluator, "EmbeddingConfig", lambda **k: EmbeddingConfig(**{**k, "epochs": 1})
-    )
+    quick = {"eval_every": 5, "patience": 1}
+    monkeypatch.setattr(tsporec.evaluation.evaluator, "EmbeddingConfig", lambda **k: EmbeddingConfig(**{**k, **quick}))
     every = "head,random,tfidf,self_information,attention,centroid,selector,full"
     result = run(
         *evaluate_arguments(files), "--budget", "2,4", "--scorers", every, "--layers", 1, "--seeds", "0,1",
@@ -161,7 +160,7 @@ def test_commands_take_a_learned_selector(files, tmp_path):
 def test_demo_runs_the_whole_job(tmp_path, monkeypatch):
     small = generate(CatalogueConfig(items=60, users=80, tastes=6, phrases=8, words_per_taste=3, sequence=5))
     monkeypatch.setattr(demo_module, "generate", lambda config: small)
-    monkeypatch.setattr(demo_module, "_RECOMMENDER", EmbeddingConfig(width=16, epochs=2))
+    monkeypatch.setattr(demo_module, "_RECOMMENDER", EmbeddingConfig(width=16, eval_every=5, patience=1))
     result = run("demo", "--output", tmp_path / "demo.json", "--budget", 3)
     assert result.exit_code == 0, result.output
     written = json.loads((tmp_path / "demo.json").read_text())

@@ -43,7 +43,7 @@ def world():
     encoder = TableEncoder()
     features = encoder.encode(tokens)
     sequences = [rng.choice(12, size=4, replace=False).tolist() for _ in range(20)]
-    recommender = make_recommender(6, EmbeddingConfig(width=8, epochs=2, temperature=0.3))
+    recommender = make_recommender(6, EmbeddingConfig(width=8, eval_every=5, patience=1, temperature=0.3))
     recommender.fit(features, sequences[:10], sequences[10:])
     sampled = sample_candidates(np.zeros(tokens.num_tokens, dtype=np.float32), tokens, CandidateConfig((3,), 4), 0)
     return tokens, encoder, features, sequences, recommender, sampled

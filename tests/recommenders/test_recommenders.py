@@ -52,7 +52,7 @@ def world(rng, items=40, groups=4, users=120):
 
 def test_embedding_recommender_learns_what_users_like(tmp_path):
     features, sequences, group = world(np.random.default_rng(0))
-    config = EmbeddingConfig(width=16, epochs=25, learning_rate=5e-3, temperature=0.2, dropout=0.1)
+    config = EmbeddingConfig(width=16, eval_every=5, learning_rate=5e-3, temperature=0.2, dropout=0.1)
     before = make_recommender(8, config)
     start = before.log_likelihood(torch.from_numpy(features), sequences[100:])
     recommender = make_recommender(8, config).fit(features, sequences[:100], sequences[100:])
@@ -71,7 +71,9 @@ def test_embedding_recommender_learns_what_users_like(tmp_path):
 def test_views_are_drawn_and_shapes_hold():
     features, sequences, _ = world(np.random.default_rng(1))
     views = np.stack([features, features + 0.1])
-    recommender = make_recommender(8, EmbeddingConfig(width=16, epochs=2)).fit(views, sequences[:90], sequences[90:])
+    recommender = make_recommender(8, EmbeddingConfig(width=16, eval_every=5, patience=1)).fit(
+        views, sequences[:90], sequences[90:]
+    )
     vectors = recommender.item_vectors(torch.from_numpy(features))
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(40))
     contexts = recommender.user_contexts(vectors, [[1], [2, 3, 4]])
@@ -89,7 +91,7 @@ def test_views_are_drawn_and_shapes_hold():
 
 def test_the_seed_decides_and_the_global_random_state_stays(generative):
     features, sequences, _ = world(np.random.default_rng(2))
-    config = EmbeddingConfig(width=16, epochs=2, dropout=0.5, seed=3)
+    config = EmbeddingConfig(width=16, eval_every=5, patience=1, dropout=0.5, seed=3)
     found = []
     for state in (0, 1):
         torch.manual_seed(state)

@@ -187,7 +187,6 @@ def evaluate(
     console = make_console()
     for case in names(cases):
         console.print(results_table(evaluation, case))
-    console.print(f"{100 * task.repeats:.1f}% of the targets stand in their history; they are ranked all the same.")
     if output:
         settings = {
             "items": items.name, "train": train.name, "test": test.name, "model": Path(model).name, "layers": layers,

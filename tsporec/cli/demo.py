@@ -29,7 +29,7 @@ from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
 
 # The texts are short, so the softmax is wider and patience longer than on real ones.
-_RECOMMENDER = EmbeddingConfig(width=64, dropout=0.1, temperature=0.2, learning_rate=3e-3, patience=10)
+_RECOMMENDER = EmbeddingConfig(width=64, dropout=0.1, temperature=0.2, learning_rate=3e-3)
 PLANTED = "planted"
 """The name of the scorer that knows the planted words: the ceiling."""
 

@@ -7,9 +7,10 @@ one recommender, warmed up on the subsets that cheap rules keep, reads every sel
 from __future__ import annotations
 
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from tqdm.auto import tqdm
 
 from tsporec._internal.digest import digest
 from tsporec._internal.files import writing
+from tsporec.evaluation.measures import POPULARITY, Cell, Evaluation, compare, repeats_ndcg, resolutions
 from tsporec.evaluation.task import Task, warm_up_rules
-from tsporec.metrics import ndcg, paired_bootstrap, recall, reciprocal_rank
 from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import Scorer
@@ -34,46 +35,6 @@ CASES = ("adapted", "frozen")
 OneOrEach = Scorer | list[Scorer] | None
 OfBudget = OneOrEach | Mapping[int, OneOrEach]
 Arrays = dict[str, NDArray[Any]]
-
-METRICS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float64]]] = {
-    "recall@10": lambda rank: recall(rank, 10),
-    "ndcg@10": lambda rank: ndcg(rank, 10),
-    "mrr": reciprocal_rank,
-}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Hold the figures of one scorer at one budget in one case. Metrics are means over test rows and seeds."""
-
-    scorer: str
-    budget: int | None
-    """Tokens of each item; None is the whole text."""
-    case: str
-    metrics: dict[str, float]
-    deviation: dict[str, float]
-    """Standard deviation over the seeds of each metric's mean (divided by the number of seeds)."""
-    tokens: int
-    """Tokens kept of all items together."""
-    score_seconds: float
-    encode_seconds: float
-    versus: dict[str, dict[str, tuple[float, float, float]]]
-    """For each rival and metric the mean difference and the low and high end of its 95% interval over users."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Hold the cells of a table, and the rows and seeds that they were measured on."""
-
-    cells: list[Cell]
-    rows: int
-    repeats: float
-    seeds: list[int]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for a results file."""
-        cells = [asdict(cell) for cell in self.cells]
-        return {"test_rows": self.rows, "repeat_targets": self.repeats, "seeds": self.seeds, "cells": cells}
 
 
 class Evaluator:
@@ -108,7 +69,7 @@ class Evaluator:
     >>> made = generate(CatalogueConfig(items=30, users=30, tastes=3, words_per_taste=2, phrases=4))
     >>> task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
     >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=len(made.tokenizer), n_embd=8, n_layer=1, n_head=2))
-    >>> evaluator = Evaluator(task, ItemEncoder(model), EmbeddingConfig(epochs=1))
+    >>> evaluator = Evaluator(task, ItemEncoder(model), EmbeddingConfig(eval_every=5))
     >>> [cell.tokens for cell in evaluator.run({"head": make_scorer("head"), FULL: None}, budgets=[2]).cells]
     [60, 240]
     """
@@ -157,8 +118,25 @@ class Evaluator:
             "adapted", "frozen" or both. Default: adapted.
         rivals : sequence of str
             Names of scorers that the others are compared with at the same budget. Names that are not among ``scorers``
-            are ignored. Default: "head" and "full".
+            are ignored. Default: "head" and "full". All are compared with popularity besides.
+
+        Returns
+        -------
+        Evaluation
+            Metrics are of new targets; see :mod:`tsporec.evaluation.measures`.
+
+        Raises
+        ------
+        ValueError
+            If every test row's target stands in its history.
+
+        Warns
+        -----
+        UserWarning
+            If a recommender is not clearly better than popularity.
         """
+        if not self.task.new.any():
+            raise ValueError("the target of every test row stands in its history; expected some new targets.")
         for case in cases:
             if case not in CASES:
                 raise ValueError(f"a case must be one of {', '.join(CASES)}; found {case!r}.")
@@ -178,8 +156,15 @@ class Evaluator:
                 ranked = [self._ranks(found["vectors"], case, seed, budgets) for found, seed in both]
                 done[name, budget, case] = {**costs, "ranks": np.stack(ranked)}
         order = [(name, budget, case) for case in cases for name, _, budget in plan]
-        cells = [self._summary(key, done, rivals) for key in order]
-        return Evaluation(cells, len(self.task.test), self.task.repeats, self.seeds)
+        popular = self.task.popularity_ranks()[None]
+        cells = [self._summary(key, done, rivals, popular) for key in order]
+        popularity = {metric: float(values.mean()) for metric, values in compare(self.task, popular, {})[0].items()}
+        _warn_if_not_better(cells, popularity["ndcg@10"])
+        shared = [name for name, one, _ in plan if not isinstance(one, list)]
+        return Evaluation(
+            cells, len(self.task.test), self.task.repeats, self.seeds, popularity,
+            resolutions(cells, len(self.seeds), shared),
+        )  # fmt: skip
 
     def features(self, scorer: Scorer | None, budget: int | None) -> Arrays:
         """Encode what the scorer keeps.
@@ -260,23 +245,25 @@ class Evaluator:
         key: tuple[str, int | None, str],
         done: Mapping[tuple[str, int | None, str], Arrays],
         rivals: Sequence[str],
+        popular: NDArray[np.int64],
     ) -> Cell:
         name, budget, case = key
         result = done[key]
-        per_seed = {metric: of(result["ranks"]) for metric, of in METRICS.items()}
-        versus = {}
-        for rival in rivals:
-            other = done.get((rival, budget, case), done.get((rival, None, case)))
-            if other is not None and rival != name:
-                theirs = {metric: of(other["ranks"]).mean(axis=0) for metric, of in METRICS.items()}
-                versus[rival] = {
-                    metric: paired_bootstrap(values.mean(axis=0), theirs[metric], self.task.users)
-                    for metric, values in per_seed.items()
-                }
-        means = {metric: float(values.mean()) for metric, values in per_seed.items()}
-        deviation = {metric: float(values.mean(axis=1).std()) for metric, values in per_seed.items()}
-        costs = int(result["tokens"]), float(result["score_seconds"]), float(result["seconds"])
-        return Cell(name, budget, case, means, deviation, *costs, versus)
+        others = {rival: done.get((rival, budget, case), done.get((rival, None, case))) for rival in rivals}
+        theirs = {rival: o["ranks"] for rival, o in others.items() if o is not None and rival != name}
+        per_seed, versus = compare(self.task, result["ranks"], {**theirs, POPULARITY: popular})
+        return Cell(
+            name,
+            budget,
+            case,
+            {metric: float(values.mean()) for metric, values in per_seed.items()},
+            repeats_ndcg(self.task, result["ranks"]),
+            {metric: float(values.mean(axis=1).std()) for metric, values in per_seed.items()},
+            int(result["tokens"]),
+            float(result["score_seconds"]),
+            float(result["seconds"]),
+            versus,
+        )
 
     def _remember(self, key: str, compute: Callable[[], Arrays]) -> Arrays:
         """Return the arrays of ``key`` from memory or from the cache, or compute and keep them."""
@@ -295,6 +282,17 @@ class Evaluator:
         while sum(array.nbytes for arrays in self._memory.values() for array in arrays.values()) > self._room:
             self._memory.popitem(last=False)
         return found
+
+
+def _warn_if_not_better(cells: Sequence[Cell], popularity: float) -> None:
+    """Warn of cells whose NDCG@10 is not above popularity's by more than the interval of the difference."""
+    weak = [f"{c.scorer} {c.budget or 'all'} {c.case}" for c in cells if c.versus[POPULARITY]["ndcg@10"][1] <= 0]
+    if weak:
+        warnings.warn(
+            f"{len(weak)} of {len(cells)} cells are not clearly better than popularity (NDCG@10 {popularity:.4f}): "
+            f"{', '.join(weak)}. Their recommender has learned little from these texts, so compare nothing by it.",
+            stacklevel=3,
+        )
 
 
 def _timed(name: str, compute: Callable[[], NDArray[Any]]) -> Arrays:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tsporec._internal.extras import require
-from tsporec.evaluation.evaluator import Cell, Evaluation
+from tsporec.evaluation.measures import Cell, Evaluation
 from tsporec.selection import Selection
 from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
@@ -76,17 +76,19 @@ def _blank(text: str) -> int:
 def results_table(evaluation: Evaluation, case: str, extra: dict[str, list[str]] | None = None) -> Any:
     """Return a rich ``Table`` of one case. A row is a scorer at a budget; the best of each budget is bold.
 
-    ``extra`` maps headings of further columns to their values, one for each row.
+    Metrics are of new targets; the NDCG@10 of repeats has a column of its own. The caption gives popularity and the
+    smallest difference that the seeds show. ``extra`` maps headings of further columns to their values, one a row.
 
-    >>> results_table(Evaluation([], 80, 0.0, [0]), "adapted").title
+    >>> results_table(Evaluation([], 80, 0.0, [0], {"ndcg@10": 0.01}, {}), "adapted").title
     'adapted, 80 test rows, 1 seed(s)'
     """
     table_module = require("rich.table", extra="cli")
     cells = [cell for cell in evaluation.cells if cell.case == case]
     cells.sort(key=lambda cell: (cell.budget is None, cell.budget or 0))
-    table = table_module.Table(title=f"{case}, {evaluation.rows} test rows, {len(evaluation.seeds)} seed(s)")
+    title = f"{case}, {evaluation.rows} test rows, {len(evaluation.seeds)} seed(s)"
+    table = table_module.Table(title=title, caption=table_notes(evaluation, case))
     table.add_column("scorer")
-    head = ["budget", "Recall@10", "NDCG@10", "MRR", "NDCG@10 - head (95%)", "tokens", "score s", "encode s"]
+    head = ["budget", "Recall@10", "NDCG@10", "MRR", "repeats", "NDCG@10 - head (95%)", "tokens", "score s", "encode s"]
     for column in [*head, *(extra or {})]:
         table.add_column(column, justify="right")
     best = {
@@ -99,10 +101,29 @@ def results_table(evaluation: Evaluation, case: str, extra: dict[str, list[str]]
             f"[bold]{value:.4f}[/bold]" if cell.budget and value == best[metric, cell.budget] else f"{value:.4f}"
             for metric, value in cell.metrics.items()
         ]
+        values.append("" if cell.repeats is None else f"{cell.repeats:.4f}")
         times = [f"{cell.score_seconds:.1f}", f"{cell.encode_seconds:.1f}"]
         row = [cell.scorer, str(cell.budget or "all"), *values, _interval(cell), f"{cell.tokens:,}", *times]
         table.add_row(*row, *(column[i] for column in (extra or {}).values()))
     return table
+
+
+def table_notes(evaluation: Evaluation, case: str) -> str:
+    """Say on which rows the metrics are, what popularity reaches, and which differences the seeds can show."""
+    new = round(evaluation.rows * (1 - evaluation.repeats))
+    notes = [
+        f"Metrics: {new} rows with a new target; repeats ({evaluation.repeats:.1%}) apart, by NDCG@10.",
+        f"Popularity: NDCG@10 {evaluation.popularity['ndcg@10']:.4f}.",
+    ]
+    found = evaluation.resolution.get(case)
+    if found is None:
+        notes.append("One seed says nothing about the noise of a fit; give at least three.")
+    else:
+        notes.append(
+            f"Fits of one selection deviate by {found.deviation:.4f}; differences under {found.difference:.4f} are not "
+            "shown by these seeds."
+        )
+    return "\n".join(notes)
 
 
 def _interval(cell: Cell) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -51,10 +51,15 @@ class Task:
         """Digest of texts and sequences."""
         return digest(self.tokens.ids, self.tokens.cu_seqlens, self.train, self.held_out, self.test)
 
+    @cached_property
+    def new(self) -> NDArray[np.bool_]:
+        """Whether the target of each test row is new, which means that it does not stand in the history: ``[M]``."""
+        return np.array([row[-1] not in row[:-1] for row in self.test], dtype=bool)
+
     @property
     def repeats(self) -> float:
         """Share of test rows whose target stands in the history. It is ranked all the same."""
-        return sum(row[-1] in row[:-1] for row in self.test) / max(len(self.test), 1)
+        return float((~self.new).sum()) / max(len(self.test), 1)
 
     def last_items(self) -> Task:
         """Return the task of predicting the last item of each training user from the items before it.
@@ -78,11 +83,24 @@ class Task:
 
     def ranks(self, recommender: EmbeddingRecommender, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the rank of each test row's target by a recommender that reads ``vectors``: int64 ``[M]``."""
+        return self._ranks(lambda histories: recommender.scores(vectors, histories))
+
+    def popularity_ranks(self) -> NDArray[np.int64]:
+        """Return the rank of each test row's target by the items' counts in the training sequences: int64 ``[M]``.
+
+        >>> task = Task(RaggedTokens.from_lists([[5], [6], [7]]), [[0, 2], [1, 2], [1]], [], [[2, 0]], ["u"])
+        >>> task.popularity_ranks().tolist()
+        [2]
+        """
+        counts = np.bincount([item for sequence in self.train for item in sequence], minlength=len(self.tokens))
+        return self._ranks(lambda histories: np.broadcast_to(counts.astype(np.float32), (len(histories), len(counts))))
+
+    def _ranks(self, scores: Callable[[list[list[int]]], NDArray[np.float32]]) -> NDArray[np.int64]:
         parts = []
         for begin in range(0, max(1, len(self.test)), _ROWS):
             rows = self.test[begin : begin + _ROWS]
             histories, targets = [row[:-1] for row in rows], [row[-1] for row in rows]
-            parts.append(ranks(recommender.scores(vectors, histories), targets, histories))
+            parts.append(ranks(scores(histories), targets, histories))
         return np.concatenate(parts)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
+from tsporec.evaluation.popularity import require_better_than_popularity
 from tsporec.evaluation.task import Task, warm_up_rules
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.rewards.base import CandidateEncoder, ProxyReward
@@ -64,13 +65,23 @@ def warm_up_views(tokens: RaggedTokens, encoder: ItemEncoder, policy: Scorer, bu
 def make_reward(
     task: Task, encoder: ItemEncoder, policy: Scorer, config: LearningConfig, folder: Path
 ) -> WeightedReward:
-    """Make the rewards that ``config.rewards`` names. Stage 1 runs in ``folder`` if one of them needs a recommender."""
+    """Make the rewards that ``config.rewards`` names. Stage 1 runs in ``folder`` if one of them needs a recommender.
+
+    Raises
+    ------
+    ValueError
+        If a warmed-up recommender is not clearly better than popularity: its reward would be noise.
+    """
     weights = {name: weight for name, weight in config.rewards.items() if weight}
     made: dict[str, ProxyReward] = {}
     if "coconsumption" in weights:
         made["coconsumption"] = CoConsumptionReward(task.tokens, task.train)
     if weights.keys() & {"recommendation", "identity"}:
         reference, folds = warm_up(task, encoder, policy, config, folder)
+        for fold, (model, unseen) in enumerate(folds):
+            half = Task(task.tokens, task.train[fold::2], task.held_out, [], [])
+            users = [*task.held_out, *unseen]
+            require_better_than_popularity(half, model, reference, users, f"warm-up recommender {fold + 1} of 2")
         encode = CandidateEncoder(encoder)
         if "recommendation" in weights:
             made["recommendation"] = cross_fitted(

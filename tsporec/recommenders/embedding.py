@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
-from tqdm.auto import tqdm
 
 from tsporec._internal.files import write_whole
 from tsporec._internal.seeds import seeded
 from tsporec.metrics import ndcg, ranks
+from tsporec.recommenders.training import HeldOutRows, drop_out, train_to_end
 
 History = Sequence[int]
 
@@ -40,13 +40,20 @@ class EmbeddingConfig:
         Number of items read; older items are cut off. Default: 10.
     temperature : float
         Temperature of the softmax over cosine similarities before training. It is learned. Default: 0.05.
-    epochs, patience : int
-        Training takes at most ``epochs`` epochs. It stops if the held-out likelihood has not risen for ``patience``
-        epochs. Default: 30, 4.
+    eval_every, patience : int
+        The next items of held-out users are ranked every ``eval_every`` steps. Training goes on until their NDCG has
+        not gained for ``patience`` evaluations. Default: 50, 3.
+    cool_down : float
+        Length of the cool-down that follows, as a share of the steps before it. The learning rate falls linearly to 0.
+        Default: 0.5.
+    max_steps : int
+        Most steps before the cool-down; reaching them is a warning. Default: 20,000.
+    averaging : float
+        Decay of the moving average of weights, which is evaluated and kept. Default: 0.99.
     batch_size : int
-        Sequences of one step. Default: 256.
+        Sequences of one step. Default: 128.
     learning_rate, weight_decay : float
-        Options of AdamW. Default: 2e-3, 0.01.
+        Options of AdamW. The learning rate rises linearly over the first ``eval_every`` steps. Default: 4e-3, 0.01.
     seed : int
         Random seed of weights, order and dropout. Default: 0.
     """
@@ -57,10 +64,13 @@ class EmbeddingConfig:
     dropout: float = 0.2
     max_history: int = 10
     temperature: float = 0.05
-    epochs: int = 30
-    patience: int = 4
-    batch_size: int = 256
-    learning_rate: float = 2e-3
+    eval_every: int = 50
+    patience: int = 3
+    cool_down: float = 0.5
+    max_steps: int = 20_000
+    averaging: float = 0.99
+    batch_size: int = 128
+    learning_rate: float = 4e-3
     weight_decay: float = 0.01
     seed: int = 0
 
@@ -77,7 +87,7 @@ class EmbeddingRecommender(nn.Module):
     Examples
     --------
     >>> features = np.eye(4, dtype=np.float32)
-    >>> recommender = make_recommender(4, EmbeddingConfig(width=8, epochs=1))
+    >>> recommender = make_recommender(4, EmbeddingConfig(width=8, eval_every=5))
     >>> recommender = recommender.fit(features, [[0, 1, 2], [1, 2, 3]], held_out=[[0, 1]])
     >>> recommender.scores(features, [[0, 1], [2]]).shape
     (2, 4)
@@ -103,7 +113,27 @@ class EmbeddingRecommender(nn.Module):
 
     def item_vectors(self, features: Tensor) -> Tensor:
         """Map item features ``[..., W]`` to unit vectors ``[..., width]``."""
-        return F.normalize(self.project(self.dropout((features - self.mean) / self.scale)), dim=-1)
+        return self._project(self._standardise(features))
+
+    def _standardise(self, features: Tensor) -> Tensor:
+        return (features - self.mean) / self.scale
+
+    def _project(self, standardised: Tensor) -> Tensor:
+        dropped = drop_out(standardised, self.config.dropout) if self.training else standardised
+        return F.normalize(self.project(dropped), dim=-1)
+
+    @torch.no_grad()
+    def _whiten(self, standardised: Tensor) -> None:
+        """Set the projection to the principal components of ``[N, W]``, each scaled to unit variance.
+
+        Vectors then start from what sets items apart, and are the same for every seed.
+        """
+        # [W, W] -> variances [W], ascending, and directions [W, W], one a column
+        variances, directions = torch.linalg.eigh(standardised.T @ standardised / len(standardised))
+        found = torch.nonzero(variances > 1e-4 * variances[-1]).flatten()[-self.config.width :]
+        self.project.weight.zero_()
+        self.project.weight[: len(found)] = directions[:, found].T / variances[found, None].sqrt()
+        self.project.bias.zero_()
 
     def contexts(self, vectors: Tensor, histories: Tensor) -> Tensor:
         """Read histories: a unit vector for every place of every history, which has seen the items up to that place.
@@ -155,7 +185,11 @@ class EmbeddingRecommender(nn.Module):
         held_out: Sequence[History],
         description: str = "fit",
     ) -> EmbeddingRecommender:
-        """Train to predict every next item of ``sequences`` among all items; keep the best weights on ``held_out``.
+        """Train to predict every next item of ``sequences`` among all items, until held-out users gain no more.
+
+        1. Set the projection to the principal components of the features.
+        2. Train with AdamW until held-out users gain no more; see :func:`~tsporec.recommenders.training.train_to_end`.
+        3. Keep the averaged weights.
 
         Order, views and dropout follow ``config.seed``. Torch's global random state is left as it was.
 
@@ -168,6 +202,11 @@ class EmbeddingRecommender(nn.Module):
             Each needs at least two items.
         description : str
             Label of the progress bar.
+
+        Warns
+        -----
+        UserWarning
+            If training reaches ``max_steps`` while held-out users still gain.
         """
         if not sequences or not held_out or min(map(len, [*sequences, *held_out])) < 2:
             raise ValueError("fit needs training and held-out sequences of at least two items each.")
@@ -177,43 +216,30 @@ class EmbeddingRecommender(nn.Module):
                 f"{list(features.shape)}{'' if np.isfinite(features).all() else ' with NaN or infinity'}."
             )
         views = torch.from_numpy(features if features.ndim == 3 else features[None])
-        fixed = views.mean(dim=0)
         self.mean.copy_(views.flatten(0, 1).mean(dim=0))
         self.scale.copy_(views.flatten(0, 1).std(dim=0) + 1e-6)
+        fixed = self._standardise(views.mean(dim=0))
+        self._whiten(fixed)
         windows = pad_histories(cut_windows(sequences, self.config.max_history + 1), self.config.max_history + 1)
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
-        )
-        best, best_state, waited = -math.inf, self._snapshot(), 0
-        with seeded(self.config.seed):
-            for _ in tqdm(range(self.config.epochs), desc=description, disable=None, leave=False):
-                self._epoch(views, windows, optimizer)
-                likelihood = self.log_likelihood(fixed, held_out)
-                if likelihood > best:
-                    best, best_state, waited = likelihood, self._snapshot(), 0
-                else:
-                    waited += 1
-                    if waited >= self.config.patience:
-                        break
-        self.load_state_dict(best_state)
-        return self.eval()
-
-    def _epoch(self, views: Tensor, windows: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        self.train()
         items = torch.arange(views.shape[1])
-        for batch in torch.split(torch.randperm(len(windows)), self.config.batch_size):
-            sampled = views[0] if len(views) == 1 else views[torch.randint(len(views), items.shape), items]
-            loss = self._loss(sampled, windows[batch])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+
+        def loss(batch: Tensor) -> Tensor:
+            one = len(views) == 1
+            sampled = fixed if one else self._standardise(views[torch.randint(len(views), items.shape), items])
+            return self._loss(self._project(sampled), windows[batch])
+
+        held = HeldOutRows.of(held_out)
+        with seeded(self.config.seed):
+            train_to_end(self, len(windows), loss, lambda model: held.ndcg(model, model._project(fixed)), description)
+        return self.eval()
 
     @torch.no_grad()
     def log_likelihood(self, features: Tensor, sequences: Sequence[History]) -> float:
         """Compute the mean log-likelihood, in nats, of every next item of ``sequences``, in eval mode."""
         self.eval()
         length = self.config.max_history + 1
-        return -float(self._loss(features, pad_histories(cut_windows(sequences, length), length)))
+        windows = pad_histories(cut_windows(sequences, length), length)
+        return -float(self._loss(self.item_vectors(features), windows))
 
     @torch.no_grad()
     def held_out_ndcg(self, features: NDArray[np.float32], sequences: Sequence[History], k: int = 10) -> float:
@@ -222,23 +248,23 @@ class EmbeddingRecommender(nn.Module):
         targets = [item for s in sequences for item in s[1:]]
         return float(ndcg(ranks(self.scores(features, histories), targets, histories), k).mean())
 
-    def _loss(self, features: Tensor, windows: Tensor) -> Tensor:
+    def _loss(self, vectors: Tensor, windows: Tensor) -> Tensor:
         """Compute the mean cross-entropy of every next item in ``windows [B, L]``, padded with -1."""
-        vectors = self.item_vectors(features)
         given, targets = windows[:, :-1], windows[:, 1:]
         known = targets >= 0
-        contexts = self.contexts(vectors, given)[known]
-        return F.cross_entropy(contexts @ vectors.T / self.log_temperature.exp(), targets[known])
-
-    def _snapshot(self) -> dict[str, Tensor]:
-        return {key: value.clone() for key, value in self.state_dict().items()}
+        # The contexts are scaled and not the logits, which are many more.
+        contexts = self.contexts(vectors, given)[known] / self.log_temperature.exp()
+        return F.cross_entropy(contexts @ vectors.T, targets[known])
 
     def save(self, folder: str | Path) -> None:
         """Write config (JSON) and weights (safetensors) to ``folder``."""
         from safetensors.torch import save as to_bytes
 
         folder = Path(folder)
-        write_whole(folder / "recommender.safetensors", to_bytes(self._snapshot()))
+        write_whole(
+            folder / "recommender.safetensors",
+            to_bytes(self.state_dict()),
+        )
         header = {"feature_width": self.mean.shape[0], **asdict(self.config)}
         write_whole(folder / "recommender.json", (json.dumps(header, indent=2, sort_keys=True) + "\n").encode())
 

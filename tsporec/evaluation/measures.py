@@ -1,0 +1,167 @@
+"""The figures of an evaluation: means over new targets, repeats apart, and the differences that its seeds can show.
+
+A repeat is a target that stands in the history. Other items of the history are not ranked, so a repeat has few rivals
+and is often first. What helps repeats alone would look like a gain, so they have a figure of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsporec.evaluation.task import Task
+from tsporec.metrics import ndcg, paired_bootstrap, recall, reciprocal_rank
+
+POPULARITY = "popularity"
+"""The name in :attr:`Cell.versus` of ranking all items by their count in the training sequences."""
+Ranks = NDArray[np.int64]
+
+METRICS: dict[str, Callable[[Ranks], NDArray[np.float64]]] = {
+    "recall@10": lambda rank: recall(rank, 10),
+    "ndcg@10": lambda rank: ndcg(rank, 10),
+    "mrr": reciprocal_rank,
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Hold the figures of one scorer at one budget in one case. Metrics are means over new targets and seeds.
+
+    Parameters
+    ----------
+    scorer : str
+        Name of the scorer.
+    budget : int or None
+        Tokens of each item; None is the whole text.
+    case : "adapted" or "frozen"
+    metrics : dict of str to float
+        Mean of each metric over the rows whose target does not stand in the history.
+    repeats : float or None
+        NDCG@10 of the other rows; None if there are none.
+    deviation : dict of str to float
+        Standard deviation over the seeds of each metric's mean, around their mean (divided by their number).
+    tokens : int
+        Tokens kept of all items together.
+    score_seconds, encode_seconds : float
+        Seconds to score and to encode the catalogue.
+    versus : dict of rival to metric to (mean, low, high)
+        Mean difference to each rival and to popularity, with a 95% interval over users.
+    """
+
+    scorer: str
+    budget: int | None
+    case: str
+    metrics: dict[str, float]
+    repeats: float | None
+    deviation: dict[str, float]
+    tokens: int
+    score_seconds: float
+    encode_seconds: float
+    versus: dict[str, dict[str, tuple[float, float, float]]]
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Say how far two figures must lie apart before the seeds can show it, in NDCG@10 of new targets.
+
+    Parameters
+    ----------
+    deviation : float
+        Standard deviation over the fits of one selection (divided by their number less one), pooled over selections.
+    difference : float
+        ``2 * sqrt(2 / S) * deviation``: twice the standard error of the difference of two means over S fits.
+    """
+
+    deviation: float
+    difference: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Hold the cells of a table, and the rows and seeds that they were measured on.
+
+    Parameters
+    ----------
+    cells : list of Cell
+    rows : int
+        Number of test rows, repeats among them.
+    repeats : float
+        Share of rows whose target stands in the history.
+    seeds : list of int
+    popularity : dict of str to float
+        Each metric of popularity, over new targets.
+    resolution : dict of case to Resolution
+        Empty if there is one seed.
+    """
+
+    cells: list[Cell]
+    rows: int
+    repeats: float
+    seeds: list[int]
+    popularity: dict[str, float]
+    resolution: dict[str, Resolution]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for a results file."""
+        return {
+            "test_rows": self.rows,
+            "new_targets": round(self.rows * (1 - self.repeats)),
+            "repeat_targets": self.repeats,
+            "seeds": self.seeds,
+            "popularity": self.popularity,
+            "resolution": {case: asdict(found) for case, found in self.resolution.items()},
+            "cells": [asdict(cell) for cell in self.cells],
+        }
+
+
+def compare(
+    task: Task, ranks: Ranks, rivals: Mapping[str, Ranks]
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, dict[str, tuple[float, float, float]]]]:
+    """Compute metrics of new targets, and their differences to those of rivals.
+
+    Parameters
+    ----------
+    task : Task
+    ranks : int64 ``[S, M]``
+        Ranks of the M test rows by S seeds.
+    rivals : dict of str to int64 ``[S', M]``
+
+    Returns
+    -------
+    metrics, versus
+        Each metric float ``[S, M']`` of the M' new targets; rival -> metric -> (mean, low, high) over users.
+    """
+    users = [user for user, new in zip(task.users, task.new, strict=True) if new]
+    per_seed = {metric: of(ranks[:, task.new]) for metric, of in METRICS.items()}
+    versus = {
+        rival: {
+            metric: paired_bootstrap(values.mean(axis=0), METRICS[metric](theirs[:, task.new]).mean(axis=0), users)
+            for metric, values in per_seed.items()
+        }
+        for rival, theirs in rivals.items()
+    }
+    return per_seed, versus
+
+
+def repeats_ndcg(task: Task, ranks: Ranks) -> float | None:
+    """Compute NDCG@10 of the rows whose target stands in the history; None if there are none."""
+    return None if task.new.all() else float(ndcg(ranks[:, ~task.new], 10).mean())
+
+
+def resolutions(cells: Sequence[Cell], seeds: int, shared: Collection[str]) -> dict[str, Resolution]:
+    """Pool the deviation of NDCG@10 over the cells of each case whose scorer is in ``shared``.
+
+    These are the scorers whose selection is the same for every seed. There is nothing to pool with one seed.
+    """
+    found: dict[str, Resolution] = {}
+    for case in dict.fromkeys(cell.case for cell in cells):
+        variances = [cell.deviation["ndcg@10"] ** 2 for cell in cells if cell.case == case and cell.scorer in shared]
+        if seeds > 1 and variances:
+            deviation = math.sqrt(float(np.mean(variances)) * seeds / (seeds - 1))
+            found[case] = Resolution(deviation, 2 * math.sqrt(2 / seeds) * deviation)
+    return found
