@@ -139,6 +139,21 @@ def test_what_is_nested_too_deep_is_named():
         value = [value]
     with pytest.raises(ValueError, match="nested more than 50 deep"):
         clean_text(value)
+    deep = json.dumps(value)
+    assert clean_text(deep) == deep  # a text, since no list of texts is as deep
+
+
+def test_a_value_that_cannot_be_compared_is_spelled():
+    class Odd:
+        def __ne__(self, other):
+            raise TypeError
+
+        def __str__(self):
+            return "odd <b>value</b>"
+
+        __hash__ = None
+
+    assert clean_text([Odd(), "x"]) == "odd value x"
 
 
 plain = st.text(max_size=6) | st.integers() | st.none() | st.booleans()
