@@ -81,10 +81,9 @@ class ScoringNetwork(nn.Module):
         # Features of each id, the mean of its n-grams' and those of its classes: packed [G'] buckets -> [M, dim].
         counts = np.diff(vocabulary.gram_offsets)[ids]
         grams = vocabulary.grams[ranges(vocabulary.gram_offsets[:-1][ids], counts)]
-        packed = (torch.from_numpy(part).to(signals.device) for part in (grams, np.cumsum(counts) - counts))
-        rows = F.embedding_bag(next(packed), self.grams.weight, next(packed), mode="mean") + self.classes(
-            signals[:, 1:]
-        )
+        starts = np.cumsum(counts) - counts
+        buckets, offsets = (torch.from_numpy(part).to(signals.device) for part in (grams, starts))
+        rows = F.embedding_bag(buckets, self.grams.weight, offsets, mode="mean") + self.classes(signals[:, 1:])
         # [hidden, 5 * dim] -> [5 * hidden, dim], so that one product gives all places: [M, dim] -> [M, 5, hidden].
         width, hidden = rows.shape[1], self.first.out_features
         weight, of_signals = torch.split(self.first.weight, [WINDOW * width, len(SIGNALS)], dim=1)
