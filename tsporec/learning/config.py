@@ -27,7 +27,7 @@ class LearningConfig:
     network_rounds : int
         On-policy rounds that train the selector's network, which serves any text. Default: 0.
     item_rounds : int
-        Rounds after them that train item weights, one for each word of each text of the catalogue. Default: 2.
+        Rounds after them that train item weights, one for each word piece of each item. Default: 2.
     candidates : int
         Token subsets that are sampled of each item, at each budget and in each round. Default: 16.
     pairs : int
