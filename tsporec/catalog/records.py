@@ -125,7 +125,8 @@ def encode_ids(ids: Any, id_type: str | None = None) -> list[bytes]:
         data = (numbers.view(np.uint64) ^ _SIGN).astype(">u8").tobytes()
         return [data[at : at + 8] for at in range(0, len(data), 8)]
     keys = [one.encode("utf-8", "surrogatepass") for one in ids]
-    if keys and not (min(map(len, keys)) and max(map(len, keys)) <= LONGEST_ID):
+    sizes = set(map(len, keys))
+    if sizes and not 0 < min(sizes) <= max(sizes) <= LONGEST_ID:
         bad, key = next(pair for pair in zip(ids, keys, strict=True) if not 0 < len(pair[1]) <= LONGEST_ID)
         raise ValueError(
             f"an item id has 1 to {LONGEST_ID} bytes of UTF-8; found {bad[:40]!r} of {len(key)}. Give a shorter id, "
