@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import TEXTS, make_tokenizer
 from tsporec.selector import files
 from tsporec.selector.model import SelectorConfig, TokenSelector
+from tsporec.tokens.letters import Letters
+from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 
 SMALL = SelectorConfig(dim=8, hidden=8, gram_buckets=64, surface_buckets=64)
@@ -84,6 +86,16 @@ def test_scores_are_those_of_forward_whatever_the_batch(texts):
     np.testing.assert_allclose(logits, scores, rtol=1e-4, atol=1e-4)
     alone = [known.score(corpus.take([i])) for i in range(len(corpus))]
     assert np.array_equal(np.concatenate(alone), scores)
+
+
+def test_siblings_that_differ_in_one_word_are_told_apart():
+    texts = [
+        f"{TEXTS[2]} in {colour}{end}" for colour in ("red", "blue", "tan", "gray") for end in ("", ", large", " XL")
+    ]
+    index = knowing("bpe", texts).item_weights._read()[0]
+    for form in ("{}", "1. {}", '"{}"'):
+        tokens = encode("bpe", [form.format(text) for text in texts])
+        assert index.find(Letters(tokens, read_pieces(TOKENIZERS["bpe"]))).tolist() == list(range(len(texts)))
 
 
 def test_a_text_that_only_shares_a_phrase_is_not_that_item():

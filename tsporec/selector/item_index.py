@@ -23,12 +23,15 @@ class ItemIndex:
         Ascending.
     items : int32 ``[S]``
         The item that holds each.
+    wholes : uint64 ``[I]``
+        A hash of all letters of each item.
     lengths : int32 ``[I]``
         Letters and digits of each item.
     """
 
     hashes: Hashes
     items: NDArray[np.int32]
+    wholes: Hashes
     lengths: NDArray[np.int32]
 
     @classmethod
@@ -42,12 +45,13 @@ class ItemIndex:
         hashes, items = hashes[new], items[new]
         _, where, counts = np.unique(hashes, return_inverse=True, return_counts=True)
         rare = counts[where] <= COMMON
-        return cls(hashes[rare], items[rare].astype(np.int32), texts.lengths.astype(np.int32))
+        return cls(hashes[rare], items[rare].astype(np.int32), texts.hash_segments(), texts.lengths.astype(np.int32))
 
     def find(self, texts: Letters) -> Ints:
         """Find the item of each of N segments: int64 ``[N]``, -1 where no item shares a hash.
 
-        The item that shares most hashes is found; among equals the one of the most similar length, then the first.
+        The item that shares most hashes is found. Among equals it is the one with the same letters in all, then the one
+        of the most similar length, then the first.
         """
         hashes, segment = texts.sampled_runs()
         order = np.argsort(hashes)  # looked up in order, neighbours are in the cache
@@ -59,7 +63,8 @@ class ItemIndex:
         )
         segment, item = pairs // count, pairs % count
         unlike = np.abs(self.lengths[item] - texts.lengths[segment])
-        order = np.lexsort((item, unlike, -votes, segment))
+        other = self.wholes[item] != texts.hash_segments()[segment]
+        order = np.lexsort((item, unlike, other, -votes, segment))
         first = np.unique(segment[order], return_index=True)[1]
         found = np.full(len(texts.lengths), -1, dtype=np.int64)
         found[segment[order][first]] = item[order][first]

@@ -38,8 +38,9 @@ class ItemWeights(nn.Module):
     Parameters
     ----------
     tensors : mapping of str to Tensor
-        ``hashes`` int64 ``[S]``, ``items`` int32 ``[S]`` and ``lengths`` int32 ``[I]``: the :class:`ItemIndex`, hashes
-        as bit patterns. ``keys`` int64 ``[W]``: bit patterns of the keys of (item, word piece), ascending as unsigned.
+        ``hashes`` int64 ``[S]``, ``items`` int32 ``[S]``, ``wholes`` int64 ``[I]`` and ``lengths`` int32 ``[I]``: the
+        :class:`ItemIndex`, with hashes as bit patterns. ``keys`` int64 ``[W]``: bit patterns of the keys of
+        (item, word piece), ascending as unsigned numbers.
         ``weight`` float32 ``[W]``: the weights, in units of 20 score points.
 
     Attributes
@@ -58,7 +59,7 @@ class ItemWeights(nn.Module):
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         _check(tensors)
-        for name in ("hashes", "items", "lengths", "keys"):
+        for name in ("hashes", "items", "wholes", "lengths", "keys"):
             self.register_buffer(name, tensors[name])
         self.weight = nn.Parameter(tensors["weight"])
         self.seen = self.known = 0
@@ -74,8 +75,8 @@ class ItemWeights(nn.Module):
         item = index.find(texts)
         keys = np.unique(_keys(texts, item)[np.repeat(item >= 0, texts.tokens.lengths)])
         arrays = {
-            "hashes": index.hashes.view(np.int64), "items": index.items, "lengths": index.lengths,
-            "keys": keys.view(np.int64), "weight": np.zeros(len(keys), dtype=np.float32),
+            "hashes": index.hashes.view(np.int64), "items": index.items, "wholes": index.wholes.view(np.int64),
+            "lengths": index.lengths, "keys": keys.view(np.int64), "weight": np.zeros(len(keys), dtype=np.float32),
         }  # fmt: skip
         return cls({name: torch.from_numpy(array) for name, array in arrays.items()})
 
@@ -136,7 +137,8 @@ class ItemWeights(nn.Module):
     def _read(self) -> tuple[ItemIndex, Hashes]:
         if self._arrays is None:
             part = {name: tensor.cpu().numpy() for name, tensor in self.named_buffers()}
-            index = ItemIndex(part["hashes"].view(np.uint64), part["items"], part["lengths"])
+            hashes, wholes = part["hashes"].view(np.uint64), part["wholes"].view(np.uint64)
+            index = ItemIndex(hashes, part["items"], wholes, part["lengths"])
             self._arrays = index, part["keys"].view(np.uint64)
         return self._arrays
 
@@ -168,8 +170,8 @@ def _look_up(keys: Hashes, wanted: Hashes) -> tuple[Ints, NDArray[np.bool_]]:
 
 def _check(tensors: Mapping[str, Tensor]) -> None:
     kinds = {
-        "hashes": torch.int64, "items": torch.int32, "lengths": torch.int32, "keys": torch.int64,
-        "weight": torch.float32,
+        "hashes": torch.int64, "items": torch.int32, "wholes": torch.int64, "lengths": torch.int32,
+        "keys": torch.int64, "weight": torch.float32,
     }  # fmt: skip
     found = {name: (tensors[name].dtype, tensors[name].dim()) for name in kinds if name in tensors}
     if found != {name: (dtype, 1) for name, dtype in kinds.items()} or set(tensors) != set(kinds):
@@ -178,6 +180,7 @@ def _check(tensors: Mapping[str, Tensor]) -> None:
     items, lengths, weight = (tensors[name].cpu().numpy() for name in ("items", "lengths", "weight"))
     wrong = [
         ("items and hashes differ in length", len(items) != len(hashes)),
+        ("wholes and lengths differ in length", len(tensors["wholes"]) != len(lengths)),
         ("keys and weight differ in length", len(keys) != len(weight)),
         ("hashes do not ascend", bool((hashes[1:] < hashes[:-1]).any())),
         ("keys do not ascend", bool((keys[1:] <= keys[:-1]).any())),

@@ -23,8 +23,8 @@ Hashes = NDArray[np.uint64]
 Ints = NDArray[np.int64]
 
 LENGTH = 12  # letters that one hash of a run covers
-HEAD = 96  # letters at the beginning of a segment that are sampled more closely: its title
-_ONE_IN_2, _ONE_IN_8 = np.uint64(1), np.uint64(7)
+HEAD = 96  # letters at the beginning of a segment of which every run is kept: its title
+_ONE_IN_8 = np.uint64(7)
 _BASE, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)  # odd, so they have inverses modulo 2**64
 
 
@@ -132,18 +132,22 @@ class Letters:
         values = (self._sums[last] - self._sums[first]) * self._inverse[place] + (last - first).astype(np.uint64)
         return mixed(values)
 
+    def hash_segments(self) -> Hashes:
+        """Hash all letters of each segment: uint64 ``[N]``."""
+        ends = self.starts + self.lengths
+        return np.where(self.lengths > 0, self.hash_runs(self.starts, ends), np.uint64(0))
+
     def sampled_runs(self) -> tuple[Hashes, Ints]:
         """Hash a sample of all runs of LENGTH letters: hashes uint64 ``[H]`` and the segment of each, int64 ``[H]``.
 
-        The hashes themselves say which are sampled, so equal runs are sampled or left out wherever they stand: one in
-        two of those that begin in the first HEAD letters, one in eight behind. A segment of fewer letters has one hash.
+        All runs that begin in the first HEAD letters are kept, and one in eight behind them. The hashes themselves say
+        which, so equal runs are kept or left out wherever they stand. A segment of fewer letters has one hash.
         """
         width = np.minimum(self.lengths, LENGTH)
         runs = np.where(self.lengths > 0, self.lengths - width + 1, 0)
         first, segment = ranges(self.starts, runs), np.repeat(np.arange(len(runs)), runs)
         hashes = self.hash_runs(first, first + width[segment])
-        keep = (hashes & np.where(self.place[first] < HEAD, _ONE_IN_2, _ONE_IN_8)) == 0
-        keep |= runs[segment] == 1
+        keep = (self.place[first] < HEAD) | (hashes & _ONE_IN_8 == 0)
         return hashes[keep], segment[keep]
 
     @cached_property
