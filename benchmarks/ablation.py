@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.amazon import CATEGORIES, read_task
+from benchmarks.datasets import CATALOGUES, read_task
 from benchmarks.learning import REAL, RULE, learn, untrained
 from benchmarks.options import comma_separated, make_parser
 from benchmarks.real import LAYERS
@@ -103,7 +103,7 @@ def ablation(
 def main() -> None:
     """Run it, write the results file."""
     parser = make_parser(__doc__, seeds=[0])
-    parser.add_argument("--category", default=CATEGORIES[0], choices=CATEGORIES)
+    parser.add_argument("--category", default=CATALOGUES[0], choices=CATALOGUES)
     parser.add_argument("--fields", type=comma_separated, default=["description"])
     parser.add_argument("--budget", type=int, default=4)
     parser.add_argument("--folds", type=int, default=3)

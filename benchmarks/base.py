@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks import real
-from benchmarks.amazon import CATEGORIES, read_task
+from benchmarks.datasets import CATEGORIES, read_task
 from benchmarks.learning import untrained
 from benchmarks.options import comma_separated, whole_numbers
 from benchmarks.rule import CHOSEN, read_tokenizers

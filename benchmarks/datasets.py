@@ -18,14 +18,14 @@ from tsporec.data.readers import read_items, read_sequences
 from tsporec.data.splits import leave_one_out
 from tsporec.evaluation.task import Task, prepare
 
-ROWS = ("Office_Products", "Industrial_and_Scientific")
+CATEGORIES = ("Office_Products", "Industrial_and_Scientific")
 """Catalogues in ``amazon18`` with rows of validation and test, cut at two moments."""
 WHOLE = {
     "Scientific": ("scientific18/Scientific.item.json", "scientific18/Scientific.inter.json"),
     "films": ("films/items.jsonl", "films/interactions.csv"),
 }
 """Catalogues with a whole sequence a user: files of items and of interactions."""
-CATALOGUES = (*ROWS, *WHOLE)
+CATALOGUES = (*CATEGORIES, *WHOLE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def read_catalogue(data: Path, name: str) -> Catalogue:
     ValueError
         If there is no catalogue of that name, or a file is missing.
     """
-    if name in ROWS:
+    if name in CATEGORIES:
         base = data / "amazon18" / name
         return Catalogue(
             read_items(f"{base}.item.json"), read_sequences(f"{base}.valid.csv"), read_sequences(f"{base}.test.csv")

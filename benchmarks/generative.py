@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from benchmarks.amazon import CATEGORIES, read_category
+from benchmarks.datasets import CATALOGUES, read_catalogue
 from benchmarks.learning import untrained
 from benchmarks.options import comma_separated, make_parser
 from benchmarks.tables import interval
@@ -192,7 +192,7 @@ def main() -> None:
     from transformers import DataCollatorForSeq2Seq
 
     parser = make_parser(__doc__, seeds=[0])
-    parser.add_argument("--category", default=CATEGORIES[0], choices=CATEGORIES)
+    parser.add_argument("--category", default=CATALOGUES[0], choices=CATALOGUES)
     parser.add_argument("--fields", type=comma_separated, default=["title", "description"])
     parser.add_argument("--layers", type=int, help="by default all")
     parser.add_argument("--train-layers", type=int, help="the last ones, which are fine-tuned; by default all")
@@ -204,7 +204,8 @@ def main() -> None:
     options = parser.parse_args()
     origin = environment(options.seeds[0])
     lm, tokenizer = load_causal_lm(options.model, options.layers)
-    items, train, test = read_category(options.data, options.category)
+    catalogue = read_catalogue(options.data, options.category)
+    items, train, test = catalogue.items, catalogue.train, catalogue.test
     task = prepare(items, train, test, tokenizer, options.fields)
     tokenizer.padding_side = "left"
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.amazon import read_task
+from benchmarks.datasets import read_task
 from benchmarks.options import comma_separated, whole_numbers
 from tsporec.budget import Budget
 from tsporec.cli.demo import LEARNING

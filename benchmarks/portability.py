@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.amazon import CATEGORIES, read_task, read_texts
+from benchmarks.datasets import CATEGORIES, read_task, read_texts
 from benchmarks.learning import learn
 from benchmarks.options import comma_separated, make_parser
 from benchmarks.vocabularies import load_minilm, saved_tokenizer

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.amazon import CATEGORIES, read_task
+from benchmarks.datasets import CATALOGUES, read_task
 from benchmarks.learning import REAL, RULE, learn, untrained
 from benchmarks.options import comma_separated, make_parser, whole_numbers
 from tsporec._internal.digest import digest
@@ -193,7 +193,7 @@ def others(names: Sequence[str], task: Task, lm: Any, model: str, rule: Scorer) 
 def main() -> None:
     """Run the cells, print a table a case, write the results file."""
     parser = make_parser(__doc__, seeds=[0, 1, 2])
-    parser.add_argument("--category", default=CATEGORIES[0], choices=CATEGORIES)
+    parser.add_argument("--category", default=CATALOGUES[0], choices=CATALOGUES)
     parser.add_argument("--fields", type=comma_separated, default=["description"])
     parser.add_argument("--scorers", type=comma_separated, default=["head", "tfidf", "selector", FULL])
     parser.add_argument("--case", choices=["adapted", "frozen"], default="adapted")

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.amazon import CATEGORIES, read_category, read_task, read_texts
+from benchmarks.datasets import CATEGORIES, read_catalogue, read_task, read_texts
 from benchmarks.learning import RULE, untrained
 from benchmarks.options import make_parser
 from benchmarks.real import BUDGETS, LAYERS, warm_up
@@ -85,7 +85,8 @@ def measure(data: Path, model: str, work: Path, seeds: list[int]) -> list[dict[s
     corpora = {c: [(t, read_task(data, c, t).tokens) for t in tokenizers.values()] for c in CATEGORIES}
     tasks, evaluators = {}, {}
     for category in CATEGORIES:
-        items, valid, _ = read_category(data, category)
+        catalogue = read_catalogue(data, category)
+        items, valid = catalogue.items, catalogue.train
         tasks[category] = task = prepare(items, [], valid, tokenizer)
         policy = untrained(tokenizer, task)
         evaluators[category] = Evaluator(task, ItemEncoder(lm), None, seeds, work / "evaluate", warm_up(task, policy))

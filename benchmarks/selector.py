@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.amazon import CATEGORIES, read_task
+from benchmarks.datasets import CATEGORIES, read_task
 from benchmarks.timing import median_seconds
 from tsporec.evaluation.results import environment, write_results
 from tsporec.selector.model import TokenSelector

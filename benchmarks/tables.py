@@ -39,8 +39,21 @@ def table(results: dict[str, Any], case: str | None = None) -> str:
             times = f"{cell['score_seconds']:.1f} | {cell['encode_seconds']:.1f}"
             budget = cell["budget"] or "all"
             lines.append(f"| {cell['scorer']} | {budget} | {' | '.join(values)} | {cell['tokens']:,} | {times} |")
-        parts.append("\n".join(lines))
+        parts.append("\n".join([*lines, *notes(results, name)]))
     return "\n\n".join(parts)
+
+
+def notes(results: dict[str, Any], case: str) -> list[str]:
+    """Say below a table which rows its metrics are of, what popularity reaches, and which differences can be seen."""
+    if "popularity" not in results:
+        return []  # a results file of all rows, from before new targets had the figure to themselves
+    found = results["resolution"].get(case)
+    shown = f"; {len(results['seeds'])} seeds show differences from {found['difference']:.4f}" if found else ""
+    return [
+        "",
+        f"Metrics of {results['new_targets']:,} new targets ({results['repeat_targets']:.1%} of the rows are repeats). "
+        f"Popularity: NDCG@10 {results['popularity']['ndcg@10']:.4f}{shown}.",
+    ]
 
 
 OURS = ("selector", "rule")
