@@ -1,0 +1,165 @@
+"""Measure whether a proxy reward ranks known selections as recommendations do. Nothing is trained on one that does not.
+
+python -m benchmarks.alignment --data DIR --model DIR --budgets 4,8 --output FILE
+
+A dozen selections are rated by each reward (mean over the items) and by a recommender that is adapted to each: NDCG@10
+of new targets on training users' last items, so no test row is read. The figure is Spearman's rank correlation.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.datasets import CATALOGUES, read_task
+from benchmarks.learning import untrained
+from benchmarks.options import comma_separated, make_parser, whole_numbers
+from tsporec.evaluation.evaluator import Evaluator
+from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.task import Task
+from tsporec.language_model import load_causal_lm
+from tsporec.learning.candidates import Candidates
+from tsporec.learning.config import LearningConfig
+from tsporec.learning.warm_up import make_reward
+from tsporec.recommenders.encoder import ItemEncoder
+from tsporec.scorers import BaseScorer, Scorer, Scores, make_scorer
+from tsporec.selection import Selection, score_tokens, select
+from tsporec.selector.config import SelectorConfig
+from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets
+
+LAYERS = 4
+REWARDS = ("coconsumption", "recommendation", "identity")
+
+
+class Mixed(BaseScorer):
+    """Score a token by the weighted mean of its ranks under two scorers, each from 0 to 1 within its text."""
+
+    name = "mixed"
+
+    def __init__(self, first: Any, second: Any, share: float) -> None:
+        self.first, self.second, self.share = first, second, share
+
+    def config(self) -> dict[str, Any]:
+        """Return the scorers' fingerprints and the share of the first."""
+        return {"first": self.first.fingerprint, "second": self.second.fingerprint, "share": self.share}
+
+    def score(self, tokens: RaggedTokens) -> Scores:
+        """Return the scores, float32 ``[T]``."""
+        first, second = (_ranks(score_tokens(scorer, tokens), tokens) for scorer in (self.first, self.second))
+        return (self.share * first + (1 - self.share) * second).astype(np.float32)
+
+
+class Tail(BaseScorer):
+    """Prefer the last tokens of a text."""
+
+    name = "tail"
+
+    def score(self, tokens: RaggedTokens) -> Scores:
+        """Return each token's place from the start, float32 ``[T]``."""
+        return tokens.offsets().astype(np.float32)
+
+
+def _ranks(scores: NDArray[np.float32], tokens: RaggedTokens) -> NDArray[np.float64]:
+    """Return the rank of each token within its text, 0 for the lowest score and 1 for the highest: ``[T]``."""
+    segment = tokens.segment_ids()
+    order = np.lexsort((-np.arange(len(scores)), scores, segment))
+    ranks = np.empty(len(scores))
+    ranks[order] = np.arange(len(scores)) - tokens.cu_seqlens[segment]
+    found: NDArray[np.float64] = ranks / np.maximum(tokens.lengths[segment] - 1, 1)
+    return found
+
+
+def known_selections(task: Task, tokenizer: Any) -> dict[str, Scorer]:
+    """Return twelve scorers, from good ones to bad ones."""
+    head, random = make_scorer("head"), make_scorer("random", seed=1)
+    tfidf = make_scorer("tfidf", tokenizer=tokenizer).fit(task.tokens)
+    placed = untrained(tokenizer, task, SelectorConfig(weighting="placed"))
+    return {
+        "head": head, "tail": Tail(), "random 1": random, "random 2": make_scorer("random", seed=2),
+        "tfidf": tfidf, "tfidf of ids": make_scorer("tfidf").fit(task.tokens), "placed": placed,
+        "idf": untrained(tokenizer, task, SelectorConfig(weighting="idf")), "head + tfidf": Mixed(head, tfidf, 0.5),
+        "placed + random": Mixed(placed, random, 0.5), "tfidf + random": Mixed(tfidf, random, 0.5),
+        "head + random": Mixed(head, random, 0.5),
+    }  # fmt: skip
+
+
+def as_candidates(selections: Sequence[Selection], budget: int) -> Candidates:
+    """Make every item's kept tokens under every selection a candidate, selection after selection."""
+    items = len(selections[0].cu_seqlens) - 1
+    sizes = np.concatenate([np.diff(selection.cu_seqlens) for selection in selections])
+    return Candidates(
+        np.tile(np.arange(items), len(selections)),
+        np.full(items * len(selections), budget),
+        np.concatenate([selection.kept for selection in selections]),
+        lengths_to_offsets(sizes),
+    )
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the correlation of the ranks of two lists without ties.
+
+    >>> spearman([1, 2, 3], [10, 30, 20])
+    0.5
+    """
+    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
+    return round(float(np.corrcoef(*ranks)[0, 1]), 10)
+
+
+def align(
+    evaluator: Evaluator,
+    scorers: Mapping[str, Scorer],
+    policy: Scorer,
+    budget: int,
+    rewards: Sequence[str],
+    config: LearningConfig,
+) -> dict[str, Any]:
+    """Rate the selections at one budget; ``policy`` is what stage 1 warms up on beside the rules."""
+    task = evaluator.task
+    cells = evaluator.run(scorers, [budget], rivals=[]).cells
+    found: dict[str, Any] = {"budget": budget, "ndcg@10": {cell.scorer: cell.metrics["ndcg@10"] for cell in cells}}
+    candidates = as_candidates([select(scorer, task.tokens, budget) for scorer in scorers.values()], budget)
+    config = replace(config, budgets=(budget,))
+    for name in rewards:
+        with tempfile.TemporaryDirectory() as folder:
+            one = replace(config, rewards={name: 1.0})
+            try:
+                reward = make_reward(task, evaluator.encoder, policy, one, Path(folder) / "warm-up")
+            except ValueError as error:  # a recommender that is not clearly better than popularity
+                found[name] = {"refused": str(error)}
+                continue
+            rated = reward(task.tokens, candidates).reshape(len(scorers), -1).mean(axis=1)
+        values = dict(zip(scorers, rated.tolist(), strict=True))
+        found[name] = {"mean": values, "spearman": spearman(list(found["ndcg@10"].values()), list(values.values()))}
+        print(budget, name, found[name]["spearman"], flush=True)
+    return found
+
+
+def main() -> None:
+    """Measure, print a line a reward and write the results file."""
+    parser = make_parser(__doc__, seeds=[0])
+    parser.add_argument("--catalogue", default=CATALOGUES[0], choices=CATALOGUES)
+    parser.add_argument("--budgets", type=whole_numbers, default=[4, 8])
+    parser.add_argument("--rewards", type=comma_separated, default=list(REWARDS))
+    parser.add_argument("--cache", type=Path, default=Path("evaluate-cache"))
+    options = parser.parse_args()
+    origin = environment(options.seeds[0])
+    lm, tokenizer = load_causal_lm(options.model, LAYERS)
+    task = read_task(options.data, options.catalogue, tokenizer).last_items()
+    evaluator = Evaluator(task, ItemEncoder(lm), None, options.seeds, options.cache)
+    scorers = known_selections(task, tokenizer)
+    rows = [
+        align(evaluator, scorers, scorers["placed"], budget, options.rewards, LearningConfig())
+        for budget in options.budgets
+    ]
+    settings = {"catalogue": options.catalogue, "layers": LAYERS, "rows": int(task.new.sum())}
+    write_results(options.output, {"settings": settings, "seeds": options.seeds, "budgets": rows}, origin)
+
+
+if __name__ == "__main__":
+    main()
