@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tsporec.scorers.base import BaseScorer, Scorer, Scores, score_tokens
+from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -36,3 +38,50 @@ def repeated(tokens: RaggedTokens, terms: NDArray[np.int64]) -> NDArray[np.bool_
     marks = np.ones(tokens.num_tokens, dtype=bool)
     marks[first] = False
     return marks
+
+
+class WithoutRepeats(BaseScorer):
+    """Score tokens as another scorer does, but rank repeated ones below all others.
+
+    It makes a baseline as strong as tf-idf in this respect: a token that stands earlier in its text, in another case or
+    with another space, is kept only if the budget has room for all tokens before it.
+
+    Parameters
+    ----------
+    scorer : Scorer
+        It must have a ``fingerprint``.
+    tokenizer : Hugging Face tokenizer
+        The tokenizer of the texts.
+
+    Examples
+    --------
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> from tsporec.scorers.head import HeadScorer
+    >>> tokenizer = word_tokenizer("Pen gel pen".split())
+    >>> tokens = RaggedTokens.from_lists([tokenizer("Pen pen gel", add_special_tokens=False)["input_ids"]])
+    >>> WithoutRepeats(HeadScorer(), tokenizer).score(tokens).argsort().tolist()
+    [1, 2, 0]
+    """
+
+    name = "without_repeats"
+
+    def __init__(self, scorer: Scorer, tokenizer: Any) -> None:
+        if getattr(scorer, "fingerprint", None) is None:
+            raise ValueError(f"{type(scorer).__name__} has no fingerprint; give it one that changes with its scores.")
+        self.scorer, self.terms = scorer, spelled_terms(tokenizer)
+        self._tokenizer = tokenizer_fingerprint(tokenizer)
+
+    @property
+    def tokenizer_fingerprint(self) -> str | None:
+        """Fingerprint of the tokenizer whose spellings are read."""
+        return self._tokenizer
+
+    def config(self) -> dict[str, Any]:
+        """Return the other scorer's fingerprint and the tokenizer's."""
+        return {"scorer": self.scorer.fingerprint, "tokenizer": self._tokenizer}  # type: ignore[attr-defined]
+
+    def score(self, tokens: RaggedTokens) -> Scores:
+        """Return the scores, float32 ``[T]``."""
+        scores = score_tokens(self.scorer, tokens).copy()
+        scores[repeated(tokens, self.terms[tokens.ids])] = np.finfo(np.float32).min
+        return scores
