@@ -256,3 +256,11 @@ def test_no_item_is_fine(selector):
     empty = selector.with_item_weights(RaggedTokens.from_lists([])).item_weights
     positions, places = empty.find(encode("bpe", ["gel pen", ""]), selector.vocabulary.pieces)
     assert len(positions) == len(places) == len(empty) == 0
+
+
+def test_a_text_that_many_items_share_is_known():
+    known = knowing("bpe", [TEXTS[0]] * 40 + [TEXTS[1]])
+    assert len(known.item_weights) == 2
+    tokens = encode("bpe", TEXTS[:2])
+    change = known.score(tokens) != known.without_item_weights().score(tokens)
+    assert change.all()

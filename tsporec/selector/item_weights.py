@@ -68,9 +68,11 @@ class ItemWeights(nn.Module):
     @classmethod
     def zeros(cls, corpus: RaggedTokens, pieces: Pieces) -> ItemWeights:
         """Make zero weights for the texts of ``corpus``, one item a segment. Equal texts are one item."""
-        texts = Letters(corpus, pieces)
+        # Equal texts go first: many of them would share every hash, and a hash that many items share is dropped.
+        first = np.unique(Letters(corpus, pieces).hash_segments(), return_index=True)[1]
+        texts = Letters(corpus.take(np.sort(first)), pieces)
         item = ItemIndex.build(texts).find(texts)
-        texts = Letters(corpus.take(np.unique(item[item >= 0])), pieces)  # one segment for equal texts
+        texts = Letters(texts.tokens.take(np.unique(item[item >= 0])), pieces)  # those that can be found
         index = ItemIndex.build(texts)
         item = index.find(texts)
         keys = np.unique(_keys(texts, item)[np.repeat(item >= 0, texts.tokens.lengths)])
@@ -81,7 +83,7 @@ class ItemWeights(nn.Module):
         return cls({name: torch.from_numpy(array) for name, array in arrays.items()})
 
     def __len__(self) -> int:
-        """How many items are known."""
+        """Return the number of known items."""
         return len(self.lengths)
 
     def find(self, tokens: RaggedTokens, pieces: Pieces) -> tuple[Ints, Ints]:
@@ -153,13 +155,13 @@ class ItemWeights(nn.Module):
 
 
 def _keys(texts: Letters, item: Ints) -> Hashes:
-    """A key of (item, word piece) for each token: uint64 ``[T]``. -1 is an item like any other."""
+    """Compute a key of (item, word piece) for each token: uint64 ``[T]``. -1 is an item like any other."""
     numbers = (item + 1).astype(np.uint64) * _ITEM
     return mixed(texts.of_tokens ^ np.repeat(numbers, texts.tokens.lengths))
 
 
 def _look_up(keys: Hashes, wanted: Hashes) -> tuple[Ints, NDArray[np.bool_]]:
-    """Where in the ascending ``keys [K]`` each of ``wanted [M]`` stands, and whether it does: two ``[M]``."""
+    """Find each of ``wanted [M]`` in the ascending ``keys [K]``: its place, and whether it is there, two ``[M]``."""
     place = np.zeros(len(wanted), dtype=np.int64)
     if not len(keys):
         return place, np.zeros(len(wanted), dtype=bool)
