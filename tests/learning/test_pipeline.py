@@ -279,6 +279,8 @@ def test_a_stage_refuses_the_folder_of_other_arguments(tmp_path, catalogue, task
     for reward, config in ((rewards[1], CONFIG), (rewards[0], other)):
         with pytest.raises(ValueError, match="other arguments"):
             learn_selector(task.tokens, start, reward, tmp_path / "rounds", config)
+    with pytest.raises(ValueError, match="other arguments"):
+        learn_selector(task.tokens, start, rewards[0], tmp_path / "rounds", CONFIG, lambda _: 1.0)
     with pytest.raises(ValueError, match="has no fingerprint"):
         learn_selector(task.tokens, start, lambda tokens, sampled: sampled.budget, tmp_path / "r", CONFIG)
 

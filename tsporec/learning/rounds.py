@@ -50,8 +50,8 @@ def learn_selector(
     reward : ProxyReward
         Any reward; the recommender behind it may be the user's.
     folder : folder
-        The same call resumes the work in it. A folder made from other arguments is refused; ``quality`` is no argument
-        that is compared.
+        The same call resumes the work in it. A folder made from other arguments is refused. ``quality`` is compared
+        only in whether it is given.
     config : LearningConfig
     quality : callable, optional
         Held-out quality of a selector. A round that lowers it is dropped. Default: every round is kept.
@@ -87,7 +87,7 @@ def learn_selector(
     parts = tokens.ids, tokens.cu_seqlens, selector.fingerprint, reward_fingerprint(reward), config.plain()
     best = selector
     reports = []
-    with working_in(folder, digest(*parts, chosen)):
+    with working_in(folder, digest(*parts, chosen, quality is not None)):
         start = None if quality is None else measured(folder / "start.json", lambda: {"quality": quality(selector)})
         value = None if start is None else start["quality"]
         for number in range(config.network_rounds + config.item_rounds):
