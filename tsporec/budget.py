@@ -66,7 +66,7 @@ class Budget:
         for name, least in (("tokens", 1), ("total", 1), ("minimum", 0)):
             value = getattr(self, name)
             if value is not None and not (is_whole(value) and value >= least):
-                raise ValueError(f"{name} must be a whole number of at least {least} tokens; found {value!r}.")
+                raise ValueError(f"a budget's {name} must be a whole number of at least {least}; found {value!r}.")
         if self.keep_ratio is not None and not 0 < self.keep_ratio <= 1:
             raise ValueError(f"keep_ratio must be in (0, 1]; found {self.keep_ratio!r}.")
         if self.total is None and (self.minimum != 1 or self.recency != 0):

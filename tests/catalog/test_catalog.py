@@ -231,7 +231,7 @@ def test_bad_items(build, tmp_path, items, message):
 def test_k_beyond_the_store_is_refused(build):
     catalog = build(make_items(3))
     for k in (0, 9):
-        with pytest.raises(ValueError, match="k must be from 1 to the 8"):
+        with pytest.raises(ValueError, match="k must be from 1 to 8"):
             catalog.lookup(["item-1"], k=k)
 
 

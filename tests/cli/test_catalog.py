@@ -33,8 +33,11 @@ def test_compress_makes_a_catalogue_and_says_what_it_saves(tokenizer, tmp_path):
     done = CliRunner().invoke(app, list(map(str, [*shown, "--item", 99])))
     assert done.exit_code == 2
     assert "no item 99 in" in done.output
+    done = CliRunner().invoke(app, list(map(str, [*shown, "--item", "pen"])))
+    assert "whole numbers; found --item 'pen'" in done.output.replace("\n", " ")
     done = CliRunner().invoke(app, list(map(str, [*shown, "--items", tmp_path / "items.jsonl"])))
     assert "either --items or --catalog" in done.output
     again = CliRunner().invoke(app, list(map(str, arguments)))
     assert again.exit_code == 2
     assert "holds a catalogue already" in again.output
+    assert "--overwrite" in again.output

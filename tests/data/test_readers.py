@@ -244,7 +244,10 @@ def test_a_cut_gzip_a_missing_file_and_an_unknown_format(tmp_path):
         read_items(tmp_path / "items.jsonl")
     with pytest.raises(ValueError, match="there is no such file"):
         read_items(tmp_path / "none.item.json")
-    with pytest.raises(ValueError, match="does not tell the format"):
+    with pytest.raises(ValueError, match="there is no such file"):
+        read_items(tmp_path / "none.bin")
+    (tmp_path / "x.bin").touch()
+    with pytest.raises(ValueError, match="does not show the format"):
         read_items(tmp_path / "x.bin")
     with pytest.raises(ValueError, match="there is no format 'x'"):
         read_items(path, "x")

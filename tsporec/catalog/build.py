@@ -42,12 +42,13 @@ def build(
         before, unfinished = store.write(store.states)
         if before is not None and not overwrite:
             raise ValueError(
-                f"{folder} holds a catalogue already. Change it with catalog.update(…), or replace it: overwrite=True."
+                f"{folder} holds a catalogue already. Change it with catalog.update(…), or replace it: overwrite=True "
+                "(--overwrite)."
             )
         if unfinished is not None and resume and (different := unfinished.recipe.differences(recipe)):
             raise ValueError(
                 f"{folder} holds an unfinished build that differs in {'; '.join(different)}. Run that build again to "
-                "complete it, or drop it: resume=False."
+                "complete it, or drop it: resume=False (--no-resume)."
             )
         state, resumed = State(recipe, "b" if before and before.items == "a" else "a"), bool(unfinished and resume)
 
@@ -64,7 +65,7 @@ def build(
             if not any(len(record) > HEADER.itemsize for _, record in pairs_of(txn, state.table)):
                 raise _NoTokenError(
                     f"no item has a token to keep; the text fields asked for are {list(recipe.fields)}. "
-                    "Name those that the items have with fields=…."
+                    "Name those that the items have with fields=… (--fields)."
                 )
             txn.put(CATALOG, replace(state, count=writer.report.items + writer.skipped).to_json())
             drop(txn)

@@ -234,7 +234,8 @@ class ItemCatalog:
         """
         most = self.recipe.budget.get("tokens")
         if k is not None and (k < 1 or (most is not None and k > most)):
-            raise ValueError(f"k must be from 1 to the {most or 'any number of'} tokens kept of an item; found {k}.")
+            limit = "at least 1" if most is None else f"from 1 to {most}, the tokens kept of an item"
+            raise ValueError(f"k must be {limit}; found {k}.")
         return self._tokens(ids, k, missing)[0]
 
     def ranks(self, item_id: ItemId) -> NDArray[np.int32]:

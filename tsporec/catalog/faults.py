@@ -50,7 +50,10 @@ def no_catalogue(folder: Path, unfinished: bool) -> ValueError:
         return ValueError(
             f"the catalogue in {folder} is unfinished: its build was cut off. Run the same build again to complete it."
         )
-    return ValueError(f"there is no catalogue in {folder}. Make one: ItemCatalog.build(…, path={str(folder)!r}).")
+    return ValueError(
+        f"there is no catalogue in {folder}. Make one: ItemCatalog.build(…, path={str(folder)!r}), or tsporec compress "
+        f"--output {folder}."
+    )
 
 
 def check_pages(folder: Path) -> None:

@@ -103,7 +103,8 @@ def read_chunks(source: Any, fields: Sequence[str], id_field: str, size: int) ->
         elif isinstance(row, Mapping):
             if row.get(id_field) is None:
                 raise ValueError(
-                    f"row {number} has no {id_field!r}; found {sorted(row)}. Name the column of ids with id_field=…."
+                    f"row {number} has no {id_field!r}; found {sorted(row)}. Name the column of ids with id_field=… "
+                    "(--id-field)."
                 )
             ids.append(row[id_field])
             texts.append(item_text(Item.from_raw("", {name: row.get(name) for name in fields}), fields))

@@ -1,7 +1,7 @@
 """The command line: ``tsporec demo | train | evaluate | show | compress | card | push``.
 
-``app`` holds the commands, ``options`` what several of them share, ``hub`` the commands that share a selector, and
-``demo`` the demonstration.
+``app`` holds the commands, ``catalog`` those on a compressed catalogue, ``hub`` those that share a selector, and
+``demo`` the demonstration. ``options`` holds what several of them use.
 """
 
 from __future__ import annotations

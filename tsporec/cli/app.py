@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tsporec.cli import catalog as catalog_commands
 from tsporec.cli import hub as hub_commands
 from tsporec.cli.options import (
     FieldsOption,
@@ -118,7 +118,7 @@ def train(
         quality = "" if report["quality"] is None else f", held-out NDCG@10 {report['quality']:.4f}"
         typer.echo(f"round {number}: {report['pairs']:,} pairs{quality}, {kept}")
     known = {
-        "summary": f"Learned by `tsporec train` for {Path(model).name}.",
+        "summary": f"Learned by tsporec train for {Path(model).name}.",
         "data": [f"{items.name} ({len(catalogue)} items)", f"{train_.name} ({len(sequences)} sequences)"],
         "tokenizers": [Path(model).name], "budgets": list(config.budgets), "environment": origin,
         "reward": ", ".join(f"{name} {weight:g}" for name, weight in config.rewards.items() if weight),
@@ -219,7 +219,7 @@ def show(
     item: Annotated[
         list[str] | None, typer.Option(help="Id of an item; repeat it for more. Default: the first items.")
     ] = None,
-    count: Annotated[int, typer.Option(help="Number of items without --item.")] = 3,
+    count: Annotated[int, typer.Option(min=1, help="Number of items without --item.")] = 3,
     fields: FieldsOption = "title,description",
     layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model. Default: all.")] = None,
     selector: Annotated[
@@ -232,7 +232,7 @@ def show(
     if (items is None) == (catalog is None):
         raise ValueError("show takes either --items or --catalog.")
     if catalog is not None:
-        return _show_stored(catalog, model, item, count, budget)
+        return catalog_commands.show_stored(catalog, model, item, count, budget)
     from tsporec.data.items import tokenize_items
     from tsporec.data.readers import read_items
     from tsporec.evaluation.report import highlighted, make_console, plain_text
@@ -265,58 +265,7 @@ def show(
     return None
 
 
-def _show_stored(path: Path, model: str, item: list[str] | None, count: int, k: int | None) -> None:
-    from tsporec.catalog.catalog import ItemCatalog
-    from tsporec.evaluation.report import make_console, plain_text
-    from tsporec.language_model import load_tokenizer
-
-    catalog = ItemCatalog.open(path, tokenizer=load_tokenizer(model))
-    numbered = catalog.recipe.id_type == "int"
-    ids = [int(one) if numbered else one for one in item] if item else list(islice(catalog, count))
-    if missing := [one for one in ids if one not in catalog]:
-        raise ValueError(f"no item {missing[0]!r} in {path}, which has {len(catalog)} items.")
-    console = make_console()
-    for one in ids:
-        console.print(plain_text(str(one)), plain_text(catalog.text(one, k)), "", sep="\n")
-
-
-@app.command()
-@clean_errors
-def compress(
-    items: ItemsOption,
-    model: Annotated[str, typer.Option(help="Tokenizer of the recommender: a folder or a Hub id.")],
-    output: Annotated[Path, typer.Option(help="Folder of the compressed catalogue.")],
-    budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
-    selector: SelectorOption = hub.DEFAULT,
-    fields: FieldsOption = "title,description",
-    id_field: Annotated[str, typer.Option(help="Column of ids in json lines and parquet.")] = "id",
-    num_proc: Annotated[int, typer.Option(help="Number of worker processes.")] = 1,
-    overwrite: Annotated[bool, typer.Option(help="Replace the catalogue that is there.")] = False,
-    format_: FormatOption = None,
-) -> None:
-    """Compress a catalogue once; recommenders then look items up by id.
-
-    Json lines, parquet and folders of either are read as a stream, unless --format is given.
-    """
-    from tsporec.catalog.catalog import ItemCatalog
-    from tsporec.data.readers import read_items
-    from tsporec.evaluation.report import make_console
-    from tsporec.language_model import load_tokenizer
-
-    catalog = ItemCatalog.build(
-        items if format_ is None else read_items(items, format_), tokenizer=load_tokenizer(model),
-        selector=selector, budget=budget, path=output,
-        fields=names(fields), id_field=id_field, num_proc=num_proc, overwrite=overwrite,
-    )  # fmt: skip
-    report, console = catalog.report, make_console()
-    assert report is not None
-    console.print(
-        f"{report.items} items ({report.empty} empty, {report.resumed} resumed) in {report.seconds:.1f} s: "
-        f"{report.items_per_second:.0f} items/s"
-    )
-    console.print(f"{report.tokens_before} tokens before, {report.tokens_after} after; catalogue in {output}")
-
-
+app.command()(clean_errors(catalog_commands.compress))
 app.command()(clean_errors(hub_commands.card))
 app.command()(clean_errors(hub_commands.push))
 

@@ -12,10 +12,10 @@ from tsporec._internal.files import write_whole
 from tsporec.selector import files, hub
 from tsporec.selector.card import PLACEHOLDER, find_name, model_card
 
-_RULE = "A rule over the word frequencies of these texts: `tsporec train` kept no round, so nothing was learned."
+_RULE = "A rule over the word frequencies of these texts: tsporec train kept no round, so nothing was learned."
 _MEASURED = (
-    "Rounds of `tsporec train`: the share of held-out pairs that are ordered as the reward orders them and, with "
-    "`--gate`, NDCG@10 on held-out users of a recommender fitted on the selection."
+    "Rounds of tsporec train: the share of held-out pairs that are ordered as the reward orders them and, with "
+    "--gate, NDCG@10 on held-out users of a recommender fitted on the selection."
 )
 
 FolderArgument = Annotated[Path, typer.Argument(help="A folder that save_pretrained or `tsporec train` wrote.")]
@@ -75,5 +75,5 @@ def record_training(folder: Path, rounds: list[dict[str, Any]], training: dict[s
 
 
 def _finite(value: float | None) -> float | None:
-    """``value``, or None where nothing was measured: a card holds what JSON has."""
+    """Return ``value``, or None where nothing was measured: JSON has no NaN."""
     return value if value is not None and math.isfinite(value) else None

@@ -44,7 +44,7 @@ def clean_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def _raised_here(error: BaseException) -> bool:
-    """Whether the ``raise`` that made ``error`` stands in this package."""
+    """Return whether the ``raise`` that made ``error`` stands in this package."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -52,12 +52,15 @@ def _raised_here(error: BaseException) -> bool:
 
 
 def names(text: str) -> list[str]:
-    """Split a comma-separated list.
+    """Split a comma-separated list. An empty one is a ``ValueError``.
 
     >>> names("title, description")
     ['title', 'description']
     """
-    return [part.strip() for part in text.split(",") if part.strip()]
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise ValueError(f"expected one or more names, comma-separated; found {text!r}.")
+    return found
 
 
 def numbers(text: str, option: str, least: int) -> list[int]:
@@ -78,7 +81,7 @@ def numbers(text: str, option: str, least: int) -> list[int]:
 def build_scorer(
     name: str, corpus: Any, lm: Any, tokenizer: Any, layers: int | None, selector: str, classifier: str | None
 ) -> Any:
-    """The scorer called ``name`` ready for ids of ``tokenizer``; None for the whole text."""
+    """Make the scorer called ``name`` for ids of ``tokenizer``; None for the whole text."""
     from tsporec.scorers import SCORERS, make_scorer
     from tsporec.selector.model import TokenSelector
 

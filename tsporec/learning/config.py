@@ -89,7 +89,7 @@ class LearningConfig:
         if not set(self.weightings) <= set(WEIGHTINGS) or len(self.weightings) == 1:
             raise ValueError(
                 f"weightings must be two or more of {', '.join(WEIGHTINGS)}; found {', '.join(self.weightings)}. "
-                "Give a single one as SelectorConfig.weighting."
+                "Give a single one as SelectorConfig.weighting (--weighting)."
             )
         if min(self.network_rounds, self.item_rounds) < 0 or self.network_rounds + self.item_rounds < 1:
             raise ValueError(

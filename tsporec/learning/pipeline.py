@@ -175,7 +175,7 @@ def try_weightings(
     if not part.test:
         raise ValueError(
             "weightings are compared on the last of three items or more, but no training user has three; name one by "
-            "SelectorConfig.weighting."
+            "SelectorConfig.weighting (--weighting)."
         )
 
     def trial(name: str) -> dict[str, Any]:

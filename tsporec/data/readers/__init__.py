@@ -85,7 +85,11 @@ def _find(path: str | Path, kind: str | None, readers: dict[str, Reader], names:
         name = Path(path).name.removesuffix(".gz")
         kind = next((known for ending, known in names.items() if name.endswith(ending)), None)
         if kind is None:
-            raise ValueError(f"{path}: the name does not tell the format; give it: one of {', '.join(readers)}.")
+            if not Path(path).exists():
+                raise ValueError(f"{path}: there is no such file.")
+            raise ValueError(
+                f"{path}: the name does not show the format; give kind=… (--format), one of {', '.join(readers)}."
+            )
     if kind not in readers:
         raise ValueError(f"there is no format {kind!r}; expected one of {', '.join(readers)}.")
     return readers[kind]

@@ -1,0 +1,66 @@
+"""The commands on a compressed catalogue: ``tsporec compress``, and ``tsporec show --catalog``."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tsporec.cli.options import FieldsOption, FormatOption, ItemsOption, SelectorOption, names
+from tsporec.selector.hub import DEFAULT
+
+
+def compress(
+    items: ItemsOption,
+    model: Annotated[str, typer.Option(help="Tokenizer of the recommender: a folder or a Hub id.")],
+    output: Annotated[Path, typer.Option(help="Folder of the compressed catalogue.")],
+    budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
+    selector: SelectorOption = DEFAULT,
+    fields: FieldsOption = "title,description",
+    id_field: Annotated[str, typer.Option(help="Column of ids in json lines and parquet.")] = "id",
+    num_proc: Annotated[int, typer.Option(help="Number of worker processes.")] = 1,
+    overwrite: Annotated[bool, typer.Option(help="Replace the catalogue that is there.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with a build that was cut off, or drop it.")] = True,
+    format_: FormatOption = None,
+) -> None:
+    """Compress a catalogue once; recommenders then look items up by id.
+
+    Json lines, parquet and folders of either are read as a stream, unless --format is given.
+    """
+    from tsporec.catalog.catalog import ItemCatalog
+    from tsporec.data.readers import read_items
+    from tsporec.evaluation.report import make_console
+    from tsporec.language_model import load_tokenizer
+
+    catalog = ItemCatalog.build(
+        items if format_ is None else read_items(items, format_), tokenizer=load_tokenizer(model),
+        selector=selector, budget=budget, path=output,
+        fields=names(fields), id_field=id_field, num_proc=num_proc, overwrite=overwrite, resume=resume,
+    )  # fmt: skip
+    report, console = catalog.report, make_console()
+    assert report is not None
+    console.print(
+        f"{report.items} items ({report.empty} empty, {report.resumed} resumed) in {report.seconds:.1f} s: "
+        f"{report.items_per_second:.0f} items/s"
+    )
+    console.print(f"{report.tokens_before} tokens before, {report.tokens_after} after; catalogue in {output}")
+
+
+def show_stored(path: Path, model: str, item: list[str] | None, count: int, k: int | None) -> None:
+    """Print the kept tokens of some items of a catalogue, as text."""
+    from tsporec.catalog.catalog import ItemCatalog
+    from tsporec.evaluation.report import make_console, plain_text
+    from tsporec.language_model import load_tokenizer
+
+    catalog = ItemCatalog.open(path, tokenizer=load_tokenizer(model))
+    if item and catalog.recipe.id_type == "int" and (wrong := [one for one in item if not one.isdecimal()]):
+        raise ValueError(f"the ids in {path} are whole numbers; found --item {wrong[0]!r}.")
+    known = int if catalog.recipe.id_type == "int" else str
+    ids = [known(one) for one in item] if item else list(islice(catalog, count))
+    if missing := [one for one in ids if one not in catalog]:
+        raise ValueError(f"no item {missing[0]!r} in {path}, which has {len(catalog)} items.")
+    console = make_console()
+    for one in ids:
+        console.print(plain_text(str(one)), plain_text(catalog.text(one, k)), "", sep="\n")
