@@ -113,6 +113,19 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     assert together == pytest.approx(sum(alone) / 2)
 
 
+def quick_fits(monkeypatch):
+    """Recommenders stop after a few steps: what is tested is who learns from what, not how well."""
+    from tsporec.recommenders.embedding import EmbeddingRecommender
+
+    fit = EmbeddingRecommender.fit
+
+    def quick(self, *arguments):
+        self.config = replace(self.config, eval_every=5, patience=1)
+        return fit(self, *arguments)
+
+    monkeypatch.setattr(EmbeddingRecommender, "fit", quick)
+
+
 def test_training_users_choose_the_start_of_each_budget(tmp_path, monkeypatch):
     from argparse import Namespace
 
@@ -128,6 +141,7 @@ def test_training_users_choose_the_start_of_each_budget(tmp_path, monkeypatch):
     monkeypatch.setattr(real, "REAL", replace(real.REAL, budgets=(2,), item_rounds=1, candidates=4, pairs=2))
     options = Namespace(seeds=[0, 1], budgets=[2, 4], cache=tmp_path)
     encoder = ItemEncoder(make_causal_lm(len(made.tokenizer)))
+    quick_fits(monkeypatch)
     chosen = real.choose_starts(task, encoder, made.tokenizer, options)
     assert chosen["rows"] == len([row for row in task.train if len(row) > 2])
     for budget, found in chosen["found"].items():
@@ -168,6 +182,7 @@ def test_ways_of_learning_are_compared_on_users_nobody_learned_from(monkeypatch)
         assert user != next_user or next_row[:-1] == row
 
     learned_from, fitted_on = [], []
+    quick_fits(monkeypatch)
     learn, fit = ablation.learn, EmbeddingRecommender.fit
     monkeypatch.setattr(ablation, "learn", lambda part, *rest: learned_from.append(part.train) or learn(part, *rest))
     monkeypatch.setattr(

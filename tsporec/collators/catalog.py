@@ -178,7 +178,7 @@ class ItemPrompt:
     Examples
     --------
     >>> from tsporec.data.synthetic import word_tokenizer
-    >>> template = ItemPrompt("blue{items}{what}", word_tokenizer("blue gel pen".split()))
+    >>> template = ItemPrompt("blue{items} {what}", word_tokenizer("blue gel pen".split()))
     >>> made = template.assemble({"what": "gel pen"}, [RaggedTokens.from_lists([[7, 8, 9]])])
     >>> made["item_spans"], len(made["input_ids"])
     ([(1, 4)], 6)
