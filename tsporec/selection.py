@@ -150,7 +150,7 @@ def select_words(
         The number of each token's word, equal for neighbours of one word; see
         :func:`tsporec.tokens.words.word_of_tokens`. No word reaches over two segments.
     cu_seqlens, budget, sample_offsets, protected
-        As in :func:`select_scored`; budgets are in tokens.
+        Arguments of :func:`select_scored`; budgets are in tokens.
 
     Examples
     --------
@@ -175,7 +175,7 @@ def select_words(
         kept[word[protected]] = True
     room = budget - _sums(size * kept, segment, count)
     kept |= _best_that_fit(size, segment, np.where(kept, np.nan, mean), room)
-    # Of segments of which nothing is kept, the shortest word: the first of each segment, ordered by size.
+    # A segment of which nothing is kept keeps its shortest word: the first of each segment, ordered by size.
     shortest = np.lexsort((size, segment))
     shortest = shortest[np.diff(segment[shortest], prepend=-1) > 0]
     kept[shortest[_sums(kept, segment, count)[segment[shortest]] == 0]] = True

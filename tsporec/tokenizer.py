@@ -59,7 +59,7 @@ def wrap_tokenizer(
     Returns
     -------
     PreTrainedTokenizerBase
-        Of a subclass of the class of ``tokenizer``, which does not change. ``save_pretrained`` writes what it would.
+        An instance of a subclass of ``type(tokenizer)``. It saves the files that ``tokenizer`` would.
 
     Raises
     ------

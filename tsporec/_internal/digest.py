@@ -25,5 +25,5 @@ def digest(*parts: Any) -> str:
 
 
 def short_digests(parts: Iterable[bytes]) -> NDArray[np.uint64]:
-    """Compute 8 bytes of BLAKE2b of each part, to tell texts apart: uint64 ``[N]``."""
+    """Compute 8 bytes of BLAKE2b of each part, a short name for it: uint64 ``[N]``."""
     return np.frombuffer(b"".join(hashlib.blake2b(part, digest_size=8).digest() for part in parts), dtype="<u8")

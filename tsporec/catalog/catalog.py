@@ -43,7 +43,7 @@ class ItemCatalog:
     tokenizer : optional
         The tokenizer it was built with. :meth:`text` needs it.
     report : BuildReport, optional
-        What the build or update did.
+        The counts of the build or update that made it.
 
     Examples
     --------
@@ -79,7 +79,7 @@ class ItemCatalog:
         overwrite: bool = False,
         **work: Any,
     ) -> ItemCatalog:
-        """Compress the text of every item into a new catalogue. Its ``report`` says what was done.
+        """Compress the text of every item into a new catalogue. Its ``report`` counts the work.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class ItemCatalog:
 
     @property
     def recipe(self) -> Recipe:
-        """What it was built with: fingerprints, budget, fields."""
+        """The fingerprints, the budget and the fields that it was built with."""
         return self._view.state.recipe
 
     def __len__(self) -> int:
@@ -234,8 +234,7 @@ class ItemCatalog:
         """
         most = self.recipe.budget.get("tokens")
         if k is not None and (k < 1 or (most is not None and k > most)):
-            limit = "at least 1" if most is None else f"from 1 to {most}, the tokens kept of an item"
-            raise ValueError(f"k must be {limit}; found {k}.")
+            raise ValueError(f"k must be from 1 to {most or 'any number'}, the tokens kept of an item; found {k}.")
         return self._tokens(ids, k, missing)[0]
 
     def ranks(self, item_id: ItemId) -> NDArray[np.int32]:

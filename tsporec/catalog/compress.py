@@ -66,7 +66,7 @@ class Compressor:
         bad = tokens.ids[(tokens.ids < 0) | (tokens.ids >= vocabulary)]
         if len(bad):
             raise ValueError(
-                f"token id {bad[0]} is outside the tokenizer's vocabulary of {vocabulary} entries; give the tokenizer "
+                f"token id {bad[0]} is outside the tokenizer's vocabulary of {vocabulary} ids; give the tokenizer "
                 "that made the ids."
             )
         return tokens

@@ -1,4 +1,4 @@
-"""What may be wrong with a catalogue's file: checks, and errors that name the file and the remedy."""
+"""Check a catalogue's file, with errors that name the file and the remedy."""
 
 from __future__ import annotations
 

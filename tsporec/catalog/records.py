@@ -5,7 +5,7 @@ A record is a header of 16 bytes and one cell for each kept token, in text order
     crc32 of the key and of all that follows   uint32
     digest of the text                         uint64
     tokens of the whole text                   uint32
-    cell: token id                             uint16, or uint32 if the vocabulary has more than 65,536 entries
+    cell: token id                             uint16, or uint32 if the vocabulary has more than 65,536 ids
     cell: rank of the token, 0 for the best    uint8, uint16 or uint32, whichever holds the budget
 """
 
@@ -32,7 +32,7 @@ _SIGN = np.uint64(1 << 63)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the kept tokens of a text. A catalogue holds records of one recipe.
+    """The arguments that decide the kept tokens of a text. A catalogue holds records of one recipe.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Recipe:
 
     @property
     def cell(self) -> np.dtype[Any]:
-        """The dtype of one kept token: fields ``id`` and ``rank``."""
+        """Dtype of one kept token: fields ``id`` and ``rank``."""
         most = self.budget.get("tokens", 1 << 32)
         rank = "u1" if most <= 1 << 8 else "<u2" if most <= 1 << 16 else "<u4"
         return np.dtype([("id", "<u2" if self.vocabulary <= 1 << 16 else "<u4"), ("rank", rank)])
@@ -204,7 +204,7 @@ def decode_records(
     cells = np.frombuffer(b"".join([record[HEADER.itemsize :] for record in records]), dtype=cell)
     ids, ranks, cu = cells["id"].astype(np.int32), cells["rank"], lengths_to_offsets(sizes // cell.itemsize)
     if ids.max(initial=0) >= recipe.vocabulary or ids.min(initial=0) < 0:
-        raise ValueError(f"a record holds a token id outside the vocabulary of {recipe.vocabulary} entries")
+        raise ValueError(f"a record holds a token id outside the vocabulary of {recipe.vocabulary} ids")
     if k is not None:
         # ranks [2, 0, 1 | 0] and k = 2 -> kept [False, True, True | True]; cu [0, 3, 4] -> [0, 2, 3]
         kept = ranks < k

@@ -1,4 +1,4 @@
-"""How records reach the disk: many at a time, each item once."""
+"""Write records to the disk, many at a time, each item once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SECONDS = 10.0  # after this time records are committed, however few they are
 
 @dataclass(frozen=True)
 class Work:
-    """How the work is done. Nothing here changes the result.
+    """Options of the work. None of them changes the result.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Work:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build or update did.
+    """Count the work of a build or update.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class BuildReport:
 
 
 class Writer:
-    """Takes records and commits them many at a time.
+    """Take records and commit them many at a time.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class Writer:
         The recipe, and the table of items.
     work : Work
     first : callable
-        What the first transaction does before anything is put.
+        It is called in the first transaction, before anything is put.
     compare : bool
         Whether items that the table holds with the same text are skipped.
     staged : bool

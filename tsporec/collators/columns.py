@@ -1,4 +1,4 @@
-"""Which columns of a feature hold one value a token, and how they are cut alike."""
+"""Find the columns of a feature that hold one value a token, and cut them alike."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ class MixedCollator(CollatorAround):
     """Cut each feature by one of several collators, sampled anew each time, then call their base collator.
 
     A recommender that is trained on it learns to read whatever each of them keeps. Warm one up on the first tokens,
-    random tokens, tf-idf and the untrained selector, at the budgets in use. Its losses then tell good subsets from bad.
+    random tokens, tf-idf and the untrained selector, at the budgets in use. Its losses then rank subsets.
 
     Parameters
     ----------

@@ -23,9 +23,9 @@ class PackedColumns:
     tail : int
         Placeholder tokens at the end of each item. They are always kept and do not count. Default 0.
     positions : str
-        What becomes of the positions. Default "right_align", as HLLM has them: the tail keeps its positions.
+        How positions change. Default "right_align", as HLLM has them: the tail keeps its positions.
     ids, lengths, position_ids : str
-        What follows the prefix in the names of the columns.
+        Suffixes of the columns' names, behind the prefix.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What becomes of ``position_ids`` when tokens are dropped.
+"""Change ``position_ids`` when tokens are dropped.
 
 A column may hold several documents one after the other, each counted from its start. A new run begins where the
 positions do not rise, and each run is treated by itself. Positions ``[..., L]`` with several rows (Qwen-VL's M-RoPE has

@@ -62,7 +62,7 @@ class SelectorCollator(CollatorAround):
     base_collator : callable
         Makes a batch of a list of features: any Hugging Face collator, or one of your own.
     selector : TokenSelector, other scorer, str or Path, optional
-        What scores the tokens: an object, or a name, a folder or a Hub id to load. It is bound to ``tokenizer`` unless
+        Scores the tokens: an object, or a name, a folder or a Hub id to load. It is bound to ``tokenizer`` unless
         it already is. Default: the bundled selector.
     budget : Budget, int or {column: Budget or int}
         Budget of each span; a whole number is a number of tokens. The spans of a feature share a ``total``, oldest
@@ -73,7 +73,7 @@ class SelectorCollator(CollatorAround):
         the base collator; begin and end marker ids (and a separator's); a callable ``feature -> [(start, end), ...]``
         such as those of :mod:`tsporec.collators.spans`; or packed columns. Default "item_spans".
     positions : str
-        What becomes of ``position_ids``: "renumber" them as if dropped tokens had never been there, or "right_align"
+        How ``position_ids`` change: "renumber" them as if dropped tokens had never been there, or "right_align"
         them, so that the last position stays. Default "renumber". Packed columns have their own setting.
     protected_ids : ints, optional
         Token ids that are always kept. Default: the special tokens of ``tokenizer``, or of the tokenizer that

@@ -1,4 +1,4 @@
-"""Where in a feature's ids the segments stand that may be cut."""
+"""Find the segments of a feature's ids that may be cut."""
 
 from __future__ import annotations
 

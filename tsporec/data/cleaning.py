@@ -150,7 +150,7 @@ def _selector_start(text: str, low: int, brace: int) -> int | None:
 
 
 def _is_css(content: str, after_selector: bool) -> bool:
-    """Tell whether braces hold a CSS rule: ``property: value`` pairs, of known properties if no selector precedes."""
+    """Return whether braces hold a CSS rule: ``property: value`` pairs, of known properties if no selector precedes."""
     pairs = [pair for pair in _without_comments(content).split(";") if pair.strip()]
     if after_selector:
         return all(_DECLARATION.match(pair) for pair in pairs)

@@ -1,7 +1,7 @@
 """The figures of an evaluation: means over new targets, repeats apart, and the differences that its seeds can show.
 
 A repeat is a target that stands in the history. Other items of the history are not ranked, so a repeat has few rivals
-and is often first. What helps repeats alone would look like a gain, so they have a figure of their own.
+and is often first. A selection that helps repeats alone would look like a gain, so repeats have a separate figure.
 """
 
 from __future__ import annotations

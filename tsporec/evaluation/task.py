@@ -53,7 +53,7 @@ class Task:
 
     @cached_property
     def new(self) -> NDArray[np.bool_]:
-        """Whether the target of each test row is new, which means that it does not stand in the history: ``[M]``."""
+        """True for test rows with a new target, one that does not stand in the history: ``[M]``."""
         return np.array([row[-1] not in row[:-1] for row in self.test], dtype=bool)
 
     @property
@@ -152,7 +152,7 @@ def prepare(
     max_tokens : int, optional
         Texts are cut to their first so many tokens. None keeps them whole. Default: 256, as HLLM reads.
     unknown : "error" or "drop"
-        What to do with items that the catalogue lacks. Default: "error".
+        "error" or "drop", for items that the catalogue lacks. Default: "error".
     seed : int
         Random seed of holding out users. Default: 0.
 

@@ -2,7 +2,7 @@
 
 Three kinds of subsets are sampled. *Policy* samples of size k follow ``p(S) ∝ exp(sum of scores)`` approximately: the k
 best of ``score + Gumbel noise`` are kept (Gumbel top-k; Kool et al., 2019). *Uniform* samples keep the search open.
-*Swaps* exchange a few tokens of the policy's best subset, which tells single tokens apart better than whole subsets do.
+*Swaps* exchange a few tokens of the policy's best subset, which compares single tokens better than whole subsets do.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Candidates:
 
     @property
     def owner(self) -> Ints:
-        """The candidate of each kept position: int64 ``[K]``."""
+        """Candidate of each kept position: int64 ``[K]``."""
         return np.repeat(np.arange(len(self)), np.diff(self.cu_seqlens))
 
     def apply(self, tokens: RaggedTokens) -> RaggedTokens:

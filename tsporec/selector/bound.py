@@ -18,7 +18,7 @@ def bound_selector(selector: Scorer | str | Path | None, tokenizer: Any = None) 
         A selector or any other scorer; or a name, a folder or a Hub id for :meth:`TokenSelector.from_pretrained`. None
         is the bundled selector.
     tokenizer : a Hugging Face tokenizer, optional
-        What the selector is bound to. If it is None, a scorer is returned as it is.
+        The tokenizer to bind to. If it is None, a scorer is returned as it is.
 
     Raises
     ------

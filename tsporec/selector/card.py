@@ -81,13 +81,13 @@ def model_card(saved: SavedSelector, name: str = PLACEHOLDER) -> str:
 
 
 def find_name(card: str) -> str | None:
-    """The name in the first heading of ``card``, if its lines of use load that name; else None."""
+    """Find the name in the first heading of ``card``, if its lines of use load that name; else None."""
     found = re.search("^# (.+)$", card, re.MULTILINE)
     return found[1] if found and _loads(found[1]) in card else None
 
 
 def put_name(card: str, name: str) -> str:
-    """``card`` with ``name`` in place of the placeholder, in its heading and its lines of use."""
+    """Return ``card`` with ``name`` in place of the placeholder, in its heading and its lines of use."""
     card = re.sub(f"^# {PLACEHOLDER}$", lambda _: f"# {name}", card, flags=re.MULTILINE)
     return card.replace(_loads(PLACEHOLDER), _loads(name))
 
@@ -97,7 +97,7 @@ def _loads(name: str) -> str:
 
 
 def _table(rows: Any) -> tuple[list[str], list[list[str]]]:
-    """Columns and cells of a Markdown table: ``[{"k": 2, "a": .5}, {"k": 4}] -> [k, a], [[2, 0.5000], [4, ""]]``."""
+    """Make columns and cells of a table: ``[{"k": 2, "a": .5}, {"k": 4}] -> [k, a], [[2, 0.5000], [4, ""]]``."""
     found = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list | tuple) else []
     columns = list(dict.fromkeys(column for row in found for column in row))
     return [_plain(column) for column in columns], [[_cell(row.get(one)) for one in columns] for row in found]
@@ -116,7 +116,7 @@ def _line(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    r"""Free text as one line of Markdown that shows it as it is: ``"a*b\n<c>" -> r"a\*b \<c>"``; a list with ";"."""
+    r"""Escape free text as one line of Markdown: ``"a*b\n<c>" -> r"a\*b \<c>"``; a list with ";"."""
     text = "; ".join(map(_line, value if isinstance(value, list | tuple) else [value]))
     return re.sub(r"([\\`*<|~]|\](?=[(\[:])|&(?=#?\w+;)|(?<!\w)_|_(?!\w))", r"\\\1", text)
 

@@ -1,4 +1,4 @@
-"""What is saved of a selector as JSON: its shape, the rule it starts from, and the checksums of its weights."""
+"""The config of a selector, saved as JSON: its shape, the rule it starts from, and the checksums of its weights."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class SelectorConfig:
     dropout : float
         Share of hidden states dropped while the network is trained. Default: 0.1.
     training : dict
-        What the model card says of the training; its keys are in :data:`tsporec.selector.card.TRAINING`. Default:
+        Facts about the training for the model card; its keys are in :data:`tsporec.selector.card.TRAINING`. Default:
         empty. Values are plain and finite, as JSON has them.
 
     Raises
@@ -151,7 +151,7 @@ class SavedSelector:
             raise ValueError(f"item_weights must be null or have {', '.join(kinds)}; found {_short(items)}.")
 
     def to_json(self) -> bytes:
-        """The bytes of config.json."""
+        """Return the bytes of config.json."""
         header = {"format_version": FORMAT_VERSION, "library_version": __version__}
         header |= {key: value for key, value in vars(self).items() if key != "config"}
         return (json.dumps({**header, **vars(self.config)}, indent=2) + "\n").encode()
@@ -177,7 +177,7 @@ class SavedSelector:
 
 
 def _faults(value: Any, depth: int = _DEPTH) -> Iterator[Any]:
-    """The parts of ``value`` that JSON cannot hold, or that lie too deep."""
+    """List the parts of ``value`` that JSON cannot hold, or that lie too deep."""
     if isinstance(value, dict | list | tuple):
         if depth == 0:
             yield value
@@ -192,6 +192,6 @@ def _faults(value: Any, depth: int = _DEPTH) -> Iterator[Any]:
 
 
 def _short(value: Any) -> str:
-    """``value`` cut short for a message; a number of numpy is named as one, for it prints as a plain number."""
+    """Cut ``value`` short for a message. A numpy number is named as one, because it prints as a plain number."""
     found = reprlib.repr(value)
     return f"{found} of numpy: give a plain int or float" if isinstance(value, np.generic) else found

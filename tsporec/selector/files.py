@@ -119,12 +119,12 @@ def read_config(path: Path) -> SavedSelector:
 
 
 def describe(folder: str | Path, training: dict[str, Any]) -> bool:
-    """Add to what a saved selector says of its training, and make its card anew; the weights stay.
+    """Add facts about the training to a saved selector, and make its card anew. The weights stay.
 
     Parameters
     ----------
     folder : path
-        As :func:`save` wrote it.
+        A folder that :func:`save` wrote.
     training : dict
         Keys of :data:`tsporec.selector.card.TRAINING`.
 
@@ -143,13 +143,13 @@ def describe(folder: str | Path, training: dict[str, Any]) -> bool:
 
 
 def read_card(folder: Path) -> str | None:
-    """The card in ``folder``; None if there is none."""
+    """Read the card in ``folder``; None if there is none."""
     path = folder / CARD
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
 def renewed_card(folder: Path, saved: SavedSelector, *before: SavedSelector) -> str | None:
-    """The card of ``saved`` with the name that stands on the card in ``folder``; None if that card was edited.
+    """Make the card of ``saved`` with the name that stands on the card in ``folder``; None if that card was edited.
 
     A card was edited if :func:`model_card` makes another one of ``saved`` and of each selector in ``before``.
     """

@@ -25,7 +25,7 @@ S = TypeVar("S", bound="Shared")
 
 
 class Shared:
-    """What makes a :class:`tsporec.TokenSelector` saved, loaded and shared."""
+    """The methods of :class:`tsporec.TokenSelector` that save, load and share it."""
 
     config: SelectorConfig
     item_weights: ItemWeights | None
@@ -71,7 +71,7 @@ class Shared:
 
 
 def find_local(name_or_path: str | Path) -> Path | None:
-    """The folder that a name means: a bundled selector or a folder. None if the name must be looked up on the Hub.
+    """Find the folder that a name means: a bundled selector or a folder. None if the name must be looked up on the Hub.
 
     ``./tsporec/base`` always means a folder.
     """
@@ -91,15 +91,15 @@ def load(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> tuple[SavedSelector, dict[str, Tensor], ItemWeights | None]:
-    """Load a saved selector: what its config says, its weights, its item weights.
+    """Load a saved selector: its config, its weights and its item weights.
 
     Parameters
     ----------
     name_or_path : str or Path
         A bundled selector, a folder or a Hub id, looked up in this order.
     revision, token, cache_dir, local_files_only, force_download
-        As in ``huggingface_hub.hf_hub_download``, for the Hub alone: a bundled selector or a folder is read as it is.
-        All files are of one commit.
+        Arguments of ``huggingface_hub.hf_hub_download``. They change nothing for a bundled selector or a folder. All
+        files are of one commit.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def push(
     Parameters
     ----------
     folder : path
-        As :meth:`tsporec.TokenSelector.save_pretrained` wrote it.
+        A folder that :meth:`tsporec.TokenSelector.save_pretrained` wrote.
     repo_id : str
         "user/name", or "name" for the user of the token. The repository is made if it does not exist.
     revision : str, optional
@@ -148,7 +148,7 @@ def push(
     private : bool, optional
         Whether a repository that is made is private. Default: as the account is set up.
     commit_message, token, create_pr
-        As in ``huggingface_hub.HfApi.create_commit``.
+        Arguments of ``huggingface_hub.HfApi.create_commit``.
 
     Raises
     ------

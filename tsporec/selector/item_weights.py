@@ -93,7 +93,7 @@ class ItemWeights(nn.Module):
         ----------
         tokens : RaggedTokens
         pieces : Pieces
-            Of the tokenizer that made the ids.
+            Pieces of the tokenizer that made the ids.
 
         Returns
         -------
@@ -115,7 +115,7 @@ class ItemWeights(nn.Module):
         return positions, place[positions]
 
     def forward(self, logits: Tensor, tokens: RaggedTokens, pieces: Pieces) -> Tensor:
-        """``logits [T]`` plus the weights of known items, differentiable in the weights."""
+        """Add the weights of known items to ``logits [T]``, differentiable in the weights."""
         positions, places = (torch.from_numpy(part).to(logits.device) for part in self.find(tokens, pieces))
         return logits.index_add(0, positions, _GAIN * self.weight.index_select(0, places))
 

@@ -42,7 +42,7 @@ class TokenSelector(Shared, nn.Module):
     Attributes
     ----------
     vocabulary : Vocabulary or None
-        What the tokenizer's ids spell; None until :meth:`for_tokenizer`.
+        The spelling of the tokenizer's ids; None until :meth:`for_tokenizer`.
     item_weights : ItemWeights or None
         Learned weights for the words of known items; None without :meth:`with_item_weights`.
 
@@ -85,7 +85,7 @@ class TokenSelector(Shared, nn.Module):
         return self
 
     def _sharing(self, **changes: Any) -> TokenSelector:
-        """A copy with changed attributes that shares all weights; a part that it gets is not this selector's."""
+        """Make a copy with changed attributes that shares all weights; parts set on the copy are not set here."""
         other = copy.copy(self)
         other._modules, other._lookup = dict(self._modules), self._lookup
         for name, value in changes.items():
@@ -261,7 +261,7 @@ class TokenSelector(Shared, nn.Module):
 
     @torch.no_grad()
     def _table(self) -> tuple[Table, ScoringNetwork, Tensor]:
-        """The table of the whole vocabulary, network and blend in float64; made again when the weights change."""
+        """Return the vocabulary's table, network and blend in float64; made again when the weights change."""
         made_of = (*self.network.parameters(), self.blend, self.idf)
         state = tuple((weight._version, weight.data_ptr()) for weight in made_of)
         if self._lookup is None or self._lookup[0] != state:

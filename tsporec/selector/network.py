@@ -33,7 +33,7 @@ _OF_TEXT = slice(1, 1 + len(TEXT_SIGNALS))
 
 
 class Table(NamedTuple):
-    """What scoring looks up of M vocabulary ids. Id M is the padding id, whose values are all 0.
+    """The values that scoring looks up for M vocabulary ids. Id M is the padding id, whose values are all 0.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class ScoringNetwork(nn.Module):
         return F.pad(slots.view(-1, hidden), (0, 0, 0, WINDOW)).float()
 
     def forward(self, slots: Tensor, texts: Texts, dropout: float = 0.0) -> Tensor:
-        """The network's part of the logits, in the dtype of its weights ``[R - 2]``: all rows but the outer two."""
+        """Compute the network's part of the logits ``[R - 2]``, in its dtype: all rows but the outer two."""
         # First layer: 5 look-ups a row, their sum, and the signals of the text: [R, 5] -> [R, hidden].
         near = (texts.ids * WINDOW).unfold(0, WINDOW, 1) + torch.arange(WINDOW, device=slots.device)
         of_text = self.first.weight[:, -len(SIGNALS) :][:, _OF_TEXT]
@@ -132,7 +132,7 @@ def make_table(
 
 
 def logits(network: ScoringNetwork, blend: Tensor, table: Table, texts: Texts, dropout: float = 0.0) -> Tensor:
-    """The logits ``[T]`` of texts whose ids are rows of ``table``, in the dtype of ``blend`` and the network.
+    """Compute the logits ``[T]`` of texts whose ids are rows of ``table``, in the dtype of ``blend`` and the network.
 
     ``blend [len(SIGNALS)]`` has the weights of the rule. ``dropout`` is the share of hidden states dropped; default: 0.
 
@@ -170,7 +170,7 @@ class FrozenSelector(nn.Module):
         self.eval()
 
     def forward(self, ids: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """float32 ``[T]`` from ids int ``[T]`` of the vocabulary, unchecked, and ``cu_seqlens`` int ``[N + 1]``."""
+        """Compute logits float32 ``[T]`` from vocabulary ids ``[T]``, unchecked, and ``cu_seqlens`` int ``[N + 1]``."""
         table = Table(self.slots, self.rule)
         # One empty text more, so that a single text is no special case to the compiler.
         cu_seqlens = torch.cat([cu_seqlens, cu_seqlens[-1:]])
@@ -178,5 +178,5 @@ class FrozenSelector(nn.Module):
 
 
 def _of_id(columns: Tensor) -> Tensor:
-    """The columns of ``[..., len(SIGNALS)]`` that depend on the vocabulary id alone."""
+    """Return the columns of ``[..., len(SIGNALS)]`` that depend on the vocabulary id alone."""
     return torch.cat([columns[..., :1], columns[..., _OF_TEXT.stop :]], dim=-1)

@@ -1,4 +1,4 @@
-"""The features of a tokenizer's vocabulary: what each id spells, in a form that no tokenizer owns.
+"""The features of a tokenizer's vocabulary: the spelling of each id, in a form that fits every tokenizer.
 
 A selector whose table is indexed by token id serves one tokenizer. Here an id is described by its spelling: hashed
 character n-grams, whether it starts a word, its case, digits and punctuation. So one set of weights serves every
@@ -22,7 +22,7 @@ from tsporec.tokens.ragged import RaggedTokens
 CLASSES = ("word_start", "lower", "capitalised", "upper", "digit", "punctuation", "other", "length", "special")
 """The columns of ``Vocabulary.classes``."""
 
-_LONGEST = 20  # characters that are read of a spelling; longer ones are rare, and these tell them apart
+_LONGEST = 20  # characters that are read of a spelling; longer ones are rare, and these characters differ
 _GRAMS = (2, 3, 4)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
@@ -44,7 +44,7 @@ class Vocabulary:
         Flags, and the length in units of 8 characters. A special token, or an id that spells nothing, has only
         ``special`` set.
     pieces : Pieces
-        What each id spells.
+        The spelling of each id.
 
     Examples
     --------
@@ -165,7 +165,7 @@ def _codepoints(surfaces: list[str]) -> tuple[NDArray[np.uint64], NDArray[np.int
 
 
 def _hash_rows(codes: NDArray[np.uint64], lengths: NDArray[np.int64] | None = None) -> NDArray[np.uint64]:
-    """uint64 ``[V]``: a multiply-xor hash of the first ``lengths`` codes of each row, by default of all."""
+    """Compute a multiply-xor hash, uint64 ``[V]``, of the first ``lengths`` codes of each row, by default of all."""
     state = np.full(len(codes), _MULTIPLIER, dtype=np.uint64)
     for column in range(codes.shape[1]):
         mixed = (state ^ codes[:, column]) * _MULTIPLIER
@@ -187,7 +187,7 @@ def _classes(surfaces: list[str], starts: NDArray[np.bool_], special: NDArray[np
 
 
 def _kind(surface: str, column: dict[str, int]) -> int:
-    """The column of a spelling's class: "Pen" -> capitalised, "74x" -> digit."""
+    """Return the column of a spelling's class: "Pen" -> capitalised, "74x" -> digit."""
     if not surface.isalpha():  # most are letters alone and need no look at each character
         if any(c.isdigit() for c in surface):
             return column["digit"]

@@ -90,7 +90,7 @@ def alphabet_of(pieces: Pieces) -> Alphabet:
 
 
 def _begins(piece: str, letters: str) -> list[bool]:
-    """Whether each of the ``letters`` of ``piece`` stands behind a sign or a space: " a-b" -> [True, True]."""
+    """Return whether each of the ``letters`` of ``piece`` stands behind a sign or a space: " a-b" -> [True, True]."""
     if letters == piece.lower():
         return [False] * len(letters)
     found: list[bool] = []
@@ -110,7 +110,7 @@ class Letters:
     tokens : RaggedTokens
         N segments, T tokens.
     pieces : Pieces
-        Of the tokenizer that made the ids.
+        Pieces of the tokenizer that made the ids.
     """
 
     def __init__(self, tokens: RaggedTokens, pieces: Pieces) -> None:
@@ -177,7 +177,7 @@ def mixed(values: Hashes) -> Hashes:
 
 
 def _powers(count: int) -> tuple[Hashes, Hashes]:
-    """``BASE**0 … BASE**(count - 1)`` and their inverses modulo 2**64."""
+    """Compute ``BASE**0 … BASE**(count - 1)`` and their inverses modulo 2**64."""
     inverse = np.uint64(pow(int(_BASE), -1, 2**64))
     one = np.ones(1, dtype=np.uint64)
     up, down = (np.cumprod(np.append(one, np.full(count - 1, b)), dtype=np.uint64) for b in (_BASE, inverse))

@@ -28,7 +28,7 @@ class Pieces:
     Attributes
     ----------
     bytes : list of bytes
-        What each id spells; empty for special tokens.
+        The spelling of each id; empty for special tokens.
     special : bool ``[V]``
         True for special tokens and for ids that no token has.
     fingerprint : str

@@ -80,7 +80,7 @@ def word_of_tokens(text: str, spans: Ints, special: Bools | None = None) -> Ints
     begins = broken | (first & _BLANK != 0) | (kinds[visible] & _WIDE != 0)
     joined = (first & _EXTENDS != 0) | ((before >= 0) & (last[before] & _JOINS != 0))
     whole = np.concatenate([[True], start[1:] >= end[:-1]])
-    # Nothing is begun before the first visible or special token.
+    # No word starts before the first visible or special token.
     seen = np.concatenate([[False], np.logical_or.accumulate(alone | solid)[:-1]])
     words: Ints = np.cumsum(seen & (alone | (solid & begins & whole & ~joined)))
     return words
