@@ -4,8 +4,9 @@ A reward often says something about one item that its spelling cannot say: it is
 touched it. Recommenders serve the items that they were trained on, so this is worth keeping.
 
 An item is found by the letters of its text, in whatever form the text stands in a prompt, and a token by the letters of
-its word up to its end. So the weights are found behind a list number, in quotes, in capitals, in a text that is cut at
-its end, and by another tokenizer where it splits words alike.
+its word up to its end. So the weights are found behind a list number, in quotes and in a text that is cut at its end.
+In capitals, or by another tokenizer, they are found where words are split alike. Elsewhere only the ends of words are
+found, and a text of which less than half of the tokens is found is not known.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ class TokenSelector(Shared, nn.Module):
         """Add weights, zero at first, for each word piece of each item: a copy that shares all other weights.
 
         Each segment of ``corpus`` is the text of an item; equal texts are one item. An item is found again by the
-        letters of its text: in quotes, behind a list number, in capitals, cut at its end. While a selector has item
+        letters of its text: in quotes, behind a list number, cut at its end. While a selector has item
         weights only they learn, and the network has no dropout.
 
         Examples
