@@ -88,6 +88,14 @@ def test_scores_are_those_of_forward_whatever_the_batch(texts):
     assert np.array_equal(np.concatenate(alone), scores)
 
 
+def test_an_item_is_known_in_capitals():
+    known = knowing("bpe", TEXTS)
+    tokens = encode("bpe", [text.upper() for text in TEXTS])
+    change = known.score(tokens) != known.without_item_weights().score(tokens)
+    assert known.item_weights.known == len(TEXTS)
+    assert 0.1 < change.mean() < 0.9, "the ends of words, which capitals split elsewhere"
+
+
 def test_siblings_that_differ_in_one_word_are_told_apart():
     texts = [
         f"{TEXTS[2]} in {colour}{end}" for colour in ("red", "blue", "tan", "gray") for end in ("", ", large", " XL")

@@ -27,7 +27,7 @@ from tsporec.tokens.ragged import RaggedTokens
 
 _GAIN = 20.0  # scores per unit of weight: an optimiser's step that suits shared weights is too small for these
 _ITEM = np.uint64(0x94D049BB133111EB)
-_LEAST = 0.5  # share of a segment's tokens that must be an item's: a text that only shares a phrase is not that item
+_LEAST = 0.5  # share of a segment's words that must be an item's: a text that only shares a phrase is not that item
 _MANY = 100  # segments after which a warning says that none was known
 
 _log = logging.getLogger("tsporec")
@@ -109,7 +109,9 @@ class ItemWeights(nn.Module):
         wanted = _keys(texts, item)
         place, found = _look_up(keys, wanted)
         segment = tokens.segment_ids()
-        share = np.bincount(segment, found, minlength=len(tokens)) / np.maximum(tokens.lengths, 1)
+        ends = np.append(texts.begins_word, True)[1:]  # the last tokens of words: capitals split a word elsewhere
+        words = np.bincount(segment, ends, minlength=len(tokens))
+        share = np.bincount(segment, found & ends, minlength=len(tokens)) / np.maximum(words, 1)
         known = (item >= 0) & (share >= _LEAST)
         self._count(len(tokens), int(known.sum()))
         positions = np.flatnonzero(found & known[segment])

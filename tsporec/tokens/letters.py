@@ -151,20 +151,27 @@ class Letters:
         return hashes[keep], segment[keep]
 
     @cached_property
+    def begins_word(self) -> NDArray[np.bool_]:
+        """Whether a word begins with each token: bool ``[T]``. A token without letters is a word of its own."""
+        ids, bare = self.tokens.ids, self.counts == 0
+        begins: NDArray[np.bool_] = bare | np.append(True, (self.alphabet.breaks[ids] | bare)[:-1])[: len(ids)]
+        begins[self.tokens.cu_seqlens[:-1][self.tokens.lengths > 0]] = True
+        first = self.ends[:-1][~bare]  # the first letter of each token that has one
+        begins[~bare] |= self.alphabet.begins[self.where[first]]
+        return begins
+
+    @cached_property
     def of_tokens(self) -> Hashes:
         """Hash each token with the letters of its word before it: uint64 ``[T]``.
 
         The two tokens of " pen|s" have the hashes of "pen" and of "pens". A token without letters has the hash of its
         signs. So a token is found again wherever its word stands.
         """
-        ids, counts, breaks = self.tokens.ids, self.counts, self.alphabet.breaks
-        lettered = np.flatnonzero(counts)
-        before = np.append(True, (breaks[ids] | (counts == 0))[:-1])[: len(ids)]
-        before[self.tokens.cu_seqlens[:-1][self.tokens.lengths > 0]] = True
+        lettered = np.flatnonzero(self.counts)
         begins = self.alphabet.begins[self.where]
-        begins[self.ends[lettered]] |= before[lettered]
+        begins[self.ends[lettered]] |= self.begins_word[lettered]
         word = np.maximum.accumulate(np.where(begins, np.arange(len(begins)), 0))  # first letter of each letter's word
-        hashes = self.alphabet.signs[ids]
+        hashes = self.alphabet.signs[self.tokens.ids]
         hashes[lettered] = self.hash_runs(word[self.ends[lettered]], self.ends[lettered + 1])
         return hashes
 
