@@ -113,6 +113,23 @@ def test_a_selector_learns_from_a_frozen_recommender(tmp_path, monkeypatch):
     assert together == pytest.approx(sum(alone) / 2)
 
 
+def test_items_are_known_in_the_forms_of_prompts(tokenizer):
+    from benchmarks import known
+    from tests.conftest import TEXTS
+    from tsporec.data.items import tokenize_texts
+
+    made = known.forms(TEXTS, [text[::-1] for text in TEXTS])
+    assert {*known.FORMS, "cut at its end", "capitals"} == made.keys()
+    corpus = tokenize_texts(made["as learned"], tokenizer)
+    selector = TokenSelector.from_pretrained().for_tokenizer(tokenizer).fit(corpus)
+    learned = selector.with_item_weights(corpus)
+    torch.nn.init.normal_(learned.item_weights.weight)
+    for form, texts in made.items():
+        row = known.measure(selector, learned, tokenize_texts(texts, tokenizer))
+        assert row["known"] == 1, form
+        assert row["other tokens kept"] > 0.5, form
+
+
 def quick_fits(monkeypatch):
     """Recommenders stop after a few steps: what is tested is who learns from what, not how well."""
     from tsporec.recommenders.embedding import EmbeddingRecommender
