@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from tsporec._internal.digest import digest
 from tsporec.learning.candidates import Candidates
@@ -63,6 +64,11 @@ class TextEncoder(Protocol):
     def encode(self, tokens: RaggedTokens) -> Floats:
         """Return float32 ``[N, W]`` for N segments."""
         ...
+
+
+def weights_of(recommender: nn.Module) -> list[Floats]:
+    """Return all weights and buffers of a recommender, for the fingerprint of a reward that uses it."""
+    return [value.cpu().numpy() for value in recommender.state_dict().values()]
 
 
 class CandidateEncoder:

@@ -6,7 +6,7 @@ import torch
 
 from tsporec._internal.digest import digest
 from tsporec.learning.candidates import Candidates
-from tsporec.learning.rewards.base import CandidateEncoder, Floats
+from tsporec.learning.rewards.base import CandidateEncoder, Floats, weights_of
 from tsporec.recommenders.embedding import EmbeddingRecommender
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -49,7 +49,7 @@ class IdentityReward:
 
     def __init__(self, encode: CandidateEncoder, recommender: EmbeddingRecommender, features: Floats) -> None:
         self.encode, self.recommender = encode, recommender.eval()
-        weights = [value.cpu().numpy() for value in recommender.state_dict().values()]
+        weights = weights_of(recommender)
         self.fingerprint = digest("identity", features, TEMPERATURE, encode.encoder.fingerprint, *weights)
         self._vectors = self._read(features)
 

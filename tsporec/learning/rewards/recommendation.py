@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - as the torch documentation 
 
 from tsporec._internal.digest import digest
 from tsporec.learning.candidates import Candidates
-from tsporec.learning.rewards.base import CandidateEncoder, Floats
+from tsporec.learning.rewards.base import CandidateEncoder, Floats, weights_of
 from tsporec.recommenders.embedding import EmbeddingRecommender, cut_windows, pad_histories
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -63,7 +63,7 @@ class RecommendationReward:
         sequences: Sequence[Sequence[int]],
     ) -> None:
         self.encode, self.recommender = encode, recommender.eval()
-        weights = [value.cpu().numpy() for value in recommender.state_dict().values()]
+        weights = weights_of(recommender)
         users = [list(sequence) for sequence in sequences]
         self.fingerprint = digest("recommendation", features, users, encode.encoder.fingerprint, *weights)
         length = recommender.config.max_history
