@@ -1,4 +1,4 @@
-"""The options that benchmarks on real data share."""
+"""The options that the benchmarks share."""
 
 from __future__ import annotations
 

@@ -202,7 +202,8 @@ class Evaluator:
             return _timed("scores", lambda: score_tokens(scorer, self.task.tokens))
 
         name = getattr(scorer, "fingerprint", None)
-        return score() if name is None else self._remember(digest("score", self.task.fingerprint, name), score)
+        tokens = self.task.tokens
+        return score() if name is None else self._remember(digest("score", tokens.ids, tokens.cu_seqlens, name), score)
 
     def warmed(self, budgets: Sequence[int], seed: int) -> EmbeddingRecommender:
         """Return the recommender of the frozen case, fitted on :meth:`warm_up_views`."""
