@@ -43,6 +43,7 @@ READERS = ("self_information", "attention", "centroid")
 """Scorers that read the catalogue with a language model, which takes from minutes to hours."""
 SEEDED = ("random", "selector")
 """Scorers that differ by seed."""
+CASES = ("embedding",)
 SCORERS = ("head", "random", "tfidf", *READERS, "rule", "selector", FULL)
 BUDGETS = (2, 4, 8, 16, 32)
 
@@ -205,7 +206,7 @@ def main() -> None:
     parser = make_parser(__doc__, seeds=[0, 1, 2])
     parser.add_argument("--cache", type=Path, required=True, help="folder for scores, vectors and lock files")
     parser.add_argument("--catalogues", type=comma_separated, default=list(CATALOGUES))
-    parser.add_argument("--cases", type=comma_separated, default=["embedding"])
+    parser.add_argument("--cases", type=comma_separated, default=list(CASES))
     parser.add_argument("--scorers", type=comma_separated, default=list(SCORERS))
     parser.add_argument("--budgets", type=whole_numbers, default=list(BUDGETS))
     parser.add_argument("--rows", choices=["test", "last"], default="test",
@@ -223,7 +224,7 @@ def main() -> None:
         task = read_task(options.data, name, tokenizer)
         task = task.last_items() if options.rows == "last" else task
         suite = Suite(name, task, lm, tokenizer, options.cache, None, getattr(torch, options.dtype), options.rows)
-        write_rows(options.output, f"{name}-rows", task, {"rows": options.rows, "data": task.fingerprint}, origin)
+        write_rows(options.output, f"{name}-{CASES[0]}-rows", task, {"rows": options.rows, "data": task.fingerprint}, origin)
         run = partial(suite.run, seeds=options.seeds, folder=options.output, origin=origin)
         left = work_through([cell for cell in cells if cell.catalogue == name], run)
         if left:

@@ -81,8 +81,8 @@ def test_self_information_says_what_it_computed_in(suite):
 
 
 def test_rows_hold_the_user_of_each_new_target(suite, tmp_path):
-    write_rows(tmp_path, "made-rows", suite.task, {}, ORIGIN)
-    found = json.loads((tmp_path / "made-rows.json").read_text())
+    write_rows(tmp_path, "made-embedding-rows", suite.task, {}, ORIGIN)
+    found = json.loads((tmp_path / "made-embedding-rows.json").read_text())
     assert len(unpack(found["users"])) == int(suite.task.new.sum())
     assert 0 < found["popularity"]["ndcg@10"] < 1
 
