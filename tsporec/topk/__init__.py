@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -92,19 +91,9 @@ def topk_gather(
     protected: Flags = None,
     forbidden: Flags = None,
 ) -> list[Tensor]:
-    """Cut every payload to the best k tokens of each segment, in one pass.
+    """Cut every payload [T, ...] to the best k tokens of each segment [K, ...]; the new cu_seqlens come last.
 
-    The result is not differentiable. To let gradients through, index with the positions of `topk_select`.
-
-    Parameters
-    ----------
-    payloads : sequence of tensors [T, ...]
-        Per-token tensors of any dtype. Other arguments and errors are those of `topk_mask`.
-
-    Returns
-    -------
-    list of tensors
-        Each payload as [K, ...], then the new cu_seqlens, int32 [N+1].
+    Gradients pass to the payloads. Other arguments and errors are those of `topk_mask`.
 
     Examples
     --------
@@ -113,10 +102,9 @@ def topk_gather(
     >>> ids.tolist(), new_cu.tolist()
     ([7, 9], [0, 2])
     """
-    cut: list[Tensor] = torch.ops.tsporec.topk_gather.default(
-        scores, cu_seqlens, _budgets(k, cu_seqlens), list(payloads), protected, forbidden
-    )
-    return cut
+    check_payloads(payloads, scores.shape[0])
+    kept, new_cu = topk_select(scores, cu_seqlens, k, protected, forbidden)
+    return [*(payload.index_select(0, kept) for payload in payloads), new_cu]
 
 
 def topk_padded(
@@ -133,18 +121,17 @@ def topk_padded(
     """Cut every payload to the best k tokens of each segment, as a padded batch of a fixed width.
 
     The width is an argument, so no shape depends on the data. The call compiles with `fullgraph=True` and needs no
-    synchronisation with a GPU.
+    synchronisation with a GPU. Scores, offsets, budgets and masks are those of `topk_mask`.
 
     Parameters
     ----------
     payloads : sequence of tensors [T, ...]
-        Per-token tensors. Scores, offsets, budgets and masks are those of `topk_mask`.
     k_max : int
         Width of the batch in tokens. No segment may keep more, protected tokens included.
     fill : sequence of numbers, optional
         Padding value of each payload. Default: 0.
     side : "right" or "left"
-        Side of the padding. Default: "right".
+        Side of the padding.
 
     Returns
     -------
@@ -203,7 +190,4 @@ def _budgets(k: Tensor | int, cu_seqlens: Tensor) -> Tensor:
     if isinstance(k, Tensor):
         return k
     check_count("k", k)
-    segments = max(cu_seqlens.shape[0] - 1, 0)
-    if type(cu_seqlens) is Tensor and cu_seqlens.is_cpu and not torch.compiler.is_compiling():
-        return torch.from_numpy(np.full(segments, k, np.int32))  # saves a tenth of a small batch's time
-    return cu_seqlens.new_full((segments,), k, dtype=torch.int32)
+    return cu_seqlens.new_full((max(cu_seqlens.shape[0] - 1, 0),), k, dtype=torch.int32)

@@ -6,8 +6,6 @@ cannot be built.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -57,19 +55,6 @@ def select(
     new_cu = torch.zeros_like(cu_seqlens)
     new_cu[1:] = _segment_sums(kept, cu_seqlens.long()).cumsum(0)
     return kept.nonzero().squeeze(1), new_cu
-
-
-def gather(
-    scores: Tensor,
-    cu_seqlens: Tensor,
-    k: Tensor,
-    payloads: Sequence[Tensor],
-    protected: Tensor | None = None,
-    forbidden: Tensor | None = None,
-) -> list[Tensor]:
-    """Cut every payload [T, ...] to the kept tokens [K, ...]; the new offsets come last."""
-    kept, new_cu = select(scores, cu_seqlens, k, protected, forbidden)
-    return [*(payload.index_select(0, kept) for payload in payloads), new_cu]
 
 
 def _segment_sums(flags: Tensor, cu: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-// Top-k of every segment on a GPU: selection, stable compaction and gather of small payloads in one pass.
+// Top-k of every segment on a GPU: selection and stable compaction in one pass.
 //
 // The file includes nothing, so NVRTC compiles it anywhere and g++ runs it through tests/topk/cuda_shim.
 //
@@ -24,7 +24,7 @@ typedef long long i64;
 #define TOTALS (STEP + 4)
 #define CACHE (TOTALS + 64)
 
-// Without this the compiler copies a loop for every mix of the conditions tested in it, which takes minutes.
+// Without this the compiler copies a loop for each value of the condition tested in it, and spills registers.
 #define KEEP_BRANCH(condition) asm volatile("" : "+r"(condition))
 
 struct Segments {
@@ -55,30 +55,14 @@ struct Tokens {
 
 struct Output {
     const int *new_offsets;  // [segments + 1], or null where only the mask is wanted
-    i64 *kept;               // kept positions, or null
-    u8 *mask;                // [tokens], zero before, or null
-    const void *from0, *from1, *from2, *from3;  // payloads of 1, 2, 4 or 8 bytes a token; size 0 for none
-    void *to0, *to1, *to2, *to3;
-    int size0, size1, size2, size3;
-
-    static __device__ __forceinline__ void copy(const void *from, void *to, int size, int source, int target) {
-        KEEP_BRANCH(size);
-        if (size == 8) ((i64 *)to)[target] = ((const i64 *)from)[source];
-        else if (size == 4) ((u32 *)to)[target] = ((const u32 *)from)[source];
-        else if (size == 2) ((u16 *)to)[target] = ((const u16 *)from)[source];
-        else if (size == 1) ((u8 *)to)[target] = ((const u8 *)from)[source];
-    }
+    i64 *kept;               // kept positions, or null if the mask is wanted
+    u8 *mask;                // [tokens], zero before
 
     __device__ __forceinline__ void write(int source, int target) const {
-        int has_mask = mask != 0, has_kept = kept != 0;
-        KEEP_BRANCH(has_mask);
-        KEEP_BRANCH(has_kept);
-        if (has_mask) mask[source] = 1;
-        if (has_kept) kept[target] = source;
-        copy(from0, to0, size0, source, target);
-        copy(from1, to1, size1, source, target);
-        copy(from2, to2, size2, source, target);
-        copy(from3, to3, size3, source, target);
+        int wants_mask = kept == 0;
+        KEEP_BRANCH(wants_mask);
+        if (wants_mask) mask[source] = 1;
+        else kept[target] = source;
     }
 };
 
@@ -321,13 +305,10 @@ __device__ __forceinline__ void block_segments(const Segments &in, const Tokens<
 #define INPUT(Score)                                                                                                  \
     const Score *scores, u32 infinity, const u8 *must, const u8 *banned, const int *offsets, const int *counts,       \
         int segments, int tokens
-#define OUTPUT                                                                                                        \
-    const int *new_offsets, i64 *kept, u8 *mask, const void *from0, void *to0, int size0, const void *from1,          \
-        void *to1, int size1, const void *from2, void *to2, int size2, const void *from3, void *to3, int size3
+#define OUTPUT const int *new_offsets, i64 *kept, u8 *mask
 #define IN {offsets, counts, segments, tokens}
 #define TOKENS {scores, must, banned, infinity}
-#define OUT                                                                                                           \
-    {new_offsets, kept, mask, from0, from1, from2, from3, to0, to1, to2, to3, size0, size1, size2, size3}
+#define OUT {new_offsets, kept, mask}
 
 #define KERNELS(Score, bits)                                                                                          \
     extern "C" __global__ void __launch_bounds__(256) topk_warp_##bits(INPUT(Score), OUTPUT) {                        \

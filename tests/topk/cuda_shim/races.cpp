@@ -32,7 +32,7 @@ static void check(const char *bits, uint32_t infinity, std::mt19937 &random, int
 #define COMMON                                                                                                        \
     (const Score *)scores.data(), infinity, (const unsigned char *)must.data(), (const unsigned char *)banned.data(), \
         (const int *)offsets.data(), (const int *)counts.data(), segments, tokens, (const int *)totals.data(),        \
-        kept.data(), none, none, none, 0, none, none, 0, none, none, 0, none, none, 0
+        kept.data(), none
     launch(warp.c_str(), 3, threads, COMMON);
     launch(block.c_str(), 1, threads, COMMON, (const int *)long_segments.data(), (const int *)status.data(), cache_tokens);
     for (int i = 0; i < segments; i++) {

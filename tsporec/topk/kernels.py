@@ -1,0 +1,130 @@
+"""The kernels of `topk.cu`: compiled with NVRTC once for each architecture, loaded once for each device.
+
+A compiled file (cubin) is kept on disk for later processes. Its name is the digest of source, architecture and NVRTC
+version. It starts with the SHA-256 of the rest, so a damaged file is found and built again. `cuda-core` is imported
+only when the first GPU tensor comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsporec._internal.files import write_whole
+
+SOURCE = Path(__file__).with_name("topk.cu")
+BLOCK_THREADS = 256
+NAMES = ("topk_plan", "topk_plan_masked", "topk_warp_32", "topk_warp_16", "topk_block_32", "topk_block_16")
+
+_DIGEST_BYTES = 32
+_lock = threading.Lock()
+_loaded: dict[int, Kernels | None] = {}
+
+
+class Kernels:
+    """The kernels, loaded on the device with this index.
+
+    ``processors`` is the number of streaming multiprocessors. ``shared_limit`` is the number of bytes of shared memory
+    that a block may opt in to.
+    """
+
+    def __init__(self, index: int) -> None:
+        import cuda.core as core
+
+        self._core = core
+        self.index = index
+        with torch.cuda.device(index):
+            device = core.Device(index)
+            device.set_current()
+            major, minor = torch.cuda.get_device_capability(index)
+            # The kernels stay valid as long as the code object they were loaded from.
+            self._code = core.ObjectCode.from_cubin(cubin(f"sm_{major}{minor}"))
+            self._kernels = {name: self._code.get_kernel(name) for name in NAMES}
+            self.processors = int(device.properties.multiprocessor_count)
+            self.shared_limit = int(device.properties.max_shared_memory_per_block_optin)
+            for name in ("topk_block_32", "topk_block_16"):
+                self._kernels[name].attributes.max_dynamic_shared_size_bytes = self.shared_limit
+
+    def launch(self, name: str, blocks: int, arguments: tuple[Any, ...], shared_bytes: int = 0) -> None:
+        """Queue the kernel ``name`` on torch's current stream, in ``blocks`` blocks of BLOCK_THREADS threads.
+
+        ``arguments`` are tensors, None for a null pointer, and numpy scalars as wide as the kernel declares them.
+        """
+        config = self._core.LaunchConfig(grid=blocks, block=BLOCK_THREADS, shmem_size=shared_bytes)
+        pointers = (a.data_ptr() if isinstance(a, torch.Tensor) else 0 if a is None else a for a in arguments)
+        with torch.cuda.device(self.index):
+            stream = _Stream(int(torch.cuda.current_stream(self.index).cuda_stream))
+            self._core.launch(stream, config, self._kernels[name], *pointers)
+
+
+class _Stream:
+    """A torch stream in the protocol of cuda-core."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._handle
+
+
+def kernels_on(device: torch.device) -> Kernels | None:
+    """Get the kernels of a device, built at the first call. If that fails: None, with one warning for each device."""
+    index = torch.cuda.current_device() if device.index is None else device.index
+    with _lock:
+        if index not in _loaded:
+            try:
+                _loaded[index] = Kernels(index)
+            except Exception as error:  # any fault of driver or compiler: the torch path still works
+                _loaded[index] = None
+                hint = 'pip install "tsporec[cuda]"' if isinstance(error, ImportError) else "see the error"
+                warnings.warn(
+                    f"the top-k kernels are not available on cuda:{index}, so the slower torch path runs there "
+                    f"({hint}): {type(error).__name__}: {error}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        return _loaded[index]
+
+
+def cubin(architecture: str, folder: Path | None = None) -> bytes:
+    """Read the compiled kernels for an architecture such as "sm_90" from the cache, or compile and cache them.
+
+    The cache is ``folder``, by default `tsporec/kernels` under $XDG_CACHE_HOME or ~/.cache. If it cannot be written to,
+    nothing is cached. Compiling needs no GPU.
+    """
+    if folder is None:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tsporec" / "kernels"
+    source = SOURCE.read_text(encoding="utf-8")
+    name = hashlib.sha256("\0".join([source, architecture, nvrtc_version()]).encode()).hexdigest()[:32]
+    path = folder / f"{name}.{architecture}.cubin"
+    with contextlib.suppress(OSError):
+        content = path.read_bytes()
+        if hashlib.sha256(content[_DIGEST_BYTES:]).digest() == content[:_DIGEST_BYTES]:
+            return content[_DIGEST_BYTES:]
+    code = compile_source(source, architecture)
+    with contextlib.suppress(OSError):
+        write_whole(path, hashlib.sha256(code).digest() + code)
+    return code
+
+
+def compile_source(source: str, architecture: str, log: Any = None) -> bytes:
+    """Compile CUDA C++. A file given as ``log`` gets the report: registers, stack and spills of each kernel."""
+    from cuda.core import Program, ProgramOptions
+
+    options = ProgramOptions(arch=architecture, std="c++17", ptxas_options=["-v"] if log is not None else None)
+    return bytes(Program(source, "c++", options).compile("cubin", logs=log).code)
+
+
+def nvrtc_version() -> str:
+    """Read the version of the NVRTC library, for example "13.0"."""
+    from cuda.bindings import nvrtc
+
+    _, major, minor = nvrtc.nvrtcVersion()
+    return f"{major}.{minor}"
