@@ -224,7 +224,9 @@ def main() -> None:
         task = read_task(options.data, name, tokenizer)
         task = task.last_items() if options.rows == "last" else task
         suite = Suite(name, task, lm, tokenizer, options.cache, None, getattr(torch, options.dtype), options.rows)
-        write_rows(options.output, f"{name}-{CASES[0]}-rows", task, {"rows": options.rows, "data": task.fingerprint}, origin)
+        write_rows(
+            options.output, f"{name}-{CASES[0]}-rows", task, {"rows": options.rows, "data": task.fingerprint}, origin
+        )
         run = partial(suite.run, seeds=options.seeds, folder=options.output, origin=origin)
         left = work_through([cell for cell in cells if cell.catalogue == name], run)
         if left:

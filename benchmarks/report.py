@@ -1,0 +1,239 @@
+"""Render the cells of ``benchmarks.quality`` as tables and figures, from the results files alone.
+
+python -m benchmarks.report --results benchmarks/results/quality --pages docs/benchmarks.md,README.md \
+    --figures docs/figures [--json]
+
+Each page holds blocks ``<!-- begin NAME -->`` to ``<!-- end NAME -->``, whose text is replaced: ``quality`` has all
+tables, ``quality summary`` a short one. The summary is written to ``summary.json`` in the folder of the cells.
+``--json`` prints it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.datasets import CATALOGUES
+from benchmarks.options import comma_separated
+from benchmarks.quality import BUDGETS, CASES, SCORERS
+from benchmarks.summary import BASELINES, BEST, OURS, Figures, level_with_whole, summarise
+from tsporec._internal.files import write_whole
+from tsporec.evaluation.evaluator import FULL
+
+MISSING = "missing"
+SHORT_BUDGETS = (4, 8, 16)
+"""Budgets of the short table."""
+Summary = dict[str, dict[str, Figures]]
+
+
+def quality_block(summary: Summary) -> str:
+    """Render all tables, a section for each catalogue and case."""
+    parts = []
+    for catalogue in CATALOGUES:
+        for case in CASES:
+            figures = summary.get(catalogue, {}).get(case)
+            parts.append(f"### {catalogue}, {case}")
+            parts += [f"{MISSING}: no cell is measured."] if figures is None else list(_section(figures))
+    return "\n\n".join(parts)
+
+
+def _section(case: Figures) -> Iterator[str]:
+    cells = {(cell["scorer"], cell["budget"]): cell for cell in case["cells"]}
+    new = round(case["rows"] * (1 - case["repeats"]))
+    commits = sorted({commit for cell in case["cells"] for commit in cell["commits"]})
+    hardware = case["environment"]["hardware"]
+    shown = case["resolution"]
+    noise = f" Differences under {shown['difference']:.4f} are not shown by these seeds." if shown else ""
+    yield (
+        f"{case['items']:,} items of {case['tokens'] / case['items']:.0f} tokens, {new:,} rows with a new target "
+        f"({case['repeats']:.1%} of all rows are repeats and stand apart). Popularity: NDCG@10 "
+        f"{case['popularity']['ndcg@10']:.4f}.{noise} Commit {', '.join(commits)}, {hardware['threads']} thread(s) of "
+        f"{hardware['cpu']}."
+    )
+    scorers = [*SCORERS, *(name for name in ("llmlingua2",) if any(name == scorer for scorer, _ in cells))]
+    budgets = [*BUDGETS, None]
+    for metric, title in (("ndcg@10", "NDCG@10"), ("recall@10", "Recall@10")):
+        best = {
+            budget: max((c["mean"][metric] for (_, b), c in cells.items() if b == budget), default=None)
+            for budget in BUDGETS
+        }
+
+        def value(cell: Figures, metric: str = metric, best: dict[int, Any] = best) -> str:
+            text = f"{cell['mean'][metric]:.4f}"
+            text = f"**{text}**" if cell["budget"] and cell["mean"][metric] == best[cell["budget"]] else text
+            deviation = cell["deviation"].get(metric)
+            return f"{text} ± {deviation:.4f}" if deviation is not None else f"{text} (1 seed)"
+
+        yield _grid(title, scorers, budgets, cells, value)
+    rest = [name for name in scorers if name not in ("head", FULL)]
+    yield _grid("NDCG@10 − head (95%)", rest, BUDGETS, cells, lambda cell: _interval(cell, "head", "ndcg@10"))
+    titles = [f"{metric} − {rival} (95%)" for metric in ("NDCG@10", "Recall@10") for rival in ("best", "whole text")]
+    lines = [f"| scorer | tokens | best baseline | {' | '.join(titles)} |", "|" + " --- |" * 7]
+    for name in OURS:
+        for budget in BUDGETS:
+            if (cell := cells.get((name, budget))) is None:
+                lines.append(f"| {name} | {budget} | " + " | ".join([MISSING] * 5) + " |")
+                continue
+            known = sum((baseline, budget) in cells for baseline in BASELINES)
+            rival = cell["versus"].get(BEST)
+            named = MISSING if rival is None else f"{rival['scorer']} (of {known})"
+            values = [_interval(cell, rival, m) for m in ("ndcg@10", "recall@10") for rival in (BEST, FULL)]
+            lines.append(f"| {name} | {budget} | {named} | {' | '.join(values)} |")
+    yield "\n".join(lines)
+
+
+def _grid(
+    title: str,
+    scorers: Sequence[str],
+    budgets: Sequence[int | None],
+    cells: dict[tuple[str, int | None], Figures],
+    value: Callable[[Figures], str],
+) -> str:
+    """Render a table with a row for each scorer and a column for each budget."""
+    lines = [f"| {title} | {' | '.join(str(b or 'all') for b in budgets)} |", "|" + " --- |" * (len(budgets) + 1)]
+    for name in scorers:
+        row = []
+        for budget in budgets:
+            cell = cells.get((name, budget))
+            row.append(("" if (name == FULL) != (budget is None) else MISSING) if cell is None else value(cell))
+        lines.append(f"| {name} | {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def short_block(summary: Summary) -> str:
+    """Render one table of the embedding case: NDCG@10 of the selector beside that of others."""
+    lines = [
+        "| catalogue | tokens | head | best baseline | selector | − head (95%) | − best baseline (95%) | whole text |",
+        "|" + " --- |" * 8,
+    ]
+    for catalogue in CATALOGUES:
+        case = summary.get(catalogue, {}).get(CASES[0], {"cells": []})
+        cells = {(cell["scorer"], cell["budget"]): cell for cell in case["cells"]}
+        for budget in SHORT_BUDGETS:
+            ours = cells.get(("selector", budget))
+            rival = None if ours is None else ours["versus"].get(BEST)
+            best = MISSING if rival is None else f"{rival['scorer']} {_mean(cells.get((rival['scorer'], budget)))}"
+            values = [_mean(cells.get(("head", budget))), best, _mean(ours)]
+            values += [MISSING if ours is None else _interval(ours, name, "ndcg@10") for name in ("head", BEST)]
+            lines.append(f"| {catalogue} | {budget} | {' | '.join(values)} | {_mean(cells.get((FULL, None)))} |")
+    return "\n".join(lines)
+
+
+def _mean(cell: Figures | None) -> str:
+    return MISSING if cell is None else f"{cell['mean']['ndcg@10']:.4f}"
+
+
+def _interval(cell: Figures, rival: str, metric: str) -> str:
+    """Format a mean difference with its bounds: "+0.0400 [+0.0330, +0.0472]"."""
+    found = cell["versus"].get(rival)
+    return MISSING if found is None else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found[metric])
+
+
+def fill(page: str, blocks: dict[str, str]) -> str:
+    r"""Replace the text of the blocks that a page holds.
+
+    >>> fill("<!-- begin quality -->\nold\n<!-- end quality -->", {"quality": "new"})
+    '<!-- begin quality -->\n\nnew\n\n<!-- end quality -->'
+
+    Raises
+    ------
+    ValueError
+        If the page holds none of the blocks.
+    """
+    found = 0
+    for name, text in blocks.items():
+        pattern = re.compile(rf"(<!-- begin {name} -->).*?(<!-- end {name} -->)", re.DOTALL)
+        page, times = pattern.subn(lambda marks, text=text: f"{marks[1]}\n\n{text}\n\n{marks[2]}", page)  # type: ignore[misc]
+        found += times
+    if not found:
+        raise ValueError(
+            f"the page holds no block; write <!-- begin NAME --> and <!-- end NAME -->, {' or '.join(blocks)}."
+        )
+    return page
+
+
+def draw(summary: Summary, folder: Path) -> list[Path]:
+    """Draw NDCG@10 against tokens, against seconds, and its gain over head by budget; a panel a catalogue and case."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    # The same numbers give the same file.
+    matplotlib.rcParams.update({"svg.hashsalt": "tsporec", "svg.fonttype": "none"})
+    folder.mkdir(parents=True, exist_ok=True)
+    panels = [(f"{name}, {case}", found) for name, cases in summary.items() for case, found in cases.items()]
+    if not panels:
+        raise ValueError("no cell is measured, so there is nothing to draw; run benchmarks.quality first.")
+    made = []
+    for name, label, point in _PLOTS:
+        figure, axes = pyplot.subplots(
+            1, len(panels), figsize=(5 * len(panels), 4), squeeze=False, layout="constrained"
+        )
+        for axis, (title, case) in zip(axes[0], panels, strict=True):
+            for scorer in SCORERS:
+                points = [point(cell, case) for cell in case["cells"] if cell["scorer"] == scorer]
+                if line := sorted(one for one in points if one is not None):
+                    axis.plot(*zip(*line, strict=True), marker="o", markersize=3, label=scorer,
+                              linewidth=2 if scorer == "selector" else 1)  # fmt: skip
+            axis.set(title=title, xlabel=label, ylabel="NDCG@10", xscale="log")
+        axes[0][0].legend(fontsize="small")
+        made.append(folder / f"{name}.svg")
+        figure.savefig(made[-1], metadata={"Date": None})
+        pyplot.close(figure)
+    return made
+
+
+Point = tuple[float, float] | None
+
+
+def _by_tokens(cell: Figures, case: Figures) -> Point:
+    return cell["tokens_an_item"], cell["mean"]["ndcg@10"]
+
+
+def _by_seconds(cell: Figures, case: Figures) -> Point:
+    return 1000 * (cell["seconds"]["score"] + cell["seconds"]["encode"]) / case["items"], cell["mean"]["ndcg@10"]
+
+
+def _gain(cell: Figures, case: Figures) -> Point:
+    return (
+        (cell["budget"], cell["versus"]["head"]["ndcg@10"][0]) if cell["budget"] and "head" in cell["versus"] else None
+    )
+
+
+_PLOTS = (
+    ("quality", "tokens an item", _by_tokens),
+    ("time", "milliseconds an item to select and encode", _by_seconds),
+    ("gain", "budget (NDCG@10 − head's)", _gain),
+)
+
+
+def main() -> None:
+    """Summarise the cells, fill the pages, draw the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/quality"))
+    parser.add_argument("--pages", type=comma_separated, default=[], help="pages whose blocks are filled")
+    parser.add_argument("--figures", type=Path, help="folder for SVG files")
+    parser.add_argument("--json", action="store_true", help="print the summary")
+    options = parser.parse_args()
+    summary = summarise(options.results, CATALOGUES, CASES, BUDGETS)
+    for cases in summary.values():
+        for case in cases.values():
+            case["level_with_whole_text"] = {name: level_with_whole(case, name) for name in OURS}
+    write_whole(options.results / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+    if options.json:
+        print(json.dumps(summary, indent=1))
+    blocks = {"quality": quality_block(summary), "quality summary": short_block(summary)}
+    for name in options.pages:
+        page = Path(name)
+        write_whole(page, fill(page.read_text(), blocks).encode())
+    if options.figures:
+        draw(summary, options.figures)
+
+
+if __name__ == "__main__":
+    main()

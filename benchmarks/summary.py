@@ -1,0 +1,148 @@
+"""Summarise the cells of ``benchmarks.quality``: means, deviations over seeds, and differences with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.cells import Cell, read_cell, unpack
+from benchmarks.quality import SCORERS, plan
+from tsporec.evaluation.evaluator import FULL
+from tsporec.metrics import ndcg, paired_bootstrap, recall
+
+BASELINES = ("head", "random", "tfidf", "self_information", "attention", "centroid", "llmlingua2")
+"""Scorers that others have published, or that need no thought."""
+OURS = ("selector", "rule")
+"""Scorers that are compared with the best baseline and with the whole text."""
+BEST = "best baseline"
+COMPARED: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float64]]] = {
+    "ndcg@10": lambda ranks: ndcg(ranks, 10),
+    "recall@10": lambda ranks: recall(ranks, 10),
+}
+Figures = dict[str, Any]
+
+
+class Measured:
+    """Hold a cell's results file.
+
+    Parameters
+    ----------
+    cell : Cell
+    found : dict
+        The results file.
+    """
+
+    def __init__(self, cell: Cell, found: Figures) -> None:
+        self.cell, self.found = cell, found
+        self.seeds: list[int] = [fit["seed"] for fit in found["fits"]]
+
+    @cached_property
+    def ranks(self) -> dict[int, NDArray[np.int64]]:
+        """Ranks of the new targets by seed, int64 ``[M]`` each."""
+        return {fit["seed"]: unpack(fit["ranks"]) for fit in self.found["fits"]}
+
+    def minus(self, other: Measured, users: NDArray[np.int64]) -> Figures | None:
+        """Compare with another cell over the seeds that both have; None if there are none.
+
+        Each metric gives (mean difference, low, high), a 95% interval over users.
+        """
+        seeds = [seed for seed in self.seeds if seed in other.seeds]
+        if not seeds:
+            return None
+        found: Figures = {"scorer": other.cell.scorer, "seeds": seeds}
+        for metric, of in COMPARED.items():
+            ours, theirs = (np.mean([of(one.ranks[s]) for s in seeds], axis=0) for one in (self, other))
+            found[metric] = paired_bootstrap(ours, theirs, users.tolist())
+            found[f"{metric} gain"] = found[metric][0] / float(theirs.mean())
+        return found
+
+    def figures(self, items: int) -> Figures:
+        """Return the cell's own figures."""
+        fits = self.found["fits"]
+        seconds = {key: float(np.mean([fit["seconds"][key] for fit in fits])) for key in fits[0]["seconds"]}
+        return {
+            "scorer": self.cell.scorer,
+            "budget": self.cell.budget,
+            "seeds": self.seeds,
+            "commits": sorted({fit["commit"] for fit in fits}),
+            "mean": self.found["mean"],
+            "deviation": self.found["deviation"],
+            "repeats": None if fits[0]["repeats"] is None else float(np.mean([fit["repeats"] for fit in fits])),
+            "tokens_an_item": float(np.mean([fit["tokens"] for fit in fits])) / items,
+            "seconds": seconds,
+            "versus": {},
+        }
+
+
+def summarise(
+    folder: Path, catalogues: Sequence[str], cases: Sequence[str], budgets: Sequence[int]
+) -> dict[str, dict[str, Figures]]:
+    """Summarise all cells in ``folder``: catalogue -> case -> figures. What is not measured is left out.
+
+    The figures of a case are those of its rows file, the ``environment`` of one of its cells, the ``resolution``
+    (the smallest difference of NDCG@10 that the seeds show) and a list of ``cells``.
+    """
+    found: dict[str, dict[str, Figures]] = {}
+    for catalogue in catalogues:
+        for case in cases:
+            cells = plan([catalogue], [case], [*SCORERS, "llmlingua2"], budgets)
+            made = [Measured(cell, read) for cell in cells if (read := read_cell(folder, cell.name)) is not None]
+            if made:
+                rows = read_cell(folder, f"{catalogue}-{case}-rows")
+                if rows is None:
+                    raise ValueError(
+                        f"{folder} has cells of {catalogue}, but not {catalogue}-{case}-rows.json. benchmarks.quality "
+                        "writes it again if you start it for this catalogue."
+                    )
+                found.setdefault(catalogue, {})[case] = _one(rows, made)
+    return found
+
+
+def _one(rows: Figures, made: Sequence[Measured]) -> Figures:
+    """Summarise one case of one catalogue."""
+    users = unpack(rows["users"])
+    by_budget: dict[int | None, dict[str, Measured]] = {}
+    for one in made:
+        by_budget.setdefault(one.cell.budget, {})[one.cell.scorer] = one
+    whole, cells = by_budget.get(None, {}).get(FULL), []
+    for one in made:
+        peers = by_budget[one.cell.budget]
+        rivals = {"head": peers.get("head")} if one.cell.scorer != "head" else {}
+        if one.cell.scorer in OURS:
+            known = [peers[name] for name in BASELINES if name in peers]
+            best = max(known, key=lambda peer: peer.found["mean"]["ndcg@10"], default=None)
+            rivals |= {BEST: best, FULL: whole}
+        figures = one.figures(rows["items"])
+        figures["versus"] = {
+            name: difference
+            for name, rival in rivals.items()
+            if rival is not None and (difference := one.minus(rival, users)) is not None
+        }
+        cells.append(figures)
+    kept = {key: value for key, value in rows.items() if key not in ("environment", "users")}
+    return {**kept, "environment": made[0].found["environment"], "resolution": _resolution(made), "cells": cells}
+
+
+def _resolution(made: Sequence[Measured]) -> Figures | None:
+    """Pool the deviation over seeds of NDCG@10: ``difference`` is twice the standard error of a difference of means."""
+    both = [(one.found["deviation"]["ndcg@10"], len(one.seeds)) for one in made if len(one.seeds) > 1]
+    if not both:
+        return None
+    deviation = float(np.sqrt(np.mean([value**2 for value, _ in both])))
+    return {"deviation": deviation, "difference": 2 * float(np.sqrt(2 / min(n for _, n in both))) * deviation}
+
+
+def level_with_whole(case: Figures, scorer: str) -> int | None:
+    """Return the smallest budget at which a scorer is level with the whole text, or above it; None if there is none.
+
+    Level means that the 95% interval of the difference of NDCG@10 reaches 0.
+    """
+    for cell in sorted((c for c in case["cells"] if c["scorer"] == scorer), key=lambda c: c["budget"]):
+        if FULL in cell["versus"] and cell["versus"][FULL]["ndcg@10"][2] >= 0:
+            return int(cell["budget"])
+    return None
