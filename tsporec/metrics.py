@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 def ranks(
     scores: NDArray[np.floating], targets: ArrayLike, masked: Sequence[Sequence[int]] | None = None
 ) -> NDArray[np.int64]:
-    """Rank each row's target among all items; 1 is the best rank.
+    """Rank the target of each of B rows among all N items: int64 ``[B]``; 1 is the best rank.
 
     Items of equal score rank in a fixed random order, the same for all rows and calls. So ties neither help nor hurt a
     target on average. (If texts keep few tokens, many items have equal texts.)
@@ -22,21 +22,11 @@ def ranks(
     Parameters
     ----------
     scores : float ``[B, N]``
-        Scores of all items; higher is better. NaN ranks below everything.
+        Higher is better. NaN ranks below everything.
     targets : int ``[B]``
         Index of each row's target.
     masked : B sequences of item indices, optional
-        Items that each row's ranking leaves out (the history). A masked target is still ranked, against the items that
-        are not masked.
-
-    Returns
-    -------
-    int64 ``[B]``
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree, or a target or masked item is not the index of an item.
+        Items that each row's ranking leaves out (the history). A masked target is still ranked.
 
     Examples
     --------
@@ -101,31 +91,11 @@ def reciprocal_rank(rank: ArrayLike) -> Floats:
 def paired_bootstrap(
     a: ArrayLike, b: ArrayLike, groups: Sequence[str], samples: int = 2000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """Compute the mean difference ``a - b`` and its confidence interval: (mean, low, high).
+    """Compute the mean difference ``a - b`` of a metric ``[B]``, and its confidence interval: (mean, low, high).
 
-    The interval is a percentile interval over resampled groups, so that rows of one user are sampled together (Efron
-    and Tibshirani, 1993, ch. 8).
+    The interval is a percentile interval over resampled ``groups``, so that rows of one user are sampled together
+    (Efron and Tibshirani, 1993, ch. 8).
 
-    Parameters
-    ----------
-    a, b : float ``[B]``
-        A metric of the same rows under two treatments.
-    groups : B labels
-        Group (user) of each row.
-    samples : int
-        Number of resamples. Default: 2,000.
-    seed : int
-        Random seed. Default: 0.
-    level : float
-        Confidence level. Default: 0.95.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree, there are no rows, or ``samples`` or ``level`` is out of range.
-
-    Examples
-    --------
     >>> paired_bootstrap([1.0, 1.0, 0.0], [0.0, 0.0, 0.0], ["u", "u", "v"])
     (0.6666666666666666, 0.0, 1.0)
     """

@@ -33,14 +33,10 @@ def write_together(files: dict[Path, bytes]) -> None:
     try:
         for path, data in files.items():
             part = beside[path] = _beside(path)
-            # Without O_BINARY, Windows would write each line end as two bytes.
-            binary = getattr(os, "O_BINARY", 0)
-            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | binary, 0o666)
-            try:
-                write_all(handle, data)
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            with part.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
         for path, part in beside.items():
             os.replace(part, path)
     except BaseException:
@@ -61,13 +57,6 @@ def writing(path: Path) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-
-
-def write_all(handle: int, data: bytes) -> None:
-    """Write every byte; one call of ``os.write`` may write fewer."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
 
 
 def remove_leftovers(path: Path) -> None:

@@ -11,7 +11,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tsporec.data.printed import DEEPEST, read_printed_list
+from tsporec.data.printed import read_printed_list
+
+DEEPEST = 50
+"""Lists nested deeper than this are not read."""
 
 # Only names of real elements make a tag: "std::vector<int>" and "sizes <M and L>" are text.
 _ELEMENT = (

@@ -18,14 +18,7 @@ _TOKENIZED_TOGETHER = 4096  # texts in one call: bounds the memory that the toke
 
 @dataclass(frozen=True)
 class Item:
-    """A thing that can be recommended.
-
-    Parameters
-    ----------
-    id : str
-    fields : dict of str to str
-        Cleaned text fields, in order. An empty or missing field is ordinary.
-    """
+    """A thing that can be recommended, with its cleaned text fields in order. A missing field is ordinary."""
 
     id: str
     fields: dict[str, str] = field(default_factory=dict)
@@ -45,12 +38,7 @@ class Item:
 class Interactions:
     """The items that one user touched, oldest first. In an evaluation row the last item is the target.
 
-    Parameters
-    ----------
-    user_id : str
-    item_ids : tuple of str
-    times : tuple of float, optional
-        Time of each interaction, in the file's unit; empty if the file has no times.
+    ``times`` has the time of each interaction, in the file's unit; it is empty if the file has no times.
     """
 
     user_id: str
@@ -68,9 +56,7 @@ def item_text(item: Item, fields: Sequence[str] = FIELDS) -> str:
 
 
 def tokenize_texts(texts: Sequence[str], tokenizer: Any, max_tokens: int | None = None) -> RaggedTokens:
-    """Tokenise texts without special tokens, 4,096 at a time; one segment for each text.
-
-    Texts longer than ``max_tokens`` are cut to their first tokens. Default: no limit.
+    """Tokenise texts without special tokens; one segment for each text, of its first ``max_tokens`` tokens at most.
 
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> tokenize_texts(["blue pen", "", "pen"], word_tokenizer(["blue", "pen"])).to_lists()
@@ -96,25 +82,11 @@ def tokenize_items(
 def check_known(
     items: Sequence[Item], sequences: Iterable[Interactions], unknown: str = "error", *, targets: bool = False
 ) -> list[Interactions]:
-    """Check that the catalogue has every item of the sequences.
+    """Check that the catalogue has every item of the sequences, or leave unknown items out (``unknown="drop"``).
 
-    Parameters
-    ----------
-    items, sequences
-        The catalogue and the interactions.
-    unknown : "error" or "drop"
-        Refuse a sequence with an unknown item, or leave the item out. Default: "error".
-    targets : bool
-        The sequences are evaluation rows. A row with an unknown target (its last item) is then left out whole, since
-        the item before it is not the target. Default: False.
+    With ``targets`` the sequences are evaluation rows: a row with an unknown target (its last item) is left out whole.
+    A catalogue that is empty, holds an id twice, or (``"error"``) lacks an item is a ValueError.
 
-    Raises
-    ------
-    ValueError
-        If the catalogue is empty, holds an id twice, or (``"error"``) lacks an item of a sequence.
-
-    Examples
-    --------
     >>> check_known([Item("1"), Item("2")], [Interactions("u", ("1", "9", "2"))], "drop")[0].item_ids
     ('1', '2')
     """
@@ -128,16 +100,15 @@ def check_known(
         raise ValueError(f"item id {twice!r} stands in the catalogue twice; ids must be unique.")
     checked = []
     for number, sequence in enumerate(sequences, start=1):
-        missing = [item_id for item_id in sequence.item_ids if item_id not in known]
-        if missing and unknown == "error":
+        user, ids, times = sequence.user_id, sequence.item_ids, sequence.times
+        kept = [place for place, item_id in enumerate(ids) if item_id in known]
+        if len(kept) < len(ids) and unknown == "error":
+            missing = next(item_id for item_id in ids if item_id not in known)
             raise ValueError(
-                f"sequence {number} (user {sequence.user_id!r}) names item {missing[0]!r}, which the catalogue of "
+                f"sequence {number} (user {user!r}) names item {missing!r}, which the catalogue of "
                 f"{len(known)} items lacks; give the catalogue it belongs to, or drop unknown items."
             )
-        if not missing:
-            checked.append(sequence)
-        elif len(missing) < len(sequence.item_ids) and not (targets and sequence.item_ids[-1] not in known):
-            kept = [place for place, item_id in enumerate(sequence.item_ids) if item_id in known]
-            times = tuple(sequence.times[place] for place in kept) if sequence.times else ()
-            checked.append(Interactions(sequence.user_id, tuple(sequence.item_ids[place] for place in kept), times))
-    return [sequence for sequence in checked if sequence.item_ids]
+        if kept and not (targets and ids[-1] not in known):
+            times = tuple(times[place] for place in kept) if times else ()
+            checked.append(Interactions(user, tuple(ids[place] for place in kept), times))
+    return checked

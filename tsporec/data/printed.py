@@ -1,23 +1,21 @@
 """Read lists that were stored as text: as JSON, as Python prints them, or as numpy and pandas print them.
 
-Only literals are read; nothing is evaluated. Every pattern takes time linear in the text.
+A printed list is rewritten as JSON, token by token, and read as that: nothing is evaluated. Every pattern takes time
+linear in the text.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
-DEEPEST = 50
-"""Lists nested deeper than this are not read."""
-
-_PIECE = re.compile(
+_TOKEN = re.compile(
     r"""(\s*)([bu]?(?:'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*")|[^\s,:'"\[\](){}]+|[,:\[\](){}])""", re.DOTALL
 )
-_CLOSERS = {"[": "]", "(": ")", "{": "}"}
-_NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_CONSTANTS = {"True": True, "False": False, **dict.fromkeys(("None", "nan", "NaN", "null", "NaT", "<NA>"))}
+_JSON = {"(": "[", ")": "]", "True": "true", "False": "false"}
+_JSON.update(dict.fromkeys(("None", "nan", "NaN", "null", "NaT", "<NA>"), "null"))
 _ESCAPE = re.compile(
     r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U(000[0-9a-fA-F]{5}|0010[0-9a-fA-F]{4})|([0-7]{1,3})|(.))", re.DOTALL
 )
@@ -32,9 +30,9 @@ _PLAIN_ESCAPE = re.compile(r"\\([nrt'\"\\])")
 def read_printed_list(text: str, repair: bool = True) -> list[Any] | None:
     r"""Read ``text`` as a list of literals; None if it is not one.
 
-    Missing values (``nan``, ``null``) become None. A tuple or a dict inside may become the list of its values. Some
-    published lists are broken: their strings contain quotes that are not escaped. With ``repair`` they are split where
-    one string seems to end and the next to begin.
+    Missing values (``nan``, ``null``) become None, and a tuple becomes a list. Some published lists are broken: their
+    strings contain quotes that are not escaped. With ``repair`` they are split where one string seems to end and the
+    next to begin.
 
     >>> read_printed_list('["One.", null]'), read_printed_list("['One.', nan]"), read_printed_list("['One.'\n 'Two.']")
     (['One.', None], ['One.', None], ['One.', 'Two.'])
@@ -45,69 +43,39 @@ def read_printed_list(text: str, repair: bool = True) -> list[Any] | None:
     text = text.strip()
     if not (text.startswith("[") and text.endswith("]")):
         return None
-    value = _read_json(text)
-    if value is None:
-        value = _read_pieces(text)
-    return _split_broken(text) if value is None and repair else value
+    for rewrite in (str, _as_json):
+        with suppress(KeyError, ValueError, RecursionError):
+            value: list[Any] = json.loads(rewrite(text), parse_constant=lambda name: {"NaN": None}[name])
+            return value
+    return _split_broken(text) if repair else None
 
 
-def _read_json(text: str) -> list[Any] | None:
-    try:
-        value: list[Any] = json.loads(text, parse_constant=lambda name: _CONSTANTS[name])
-        return value
-    except (KeyError, ValueError, RecursionError):
-        return None
+def _as_json(text: str) -> str:
+    """Rewrite a printed list as JSON; a ValueError if a character belongs to no token. JSON checks all else.
 
-
-def _read_pieces(text: str) -> list[Any] | None:
-    """Read nested lists of texts, numbers and missing values.
-
-    They are separated by commas, as Python prints them, or by white space between texts, as numpy does.
+    Elements are separated by commas, as Python prints them, or by white space, as numpy prints texts:
+    "[b'a', ('b',)]" -> '[ "a" , [ "b" ] ]', "['a' None]" -> '[ "a" , null ]'
     """
-    top: list[Any] = []
-    inside, place, comma = [(top, "]")], 1, True  # open lists with their ends; whether a comma or bracket precedes
-    while inside and place < len(text):
-        piece = _PIECE.match(text, place)
-        if piece is None:
-            return None
-        place, space, mark = piece.end(), piece[1], piece[2]
-        values, end = inside[-1]
-        if mark in _CLOSERS:
-            if not (comma or space) or len(inside) > DEEPEST:
-                return None
-            values.append([])
-            inside.append((values[-1], _CLOSERS[mark]))
-            comma = True
-        elif mark == end:
-            inside.pop()
-            comma = False
-        elif mark == ",":
-            if comma:
-                return None
-            comma = True
-        elif mark == ":":
-            if comma or end != "}" or isinstance(values.pop(), list):  # a key, which is not kept
-                return None
-            comma = True
-        else:
-            if not (comma or (space and (mark[-1] in "'\"" or mark in _CONSTANTS))):
-                return None
-            try:
-                values.append(_read_value(mark))
-            except ValueError:
-                return None
-            comma = False
-    return None if inside or place < len(text) else top
+    parts = [""]
+    place = 0
+    while place < len(text):
+        token = _TOKEN.match(text, place)
+        if token is None:
+            raise ValueError(f"character {place} belongs to no token")
+        place, mark = token.end(), token[2]
+        is_text, known = mark[-1] in "'\"", _JSON.get(mark)
+        if mark in "])}" and parts[-1] == "," and parts[-2] not in "[{":
+            parts.pop()  # ('a',)
+        elif mark == ":" and not parts[-1].startswith('"'):
+            parts[-1] = json.dumps(parts[-1])  # {1: 'a'}
+        elif token[1] and parts[-1] not in ("", "[", "{", ",", ":") and (is_text or mark in "[({" or known == "null"):
+            parts.append(",")
+        parts.append(json.dumps(_unquoted(mark)) if is_text else mark if known is None else known)
+    return " ".join(parts)
 
 
-def _read_value(mark: str) -> Any:
-    r"""Read a constant, a number or a quoted text: "None" -> None, "1.5" -> 1.5, "'it\'s'" -> "it's"."""
-    if mark in _CONSTANTS:
-        return _CONSTANTS[mark]
-    if mark[-1] not in "'\"":
-        if not _NUMBER.fullmatch(mark):
-            raise ValueError(f"{mark} is not a literal")
-        return float(mark) if set(mark) & set(".eE") else int(mark)
+def _unquoted(mark: str) -> str:
+    r"""Read a quoted text as Python reads it: "'it\'s'" -> "it's"; an unknown escape stays."""
     text = mark[mark[0] in "bu" :][1:-1]
     if "\\" in text:
         text = _ESCAPE.sub(_read_escape, text)

@@ -12,8 +12,7 @@ from tsporec.data.items import Interactions
 def merge_windows(rows: Sequence[Interactions]) -> list[Interactions]:
     """Merge each user's rows, which are windows of one sequence in time order, into that sequence.
 
-    A row that starts with the end of the sequence so far continues it, by the longest overlap. A row that the sequence
-    contains adds nothing. A row without overlap is appended.
+    A row continues the sequence by its longest overlap with the end. A row that the sequence contains adds nothing.
 
     >>> rows = [Interactions("u", ("1", "2")), Interactions("u", ("1", "2", "3")), Interactions("u", ("2", "3", "4"))]
     >>> merge_windows(rows)[0].item_ids
@@ -74,23 +73,10 @@ def split_by_time(
 ) -> tuple[list[Interactions], list[Interactions], list[Interactions]]:
     """Split at two moments that are the same for all users: (training sequences, validation rows, test rows).
 
-    Parameters
-    ----------
-    sequences : sequence of Interactions
-        One for each user, with ``times``.
-    valid, test : float
-        Shares of all interactions in the validation period, and in the test period after it. An interaction at the
-        moment of a cut belongs to the later period. Default: 0.1, 0.1.
-    history : int
-        Most items of history in a row. A user's first interaction makes no row. Default: 10, as in MiniOneRec.
+    ``valid`` and ``test`` are the shares of all interactions in the validation period and in the test period after it.
+    An interaction at the moment of a cut belongs to the later period. A row has at most ``history`` items before its
+    target (10 as in MiniOneRec); a user's first interaction makes no row. Sequences without times are a ValueError.
 
-    Raises
-    ------
-    ValueError
-        If a sequence has no times, or the shares are out of range.
-
-    Examples
-    --------
     >>> train, valid, test = split_by_time([Interactions("u", tuple("abcd"), (1, 2, 3, 4))], 0.25, 0.25)
     >>> train[0].item_ids, valid[0].item_ids, test[0].item_ids
     (('a', 'b'), ('a', 'b', 'c'), ('a', 'b', 'c', 'd'))

@@ -22,31 +22,15 @@ _ONSETS, _VOWELS = ["b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", 
 
 @dataclass(frozen=True)
 class CatalogueConfig:
-    """Size and composition of a generated catalogue.
-
-    Parameters
-    ----------
-    items, users, tastes : int
-        Number of items, users and tastes. Default: 600, 900, 30.
-    words_per_taste : int
-        Words of each taste. All of them are planted in each item of the taste. Default: 4.
-    phrases : int
-        Two-word phrases in a text. Default: 24.
-    sequence : int
-        Items that a user touches. The last one is the test target. Default: 8.
-    loyalty : float
-        Probability that a touched item has the user's taste. Default: 0.9.
-    seed : int
-        Random seed. Default: 0.
-    """
+    """Size and composition of a generated catalogue."""
 
     items: int = 600
     users: int = 900
     tastes: int = 30
-    words_per_taste: int = 4
-    phrases: int = 24
-    sequence: int = 8
-    loyalty: float = 0.9
+    words_per_taste: int = 4  # all of them are planted in each item of the taste
+    phrases: int = 24  # two-word phrases in a text
+    sequence: int = 8  # items that a user touches; the last one is the test target
+    loyalty: float = 0.9  # probability that a touched item has the user's taste
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -60,25 +44,13 @@ class CatalogueConfig:
 
 @dataclass(frozen=True, eq=False)
 class PlantedCatalogue:
-    """A generated catalogue, its users, its tokenizer, and its planted tokens.
+    """A generated catalogue, its users, its tokenizer, and its planted tokens."""
 
-    Parameters
-    ----------
-    items : list of Item
-        Items with one field, ``description``.
-    train, test : list of Interactions
-        Each user's sequence without its last item, and the whole sequence with the last item as the target.
-    planted : bool ``[T]``
-        True for planted tokens, over the tokens of all items in order.
-    tokenizer : Hugging Face tokenizer
-        A tokenizer in which every word is a token.
-    """
-
-    items: list[Item]
-    train: list[Interactions]
-    test: list[Interactions]
-    planted: NDArray[np.bool_]
-    tokenizer: Any
+    items: list[Item]  # with one field, "description"
+    train: list[Interactions]  # each user's sequence without its last item
+    test: list[Interactions]  # the whole sequences
+    planted: NDArray[np.bool_]  # [T], over the tokens of all items in order
+    tokenizer: Any  # every word is a token
 
 
 def generate(config: CatalogueConfig | None = None) -> PlantedCatalogue:
@@ -151,21 +123,10 @@ def word_tokenizer(words: list[str]) -> Any:
 def planted_recall(
     planted: NDArray[np.bool_], kept: NDArray[np.int64], segment: NDArray[np.int64], budget: int
 ) -> float:
-    """Compute the share of planted tokens that are kept, among those that fit the budget.
+    """Compute the share of planted tokens ``[T]`` at the ``kept`` positions, among those that fit the budget.
 
-    Parameters
-    ----------
-    planted : bool ``[T]``
-        True for planted tokens.
-    kept : int64 ``[K]``
-        Kept positions.
-    segment : int64 ``[T]``
-        Segment of each token.
-    budget : int
-        Tokens kept of each text; at most so many of its planted tokens fit.
+    ``segment [T]`` is the text of each token. At most ``budget`` of a text's planted tokens fit.
 
-    Examples
-    --------
     >>> planted_recall(np.array([True, False, True]), kept=np.array([0]), segment=np.zeros(3, np.int64), budget=2)
     0.5
     """
