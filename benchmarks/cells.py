@@ -47,6 +47,11 @@ class Cell:
         """Name of the cell's file without its ending."""
         return f"{self.catalogue}-{self.case}-{self.scorer}-{self.budget or 'all'}"
 
+    @property
+    def rows(self) -> str:
+        """Name of the file that says of which users the rows are, without its ending."""
+        return f"{self.catalogue}-{self.case}-rows"
+
 
 def read_cell(folder: Path, name: str) -> dict[str, Any] | None:
     """Read the results file called ``name``; None if there is none."""

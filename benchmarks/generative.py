@@ -1,22 +1,17 @@
-"""Compare selections in a generative recommender: a causal LM that reads prompts which hold what each keeps.
+"""The case ``generative`` of the quality suite: a causal LM reads a prompt with the history and ranks titles.
 
-python -m benchmarks.generative --data DIR --model DIR --category Office_Products --output FILE
-
-The prompt shows the last items of a history, each cut to the budget; the label is the first words of the next item's
-title. Recommendation candidates, the true next item and nine others sampled at random, are ranked by the exact
-likelihood of their labels. The selector gives each item the first tokens or tf-idf's ranking, by the log-likelihood of
-labels after training histories that hold it.
-
-With ``--epochs 0`` the LM stays as it is. Otherwise the three stages are run: it is fine-tuned on mixed cuts, gives the
-reward, and is fine-tuned on each selection, always on the same rows; ``--train-layers`` are its last ones that learn.
+The prompt shows the last items of a history, each cut to the budget, and the first words of the next item's title
+follow. The last layers of the LM are fine-tuned on such prompts of training users, anew for each scorer, budget and
+seed, always on the same rows. Candidates, the true next item and others sampled at random, are ranked by the exact
+likelihood of their titles. ``selector_total`` shares the tokens of a whole prompt out among its items.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import math
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,214 +19,159 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from benchmarks.datasets import CATALOGUES, read_catalogue
-from benchmarks.learning import untrained
-from benchmarks.options import comma_separated, make_parser
-from benchmarks.tables import interval
+from benchmarks.cells import Cell, measured
 from tsporec.budget import Budget
-from tsporec.collators.mixed import MixedCollator
 from tsporec.collators.selector import SelectorCollator
-from tsporec.evaluation.results import environment, write_results
-from tsporec.evaluation.task import Task, prepare
-from tsporec.language_model import layer_stack, load_causal_lm
-from tsporec.learning.best_of import best_of, ranking_rewards
-from tsporec.learning.rewards.label import LabelReward
-from tsporec.metrics import ndcg, paired_bootstrap, recall
+from tsporec.evaluation.evaluator import Evaluator
+from tsporec.language_model import layer_stack
 from tsporec.recommenders.generative import GenerativeRecommender, PromptTemplate
-from tsporec.scorers import Scorer, make_scorer
-from tsporec.selector.model import TokenSelector
+from tsporec.scorers import Scorer, Scores, make_scorer
+from tsporec.tokens.ragged import RaggedTokens
 
-LEARNING_RATE = 2e-4
-HISTORY, TITLE_WORDS, CANDIDATES = 4, 6, 10
-BUDGETS = (8, 16)
-MARGINS = (0.0, 0.5, 1.0, 2.0, math.inf)
-"""Margins of the reward that are tried on held-out users, in nats a context."""
-
-Row = tuple[list[int], int]
+TOTAL = "_total"
+"""Ends the name of a scorer whose tokens are shared out among the items of a prompt."""
+Row = list[int]
 
 
-def rows_of(sequences: list[list[int]], count: int | None, seed: int) -> list[Row]:
-    """Sample ``count`` places of ``sequences`` (None: all): the last items before each, and its own."""
-    places = [(s[max(0, i - HISTORY) : i], s[i]) for s in sequences for i in range(1, len(s))]
-    return [places[i] for i in np.random.default_rng(seed).permutation(len(places))[:count]]
+@dataclass(frozen=True)
+class GenerativeConfig:
+    """Prompts and training.
 
-
-def candidates_of(row: Row, items: int, rng: np.random.Generator) -> list[int]:
-    """Return the target, then others that are not in the history."""
-    history, target = row
-    others = rng.choice(items, size=CANDIDATES + HISTORY, replace=False).tolist()
-    return [target, *[i for i in others if i != target and i not in history][: CANDIDATES - 1]]
-
-
-def last_rows(sequences: list[list[int]]) -> list[Row]:
-    """Return the last item of each sequence and those before it."""
-    return [(sequence[-HISTORY - 1 : -1], sequence[-1]) for sequence in sequences]
-
-
-def covering(rows: list[Row], items: set[int], limit: int) -> list[Row]:
-    """Choose up to ``limit`` rows, each with an item of ``items`` in its history that no row before it has."""
-    chosen, missing = [], set(items)
-    for row in rows:
-        if len(chosen) < limit and missing & set(row[0]):
-            chosen.append(row)
-            missing -= set(row[0])
-    return chosen
-
-
-def learn_from_labels(
-    model: GenerativeRecommender, base: Any, task: Task, start: TokenSelector, rows: list[Row], held: list[Row]
-) -> tuple[Scorer, dict[str, Any]]:
-    """Choose for each item the ranking that makes the labels of ``rows`` likelier by a margin: (selector, report).
-
-    The margin is the one after which the labels of ``held`` are likeliest. An item in none of ``rows`` takes the
-    ranking that is better on the whole.
+    Parameters
+    ----------
+    history, title_words : int
+        Items in a prompt, and words of the next item's title. Default: 4, 6.
+    candidates : int
+        Items that are ranked, the target among them. Default: 10.
+    train_rows, test_rows : int
+        Rows that are sampled to train on and to rank. Default: 2,000, 600.
+    train_layers : int
+        Last layers of the LM that are fine-tuned. Default: 4.
+    epochs, batch_size : int
+        Default: 2, 16.
+    learning_rate : float
+        Default: 2e-4.
     """
-    start_time, template, budget = time.perf_counter(), model.template, BUDGETS[0]
-    rules = {"head": make_scorer("head"), "tfidf": make_scorer("tfidf").fit(task.tokens)}
-    reward = LabelReward(model.model, base, [template.feature(*row) for row in rows], rest=budget)
-    rated = ranking_rewards(reward.segments, list(rules.values()), reward, (budget,))
-    order = np.argsort(-rated.mean(axis=0), kind="stable")
-    ordered = [list(rules.values())[i] for i in order]
-    spans = np.array([item for history, _ in rows for item in history if len(task.tokens[item])])
-    rewards = np.zeros((len(task.tokens), len(rules)), dtype=np.float32)
-    np.add.at(rewards, spans, rated[:, order])
-    rewards /= np.bincount(spans, minlength=len(rewards)).clip(1)[:, None].astype(np.float32)
-    made = {margin: best_of(task.tokens, start, ordered, rewards, margin) for margin in MARGINS}
-    features = [template.feature(*row) for row in held]
-    likely = {margin: label_log_likelihood(model, SelectorCollator(base, one, Budget(tokens=budget)), features)
-              for margin, one in made.items()}  # fmt: skip
-    best = max(MARGINS, key=lambda margin: likely[margin])
-    return made[best], {
-        "seconds": time.perf_counter() - start_time, "rows": len(rows), "items": len(set(spans.tolist())),
-        "first": list(rules)[order[0]], "margin": str(best),
-        "held-out log-likelihood by margin": {str(margin): value for margin, value in likely.items()},
-    }  # fmt: skip
+
+    history: int = 4
+    title_words: int = 6
+    candidates: int = 10
+    train_rows: int = 2000
+    test_rows: int = 600
+    train_layers: int = 4
+    epochs: int = 2
+    batch_size: int = 16
+    learning_rate: float = 2e-4
 
 
-@torch.inference_mode()
-def label_log_likelihood(model: GenerativeRecommender, collator: Any, features: list[dict[str, Any]]) -> float:
-    """Return the mean over ``features``, in nats a label token."""
-    found = [
-        -float(model.model(**collator([dict(feature)])).loss)
-        for feature in tqdm(features, desc="held", disable=None, leave=False)
-    ]
-    return float(np.mean(found))
+class Known:
+    """Look the scores of a catalogue's texts up, so that no text is scored twice."""
+
+    def __init__(self, tokens: RaggedTokens, scores: Scores) -> None:
+        parts = np.split(scores, tokens.cu_seqlens[1:-1])
+        self.scores = {ids.tobytes(): part for ids, part in zip(tokens, parts, strict=True)}
+
+    def score(self, tokens: RaggedTokens) -> Scores:
+        """Return float32 ``[T]``."""
+        return np.concatenate([self.scores[ids.tobytes()] for ids in tokens])
 
 
-def rank(model: GenerativeRecommender, collator: Any, rows: list[Row], items: int) -> NDArray[np.int64]:
-    """Rank each row's target among its candidates: int64 ``[R]``. An equal likelihood counts against it."""
-    rng, found = np.random.default_rng(0), []
-    for row in tqdm(rows, desc="rank", disable=None, leave=False):
-        (feature,) = collator.cut([model.template.feature(row[0])])
-        likelihood = model.candidate_log_likelihoods(feature, candidates_of(row, items, rng))
-        found.append(int((likelihood >= likelihood[0]).sum()))
-    return np.array(found)
+class Generative:
+    """Fine-tune a causal LM on prompts of what a scorer keeps.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+        It holds the task, and keeps scores.
+    titles : sequence of str
+        The title of each item.
+    lm, tokenizer
+        The whole language model and its tokenizer.
+    config : GenerativeConfig
+    dtype : torch.dtype
+        bfloat16 computes in mixed precision, a third of the time where the CPU has AMX.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        titles: Sequence[str],
+        lm: Any,
+        tokenizer: Any,
+        config: GenerativeConfig,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        from transformers import DataCollatorForSeq2Seq
+
+        task, self.config, self.dtype, self.lm = evaluator.task, config, dtype, lm
+        new = np.flatnonzero(task.new)
+        rows = np.random.default_rng(1).permutation(new)[: config.test_rows].tolist()
+        self.task = replace(task, test=[task.test[i] for i in rows], users=[task.users[i] for i in rows])
+        self.evaluator = evaluator
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.padding_side = "left"
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        self.collator = DataCollatorForSeq2Seq(tokenizer)
+        short = [" ".join(title.split()[: config.title_words]) for title in titles]
+        self.template = PromptTemplate.build(task.tokens, short, tokenizer)
+        places = [s[max(0, i - config.history) : i + 1] for s in task.train for i in range(1, len(s))]
+        order = np.random.default_rng(0).permutation(len(places))[: config.train_rows]
+        self.train = [self._feature(places[i], labels=True) for i in order]
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the figures, beside the task and the scorer."""
+        return {"encoder": self.evaluator.encoder.fingerprint, "layers": self.lm.config.num_hidden_layers,
+                "recommender": asdict(self.config), "dtype": str(self.dtype).removeprefix("torch.")}  # fmt: skip
+
+    def fit(self, scorer: Scorer | None, cell: Cell, seed: int) -> dict[str, Any]:
+        """Fine-tune the LM and rank the rows."""
+        tokens, score_seconds = self.task.tokens, 0.0
+        if scorer is None or cell.budget is None:
+            collator = SelectorCollator(self.collator, make_scorer("head"), Budget(keep_ratio=1.0))
+        else:
+            total = cell.scorer.endswith(TOTAL)
+            budget = Budget(total=cell.budget * self.config.history) if total else Budget(tokens=cell.budget)
+            scored = self.evaluator.scores(scorer)
+            score_seconds = float(scored["seconds"])
+            collator = SelectorCollator(self.collator, Known(tokens, scored["scores"]), budget)
+        model = GenerativeRecommender(copy.deepcopy(self.lm), self.template)
+        train_last_layers(model.model, self.config.train_layers)
+        start, config = time.perf_counter(), self.config
+        prompts = collator.cut([self._feature(row, labels=False) for row in self.task.test])
+        with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
+            model.fit(self.train, collator, config.epochs, config.batch_size, config.learning_rate, seed)
+            fitted = time.perf_counter() - start
+            ranks = self._rank(model, prompts)
+        return {
+            **measured(self.task, ranks),
+            "tokens": sum(len(prompt["input_ids"]) for prompt in prompts) / len(prompts),
+            "seconds": {"score": score_seconds, "fit": fitted, "rank": time.perf_counter() - start - fitted},
+        }
+
+    def _feature(self, row: Row, labels: bool) -> dict[str, Any]:
+        """Make the prompt of the last items before a row's target."""
+        return self.template.feature(row[:-1][-self.config.history :], row[-1] if labels else None)
+
+    def _rank(self, model: GenerativeRecommender, prompts: Sequence[Any]) -> NDArray[np.int64]:
+        """Rank each row's target among its candidates: int64 ``[M]``. An equal likelihood counts against it."""
+        rng, found = np.random.default_rng(0), []
+        pairs = zip(prompts, self.task.test, strict=True)
+        for prompt, row in tqdm(pairs, desc="rank", total=len(prompts), disable=None, leave=False):
+            likelihood = model.candidate_log_likelihoods(prompt, self._candidates(row, rng))
+            found.append(int((likelihood >= likelihood[0]).sum()))
+        return np.array(found)
+
+    def _candidates(self, row: Row, rng: np.random.Generator) -> list[int]:
+        """Return the target, then others that are not in the row."""
+        count = min(self.config.candidates + len(set(row)), len(self.task.tokens))
+        others = rng.choice(len(self.task.tokens), size=count, replace=False).tolist()
+        return [row[-1], *[item for item in others if item not in row][: self.config.candidates - 1]]
 
 
-def run(
-    start: GenerativeRecommender,
-    base: Any,
-    scorers: dict[str, Scorer],
-    rows: tuple[list[Row], list[Row]],
-    users: list[str],
-    options: argparse.Namespace,
-) -> list[dict[str, Any]]:
-    """Return figures for every scorer and budget. ``rows`` are those to train on and those to test on."""
-    template = start.template
-    train, test = [template.feature(*row) for row in rows[0]], rows[1]
-    ranks: dict[tuple[str, int], list[NDArray[np.int64]]] = {}
-    figures = []
-    for budget in BUDGETS:
-        for name, scorer in scorers.items():
-            collator = SelectorCollator(base, scorer, Budget(tokens=budget))
-            start_time, read = time.perf_counter(), [template.feature(history) for history, _ in test]
-            tokens = sum(len(feature["input_ids"]) for feature in collator.cut(read))
-            for seed in options.seeds:
-                model = GenerativeRecommender(copy.deepcopy(start.model), template)
-                model.fit(train, collator, options.epochs, batch_size=16, learning_rate=LEARNING_RATE, seed=seed)
-                ranks.setdefault((name, budget), []).append(rank(model, collator, test, len(template.texts)))
-            found = np.stack(ranks[name, budget])
-            figures.append(
-                {
-                    "scorer": name,
-                    "k": budget,
-                    "NDCG@10": float(ndcg(found, 10).mean()),
-                    "Recall@1": float(recall(found, 1).mean()),
-                    "tokens a prompt": tokens / len(test),
-                    "seconds": time.perf_counter() - start_time,
-                }
-            )
-            for rival in ("head", "tfidf"):
-                if (rival, budget) in ranks and rival != name:
-                    other = np.stack(ranks[rival, budget])
-                    difference = paired_bootstrap(ndcg(found, 10).mean(0), ndcg(other, 10).mean(0), users)
-                    figures[-1][f"minus {rival} (95%)"] = interval(difference)
-            print(figures[-1], flush=True)
-    return figures
-
-
-def warm_up(model: GenerativeRecommender, base: Any, rules: list[Scorer], rows: list[Row], epochs: int) -> None:
-    """Fine-tune on what the rules keep at every budget, one of these cuts in each feature."""
-    cuts = [SelectorCollator(base, rule, Budget(tokens=k)) for rule in rules for k in BUDGETS]
-    features = [model.template.feature(*row) for row in rows]
-    model.fit(features, MixedCollator(cuts), epochs, batch_size=16, learning_rate=LEARNING_RATE)
-
-
-def train_last_layers(model: Any, count: int | None) -> None:
-    """Leave the weights below the last ``count`` layers as they are, embeddings included; None: none."""
-    if count is not None:
-        if count < 1:
-            raise ValueError(f"at least the last layer must learn; found {count}.")
-        model.requires_grad_(False)
-        for layer in layer_stack(model)[-count:]:
-            layer.requires_grad_(True)
-
-
-def main() -> None:
-    """Learn the selector, compare, write the results file."""
-    from transformers import DataCollatorForSeq2Seq
-
-    parser = make_parser(__doc__, seeds=[0])
-    parser.add_argument("--category", default=CATALOGUES[0], choices=CATALOGUES)
-    parser.add_argument("--fields", type=comma_separated, default=["title", "description"])
-    parser.add_argument("--layers", type=int, help="by default all")
-    parser.add_argument("--train-layers", type=int, help="the last ones, which are fine-tuned; by default all")
-    parser.add_argument("--train-rows", type=int, default=3000, help="to fine-tune on")
-    parser.add_argument("--reward-rows", type=int, default=300, help="whose labels the selector learns from")
-    parser.add_argument("--held-rows", type=int, default=80, help="of held-out users, to choose the margin by")
-    parser.add_argument("--test-rows", type=int, default=600)
-    parser.add_argument("--epochs", type=int, default=0)
-    options = parser.parse_args()
-    origin = environment(options.seeds[0])
-    lm, tokenizer = load_causal_lm(options.model, options.layers)
-    catalogue = read_catalogue(options.data, options.category)
-    items, train, test = catalogue.items, catalogue.train, catalogue.test
-    task = prepare(items, train, test, tokenizer, options.fields)
-    tokenizer.padding_side = "left"
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    titles = [" ".join(item.fields.get("title", "").split()[:TITLE_WORDS]) for item in items]
-    template = PromptTemplate.build(task.tokens, titles, tokenizer)
-    base, start = DataCollatorForSeq2Seq(tokenizer), untrained(tokenizer, task)
-    sampled = np.random.default_rng(1).permutation(len(task.test))[: options.test_rows].tolist()
-    test_rows, held = last_rows([task.test[i] for i in sampled]), last_rows(task.held_out)[: options.held_rows]
-    # The reward is measured on labels that the LM was not fitted to: those of other users.
-    fitted, rated = (task.train[0::2], task.train[1::2]) if options.epochs else ([], task.train)
-    train_rows, model = rows_of(fitted, options.train_rows, 0), GenerativeRecommender(lm, template)
-    scorers: dict[str, Scorer] = {
-        "head": make_scorer("head"), "random": make_scorer("random"), "tfidf": make_scorer("tfidf").fit(task.tokens),
-    }  # fmt: skip
-    train_last_layers(lm, options.train_layers)
-    warm_up(model, base, [*scorers.values(), start], train_rows, options.epochs)
-    # Only items that are read here are worth a forward: those before the targets, which are not looked at.
-    read = {item for history, _ in test_rows + held for item in history}
-    rows = covering(rows_of(rated, None, 0), read, options.reward_rows)
-    scorers["selector"], report = learn_from_labels(model, base, task, start, rows, held)
-    print(report, flush=True)
-    users = [task.users[i] for i in sampled]
-    figures = run(model, base, scorers, (train_rows, test_rows), users, options)
-    settings = {key: str(value) for key, value in vars(options).items() if key not in ("data", "model", "output")}
-    write_results(options.output, {"settings": settings, "learning": report, "rows": figures}, origin)
-
-
-if __name__ == "__main__":
-    main()
+def train_last_layers(model: Any, count: int) -> None:
+    """Leave the weights below the last ``count`` layers as they are, embeddings included."""
+    if count < 1:
+        raise ValueError(f"at least the last layer must learn; found {count}.")
+    model.requires_grad_(False)
+    for layer in layer_stack(model)[-count:]:
+        layer.requires_grad_(True)

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets import CATALOGUES
+from benchmarks.generative import TOTAL
 from benchmarks.options import comma_separated
-from benchmarks.quality import BUDGETS, CASES, SCORERS
+from benchmarks.quality import BUDGETS, CASES
 from benchmarks.summary import BASELINES, BEST, OURS, Figures, level_with_whole, summarise
 from tsporec._internal.files import write_whole
 from tsporec.evaluation.evaluator import FULL
@@ -37,11 +38,11 @@ def quality_block(summary: Summary) -> str:
         for case in CASES:
             figures = summary.get(catalogue, {}).get(case)
             parts.append(f"### {catalogue}, {case}")
-            parts += [f"{MISSING}: no cell is measured."] if figures is None else list(_section(figures))
+            parts += [f"{MISSING}: no cell is measured."] if figures is None else list(_section(CASES[case], figures))
     return "\n\n".join(parts)
 
 
-def _section(case: Figures) -> Iterator[str]:
+def _section(scorers: Sequence[str], case: Figures) -> Iterator[str]:
     cells = {(cell["scorer"], cell["budget"]): cell for cell in case["cells"]}
     new = round(case["rows"] * (1 - case["repeats"]))
     commits = sorted({commit for cell in case["cells"] for commit in cell["commits"]})
@@ -54,7 +55,6 @@ def _section(case: Figures) -> Iterator[str]:
         f"{case['popularity']['ndcg@10']:.4f}.{noise} Commit {', '.join(commits)}, {hardware['threads']} thread(s) of "
         f"{hardware['cpu']}."
     )
-    scorers = [*SCORERS, *(name for name in ("llmlingua2",) if any(name == scorer for scorer, _ in cells))]
     budgets = [*BUDGETS, None]
     for metric, title in (("ndcg@10", "NDCG@10"), ("recall@10", "Recall@10")):
         best = {
@@ -73,7 +73,7 @@ def _section(case: Figures) -> Iterator[str]:
     yield _grid("NDCG@10 − head (95%)", rest, BUDGETS, cells, lambda cell: _interval(cell, "head", "ndcg@10"))
     titles = [f"{metric} − {rival} (95%)" for metric in ("NDCG@10", "Recall@10") for rival in ("best", "whole text")]
     lines = [f"| scorer | tokens | best baseline | {' | '.join(titles)} |", "|" + " --- |" * 7]
-    for name in OURS:
+    for name in (scorer for scorer in OURS if scorer in scorers):
         for budget in BUDGETS:
             if (cell := cells.get((name, budget))) is None:
                 lines.append(f"| {name} | {budget} | " + " | ".join([MISSING] * 5) + " |")
@@ -84,6 +84,8 @@ def _section(case: Figures) -> Iterator[str]:
             values = [_interval(cell, rival, m) for m in ("ndcg@10", "recall@10") for rival in (BEST, FULL)]
             lines.append(f"| {name} | {budget} | {named} | {' | '.join(values)} |")
     yield "\n".join(lines)
+    if (shared := f"selector{TOTAL}") in scorers:
+        yield _grid("NDCG@10 − selector (95%)", [shared], BUDGETS, cells, lambda c: _interval(c, "selector", "ndcg@10"))
 
 
 def _grid(
@@ -111,7 +113,7 @@ def short_block(summary: Summary) -> str:
         "|" + " --- |" * 8,
     ]
     for catalogue in CATALOGUES:
-        case = summary.get(catalogue, {}).get(CASES[0], {"cells": []})
+        case = summary.get(catalogue, {}).get("embedding", {"cells": []})
         cells = {(cell["scorer"], cell["budget"]): cell for cell in case["cells"]}
         for budget in SHORT_BUDGETS:
             ours = cells.get(("selector", budget))
@@ -175,7 +177,7 @@ def draw(summary: Summary, folder: Path) -> list[Path]:
             1, len(panels), figsize=(5 * len(panels), 4), squeeze=False, layout="constrained"
         )
         for axis, (title, case) in zip(axes[0], panels, strict=True):
-            for scorer in SCORERS:
+            for scorer in dict.fromkeys(cell["scorer"] for cell in case["cells"]):
                 points = [point(cell, case) for cell in case["cells"] if cell["scorer"] == scorer]
                 if line := sorted(one for one in points if one is not None):
                     axis.plot(*zip(*line, strict=True), marker="o", markersize=3, label=scorer,
@@ -192,11 +194,12 @@ Point = tuple[float, float] | None
 
 
 def _by_tokens(cell: Figures, case: Figures) -> Point:
-    return cell["tokens_an_item"], cell["mean"]["ndcg@10"]
+    return cell["tokens"], cell["mean"]["ndcg@10"]
 
 
 def _by_seconds(cell: Figures, case: Figures) -> Point:
-    return 1000 * (cell["seconds"]["score"] + cell["seconds"]["encode"]) / case["items"], cell["mean"]["ndcg@10"]
+    seconds = cell["seconds"]["score"] + cell["seconds"].get("encode", float("nan"))
+    return None if seconds != seconds else (1000 * seconds / case["items"], cell["mean"]["ndcg@10"])
 
 
 def _gain(cell: Figures, case: Figures) -> Point:
@@ -206,7 +209,7 @@ def _gain(cell: Figures, case: Figures) -> Point:
 
 
 _PLOTS = (
-    ("quality", "tokens an item", _by_tokens),
+    ("quality", "tokens of an item, or of a prompt", _by_tokens),
     ("time", "milliseconds an item to select and encode", _by_seconds),
     ("gain", "budget (NDCG@10 − head's)", _gain),
 )

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cells import Cell, read_cell, unpack
-from benchmarks.quality import SCORERS, plan
+from benchmarks.generative import TOTAL
+from benchmarks.quality import plan
 from tsporec.evaluation.evaluator import FULL
 from tsporec.metrics import ndcg, paired_bootstrap, recall
 
-BASELINES = ("head", "random", "tfidf", "self_information", "attention", "centroid", "llmlingua2")
+BASELINES = ("head", "random", "tfidf", "self_information", "attention", "centroid")
 """Scorers that others have published, or that need no thought."""
-OURS = ("selector", "rule")
+OURS = ("selector", f"selector{TOTAL}", "rule")
 """Scorers that are compared with the best baseline and with the whole text."""
 BEST = "best baseline"
 COMPARED: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float64]]] = {
@@ -61,7 +62,7 @@ class Measured:
             found[f"{metric} gain"] = found[metric][0] / float(theirs.mean())
         return found
 
-    def figures(self, items: int) -> Figures:
+    def figures(self) -> Figures:
         """Return the cell's own figures."""
         fits = self.found["fits"]
         seconds = {key: float(np.mean([fit["seconds"][key] for fit in fits])) for key in fits[0]["seconds"]}
@@ -73,7 +74,7 @@ class Measured:
             "mean": self.found["mean"],
             "deviation": self.found["deviation"],
             "repeats": None if fits[0]["repeats"] is None else float(np.mean([fit["repeats"] for fit in fits])),
-            "tokens_an_item": float(np.mean([fit["tokens"] for fit in fits])) / items,
+            "tokens": float(np.mean([fit["tokens"] for fit in fits])),
             "seconds": seconds,
             "versus": {},
         }
@@ -90,13 +91,13 @@ def summarise(
     found: dict[str, dict[str, Figures]] = {}
     for catalogue in catalogues:
         for case in cases:
-            cells = plan([catalogue], [case], [*SCORERS, "llmlingua2"], budgets)
+            cells = plan([catalogue], [case], None, budgets)
             made = [Measured(cell, read) for cell in cells if (read := read_cell(folder, cell.name)) is not None]
             if made:
-                rows = read_cell(folder, f"{catalogue}-{case}-rows")
+                rows = read_cell(folder, cells[0].rows)
                 if rows is None:
                     raise ValueError(
-                        f"{folder} has cells of {catalogue}, but not {catalogue}-{case}-rows.json. benchmarks.quality "
+                        f"{folder} has cells of {catalogue}, but not {cells[0].rows}.json. benchmarks.quality "
                         "writes it again if you start it for this catalogue."
                     )
                 found.setdefault(catalogue, {})[case] = _one(rows, made)
@@ -117,7 +118,9 @@ def _one(rows: Figures, made: Sequence[Measured]) -> Figures:
             known = [peers[name] for name in BASELINES if name in peers]
             best = max(known, key=lambda peer: peer.found["mean"]["ndcg@10"], default=None)
             rivals |= {BEST: best, FULL: whole}
-        figures = one.figures(rows["items"])
+        if one.cell.scorer.endswith(TOTAL):
+            rivals["selector"] = peers.get("selector")
+        figures = one.figures()
         figures["versus"] = {
             name: difference
             for name, rival in rivals.items()

@@ -216,17 +216,3 @@ def test_ways_of_learning_are_compared_on_users_nobody_learned_from(monkeypatch)
     trained = [fold.train for fold in folds]
     assert learned_from == trained
     assert fitted_on == trained * len(rows)
-
-
-def test_the_last_layers_alone_are_fine_tuned():
-    from benchmarks.generative import train_last_layers
-    from tests.conftest import make_causal_lm
-
-    model = make_causal_lm(50)
-    train_last_layers(model, 1)
-    last = len(model.model.layers) - 1
-    assert last > 0
-    for name, weight in model.named_parameters():
-        assert weight.requires_grad == name.startswith(f"model.layers.{last}."), name
-    with pytest.raises(ValueError, match="at least the last layer"):
-        train_last_layers(model, 0)

@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.cells import BEYOND, Cell, locked, pack, seeds_of, unpack, write_rows
-from benchmarks.quality import SEEDED, Suite, plan, show, work_through
+from benchmarks.cells import BEYOND, Cell, locked, pack, seeds_of, unpack
+from benchmarks.embedding import Embedding
+from benchmarks.generative import Generative, GenerativeConfig, train_last_layers
+from benchmarks.quality import Suite, cut, plan, show, work_through
 from tests.conftest import make_causal_lm
 from tests.learning.conftest import small_catalogue
+from tsporec.evaluation.evaluator import Evaluator
 from tsporec.evaluation.task import prepare
 from tsporec.recommenders.embedding import EmbeddingConfig
+from tsporec.recommenders.encoder import ItemEncoder
+from tsporec.scorers import make_scorer
 
 ORIGIN = {"commit": "abc", "seed": 0, "versions": {}, "hardware": {}}
 HEAD = Cell("made", "embedding", "head", 2)
@@ -29,8 +34,14 @@ def made():
 def suite(made, tmp_path):
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",), None)
     lm = make_causal_lm(len(made.tokenizer))
-    config = EmbeddingConfig(width=8, eval_every=2, patience=1)
-    return Suite("made", task, lm, made.tokenizer, tmp_path / "cache", config)
+    evaluator = Evaluator(task, ItemEncoder(cut(lm)), cache=tmp_path / "cache")
+    small = GenerativeConfig(history=2, candidates=4, train_rows=8, test_rows=10, train_layers=1, epochs=1)
+    titles = [item.fields["description"] for item in made.items]
+    cases = {
+        "embedding": Embedding(evaluator, EmbeddingConfig(width=8, eval_every=2, patience=1)),
+        "generative": Generative(evaluator, titles, lm, made.tokenizer, small, torch.bfloat16),
+    }
+    return Suite(evaluator, lm, made.tokenizer, cases, tmp_path, ORIGIN, {"rows": "test"})
 
 
 def test_every_scorer_is_measured_and_each_fit_once(suite, tmp_path, monkeypatch, capsys):
@@ -38,18 +49,18 @@ def test_every_scorer_is_measured_and_each_fit_once(suite, tmp_path, monkeypatch
     cells = plan(
         ["made"], ["embedding"], ["head", "random", "tfidf", "self_information", "rule", "selector", "full"], [2]
     )
-    run = partial(suite.run, seeds=[0, 1], folder=tmp_path, origin=ORIGIN)
+    run = partial(suite.run, seeds=[0, 1])
     assert work_through(cells, run) == []
     for cell in cells:
         found = json.loads((tmp_path / f"{cell.name}.json").read_text())
         assert [fit["seed"] for fit in found["fits"]] == [0, 1]
         assert found["mean"]["ndcg@10"] == np.mean([fit["metrics"]["ndcg@10"] for fit in found["fits"]])
-        assert len({fit["vectors"] for fit in found["fits"]}) == (2 if cell.scorer in SEEDED else 1)
-        assert found["fits"][0]["tokens"] == min(cell.budget or 99, 16) * len(suite.task.tokens)
+        assert len({fit["vectors"] for fit in found["fits"]}) == (2 if cell.scorer in ("random", "selector") else 1)
+        assert found["fits"][0]["tokens"] == min(cell.budget or 99, 16)
         ranks = unpack(found["fits"][0]["ranks"])
         gain = np.where(ranks < BEYOND, 1 / np.log2(1 + ranks), 0)
         assert gain.mean() == pytest.approx(found["fits"][0]["metrics"]["ndcg@10"])
-    monkeypatch.setattr(suite, "fit", None)
+    monkeypatch.setattr(suite.cases["embedding"], "fit", None)
     assert work_through(cells, run) == []
     show(tmp_path, [HEAD, Cell("made", "embedding", "head", 8)])
     assert "head-2: 0." in (shown := capsys.readouterr().out)
@@ -57,9 +68,9 @@ def test_every_scorer_is_measured_and_each_fit_once(suite, tmp_path, monkeypatch
 
 
 def test_a_cell_that_another_process_is_at_is_left_to_it(suite, tmp_path):
-    run = partial(suite.run, seeds=[0], folder=tmp_path, origin=ORIGIN)
+    run = partial(suite.run, seeds=[0])
     other = Cell("made", "embedding", "tfidf", 2)
-    with locked(suite.cache / "locks" / HEAD.name) as ours:
+    with locked(suite.locks / HEAD.name) as ours:
         assert ours
         assert work_through([HEAD, other], run) == [HEAD]
     assert not (tmp_path / f"{HEAD.name}.json").exists()
@@ -67,24 +78,55 @@ def test_a_cell_that_another_process_is_at_is_left_to_it(suite, tmp_path):
 
 
 def test_a_cell_of_other_settings_is_refused(suite, tmp_path):
-    suite.run(HEAD, [0], tmp_path, ORIGIN)
+    suite.run(HEAD, [0])
     assert seeds_of(tmp_path, HEAD, suite.settings(HEAD)) == [0]
-    suite.rows = "last"
+    suite.shared["rows"] = "last"
     with pytest.raises(ValueError, match=r"other settings \(rows\)"):
-        suite.run(HEAD, [1], tmp_path, ORIGIN)
+        suite.run(HEAD, [1])
 
 
 def test_self_information_says_what_it_computed_in(suite):
     suite.dtype = torch.bfloat16
     settings = suite.settings(Cell("made", "embedding", "self_information", 2))
-    assert (settings["scorer_dtype"], suite.cut.dtype) == ("bfloat16", torch.float32)
+    assert (settings["scorer_dtype"], suite.lm.dtype) == ("bfloat16", torch.float32)
+    assert suite.settings(Cell("made", "embedding", "attention", 2))["scorer_dtype"] == "float32"
 
 
 def test_rows_hold_the_user_of_each_new_target(suite, tmp_path):
-    write_rows(tmp_path, "made-embedding-rows", suite.task, {}, ORIGIN)
-    found = json.loads((tmp_path / "made-embedding-rows.json").read_text())
-    assert len(unpack(found["users"])) == int(suite.task.new.sum())
+    suite.run(HEAD, [0])
+    found = json.loads((tmp_path / f"{HEAD.rows}.json").read_text())
+    assert len(unpack(found["users"])) == int(suite.evaluator.task.new.sum())
     assert 0 < found["popularity"]["ndcg@10"] < 1
+
+
+def test_prompts_hold_what_scorers_keep_at_equal_totals(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.quality.learned", lambda task, *_: make_scorer("tfidf").fit(task.tokens))
+    before = suite.lm.model.layers[-1].mlp.up_proj.weight.clone()
+    cells = plan(["made"], ["generative"], ["head", "selector", "selector_total", "full"], [3])
+    assert work_through(cells, partial(suite.run, seeds=[0])) == []
+    read = [json.loads((tmp_path / f"{cell.name}.json").read_text())["fits"][0] for cell in cells]
+    head, selector, total, whole = (fit["tokens"] for fit in read)
+    assert head == selector == total < whole
+    assert len({fit["ranks"] for fit in read}) > 1
+    assert max(unpack(fit["ranks"]).max() for fit in read) <= 4
+    assert torch.equal(before, suite.lm.model.layers[-1].mlp.up_proj.weight)
+    assert suite.settings(cells[0])["dtype"] == "bfloat16"
+
+
+def test_the_last_layers_alone_are_fine_tuned():
+    model = make_causal_lm(50)
+    train_last_layers(model, 1)
+    last = len(model.model.layers) - 1
+    assert last > 0
+    for name, weight in model.named_parameters():
+        assert weight.requires_grad == name.startswith(f"model.layers.{last}."), name
+    with pytest.raises(ValueError, match="at least the last layer"):
+        train_last_layers(model, 0)
+
+
+def test_an_unknown_scorer_is_refused():
+    with pytest.raises(ValueError, match="case embedding has no scorer 'selector_total'"):
+        plan(["made"], ["embedding"], ["selector_total"], [2])
 
 
 def test_packed_numbers_come_back():
