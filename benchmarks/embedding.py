@@ -43,7 +43,7 @@ class Embedding:
         fitted = time.perf_counter() - start
         return {
             **measured(self.task, self.task.ranks(recommender, vectors)),
-            "tokens": int(found["tokens"]) / len(self.task.tokens),
+            "tokens": int(found["tokens"]),
             "vectors": digest(vectors),
             "seconds": {"score": float(found["score_seconds"]), "encode": float(found["seconds"]), "fit": fitted},
         }

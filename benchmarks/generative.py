@@ -144,7 +144,7 @@ class Generative:
             ranks = self._rank(model, prompts)
         return {
             **measured(self.task, ranks),
-            "tokens": sum(len(prompt["input_ids"]) for prompt in prompts) / len(prompts),
+            "tokens": sum(len(prompt["input_ids"]) for prompt in prompts),
             "seconds": {"score": score_seconds, "fit": fitted, "rank": time.perf_counter() - start - fitted},
         }
 

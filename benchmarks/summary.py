@@ -62,8 +62,8 @@ class Measured:
             found[f"{metric} gain"] = found[metric][0] / float(theirs.mean())
         return found
 
-    def figures(self) -> Figures:
-        """Return the cell's own figures."""
+    def figures(self, texts: int) -> Figures:
+        """Return the cell's own figures. ``texts`` is the number of items or prompts that are read."""
         fits = self.found["fits"]
         seconds = {key: float(np.mean([fit["seconds"][key] for fit in fits])) for key in fits[0]["seconds"]}
         return {
@@ -74,7 +74,7 @@ class Measured:
             "mean": self.found["mean"],
             "deviation": self.found["deviation"],
             "repeats": None if fits[0]["repeats"] is None else float(np.mean([fit["repeats"] for fit in fits])),
-            "tokens": float(np.mean([fit["tokens"] for fit in fits])),
+            "tokens": float(np.mean([fit["tokens"] for fit in fits])) / texts,
             "seconds": seconds,
             "versus": {},
         }
@@ -120,7 +120,7 @@ def _one(rows: Figures, made: Sequence[Measured]) -> Figures:
             rivals |= {BEST: best, FULL: whole}
         if one.cell.scorer.endswith(TOTAL):
             rivals["selector"] = peers.get("selector")
-        figures = one.figures()
+        figures = one.figures(rows["items"] if one.cell.case == "embedding" else rows["rows"])
         figures["versus"] = {
             name: difference
             for name, rival in rivals.items()

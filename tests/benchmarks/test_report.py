@@ -40,7 +40,12 @@ def folder(tmp_path_factory):
     for scorer, budget in STRENGTH:
         for seed in [0] if budget == 16 else [0, 1]:
             seconds = {"score": 1.0, "encode": 2.0}
-            fit = {"seed": seed, **measured(task, ranks_of(scorer, budget, seed)), "tokens": 8, "seconds": seconds}
+            fit = {
+                "seed": seed,
+                **measured(task, ranks_of(scorer, budget, seed)),
+                "tokens": 8 * ITEMS,
+                "seconds": seconds,
+            }
             add_fit(folder, Cell("films", "embedding", scorer, budget), {}, fit, ORIGIN)
     return folder
 
@@ -64,6 +69,7 @@ def test_differences_are_paired_over_users_and_common_seeds(summary):
     best = cell["versus"]["best baseline"]
     assert (best["scorer"], best["seeds"]) == ("tfidf", [0, 1])
     assert best["ndcg@10"] == pytest.approx(paired_bootstrap(np.mean(ours, 0), np.mean(theirs, 0), users))
+    assert cell["tokens"] == 8
     assert best["ndcg@10 gain"] == pytest.approx(np.mean(ours) / np.mean(theirs) - 1)
     assert cell_of(summary, "selector", 16)["versus"]["full"]["seeds"] == [0]
     assert "best baseline" not in cell_of(summary, "tfidf", 8)["versus"]
