@@ -1,6 +1,6 @@
 """Measure the catalogue: build, memory, size, open, look up, update; generated items, all distinct.
 
-``python -m benchmarks.catalog --output benchmarks/results/catalog.json``
+python -m benchmarks.catalog
 
 Items are tokenised already: 128 tokens each, of which 32 are kept. Each size is built and read in processes of its own,
 so that peak memory is that size's. The rate counts from when all workers are up until the catalogue is committed; their
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from benchmarks.options import make_parser, whole_numbers
 from benchmarks.timing import median_ms
 from tsporec.catalog.catalog import ItemCatalog
 from tsporec.catalog.sources import Chunk
@@ -178,13 +179,12 @@ def in_process(*arguments: str) -> dict[str, Any]:
 
 def main() -> None:
     """Measure every size, or (``--part``) one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser = make_parser(__doc__, "catalog.json", data=False)
+    parser.add_argument("--items", type=whole_numbers, default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--kept", type=int, default=32)
     parser.add_argument("--num-proc", type=int, default=2)
     parser.add_argument("--updates", type=int, default=5000)
     parser.add_argument("--shuffled", action="store_true", help="ids in shuffled order, not ascending")
-    parser.add_argument("--output", type=Path)
     parser.add_argument("--part", choices=["build", "read"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -206,8 +206,7 @@ def main() -> None:
             shutil.rmtree(folder.parent)
         rows.append({**row, "load_average": round(os.getloadavg()[0], 1)})
         print(json.dumps(rows[-1], indent=1), flush=True)
-        if options.output:
-            write_results(options.output, {"command": " ".join(sys.argv), "sizes": rows}, origin)
+        write_results(options.output, {"command": " ".join(sys.argv), "sizes": rows}, origin)
 
 
 if __name__ == "__main__":

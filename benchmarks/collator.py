@@ -1,11 +1,10 @@
 """Measure what wrapping a collator costs: the base collator on whole features against the wrapped one, cold and warm.
 
-``python -m benchmarks.collator benchmarks/results/collator.json``
+python -m benchmarks.collator
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from benchmarks.options import make_parser
 from benchmarks.timing import median_ms
 from tests.conftest import make_tokenizer
 from tsporec import RaggedTokens, SelectorCollator, TokenSelector
@@ -78,13 +78,13 @@ def worker_ms(rows: list[dict[str, Any]], collator: Callable[..., Any], workers:
     return round(1000 * (time.perf_counter() - start) / batches, 2)
 
 
-def main(path: str | None = None) -> dict[str, Any]:
+def main() -> None:
     """Measure, print and write the results."""
     from transformers import DataCollatorForSeq2Seq, DataCollatorWithPadding
 
-    origin = environment(seed=0)
+    options, origin = make_parser(__doc__, "collator.json", data=False).parse_args(), environment(seed=0)
     tokenizer = make_tokenizer("bpe")
-    results: dict[str, Any] = {"command": "python -m benchmarks.collator benchmarks/results/collator.json"}
+    results: dict[str, Any] = {"command": "python -m benchmarks.collator"}
     for base, columns in (
         (DataCollatorWithPadding(tokenizer), ("input_ids", "attention_mask")),
         (DataCollatorForSeq2Seq(tokenizer), ("input_ids", "attention_mask", "labels")),
@@ -107,10 +107,8 @@ def main(path: str | None = None) -> dict[str, Any]:
         results[name]["base, 4 workers, ms a batch"] = worker_ms(plain, base)
         results[name]["wrapped, 4 workers, ms a batch"] = worker_ms(many, SelectorCollator(base, selector, K))
         print(name, results[name])
-    if path:
-        write_results(path, results, origin)
-    return results
+    write_results(options.output, results, origin)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main()

@@ -1,6 +1,6 @@
 """Measure in which forms of a prompt a selector knows the items that it has learned about.
 
-python -m benchmarks.known --data DIR --model DIR --output benchmarks/results/known.json
+python -m benchmarks.known --data DIR --model DIR
 
 Every item of a catalogue gets random item weights. Its text is then put into the forms that prompts have. Columns:
 share of items that are known; share of texts longer than the budget of which other tokens are kept than without item
@@ -66,8 +66,8 @@ def measure(selector: TokenSelector, known: TokenSelector, tokens: RaggedTokens)
 
 def main() -> None:
     """Measure, print a table a catalogue and write the results file."""
-    options = make_parser(__doc__, seeds=[0]).parse_args()
-    origin, rows = environment(options.seeds[0]), []
+    options = make_parser(__doc__, "known.json").parse_args()
+    origin, rows = environment(0), []
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(options.model)
     for name in CATALOGUES:

@@ -1,6 +1,6 @@
-"""A learned selector against LLMLingua-2 and against a language model's self-information, on the same real items.
+"""Time a learned selector, LLMLingua-2 and a language model's self-information on the same real items.
 
-``python -m benchmarks.llmlingua --items FILE --model DIR --python OTHER/bin/python --output FILE``
+python -m benchmarks.llmlingua --items FILE --model DIR --python OTHER/bin/python
 
 LLMLingua (the package ``llmlingua``) runs in an environment of its own, whose interpreter is ``--python``. Its model is
 a token classifier of BERT-base's size with random weights, which times as the published one does. One thread each;
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.options import make_parser
 from tsporec.budget import Budget
 from tsporec.data.items import FIELDS, item_text, tokenize_texts
 from tsporec.data.readers import read_items
@@ -83,13 +84,12 @@ def timed(call: Callable[[], Any], rounds: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure all three, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "llmlingua.json", data=False)
     parser.add_argument("--items", type=Path, required=True, help="a catalogue file")
     parser.add_argument("--model", required=True, help="a causal LM and its tokenizer")
     parser.add_argument("--python", required=True, help="the interpreter of an environment that has llmlingua")
     parser.add_argument("--count", type=int, default=500, help="items, the first that have text")
     parser.add_argument("--read", type=int, default=50, help="of them, items that the language model reads")
-    parser.add_argument("--output", type=Path)
     parser.add_argument("--peer", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peer:
@@ -131,8 +131,7 @@ def main() -> None:
         print(f"{name}: {row['items_per_second']:.1f} items/s, selector is {times:.0f} times faster", file=sys.stderr)
     load = round(os.getloadavg()[0], 1)
     measured = {"tokens": tokens.num_tokens, "load_average": load, "results": results}
-    if options.output:
-        write_results(options.output, measured, origin)
+    write_results(options.output, measured, origin)
     print(json.dumps(measured))
 
 

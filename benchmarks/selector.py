@@ -1,8 +1,8 @@
 """Measure what scoring costs: speed beside a language model's, binding, loading, memory.
 
-python -m benchmarks.selector --data DIR --model DIR --output benchmarks/results/selector.json
+python -m benchmarks.selector --data DIR --model DIR
 
-On one core, on the texts of Office Products (title and description, cut to 256 tokens): 1,024 items at once, and one of
+On one core, on the whole texts of Office Products (title and description): 1,024 items at once, and one of
 128 tokens at a time; medians. The rule is the bundled selector. The network has random weights, which cost what learned
 ones do. The time of a language model is measured on a sample and given by token. Binding, loading and memory are
 measured in separate processes.
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.datasets import CATEGORIES, read_task
+from benchmarks.options import make_parser
 from benchmarks.timing import median_seconds
 from tsporec.evaluation.results import environment, write_results
 from tsporec.selector.model import TokenSelector
@@ -84,27 +85,27 @@ def resident(name: str) -> int:
     return int(line.split()[1])
 
 
-def in_process(name: str, model: str, work: Path, rounds: int) -> dict[str, float]:
+def in_process(name: str, options: argparse.Namespace, rounds: int) -> dict[str, float]:
     """Medians of :func:`part` in separate processes."""
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.selector", "--part", name, "--model", model]
-    command += ["--work", str(work)]
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.selector", "--part", name, "--model", options.model]
+    command += ["--data", str(options.data), "--work", str(options.work)]
     runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(rounds)]
     found = [json.loads(run.stdout.strip().splitlines()[-1]) for run in runs]
     return {key: statistics.median(run[key] for run in found) for key in found[0]}
 
 
-def measure(data: Path, model: str, work: Path) -> dict[str, Any]:
-    """All figures."""
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure everything."""
     from tsporec.language_model import cut_layers, load_causal_lm
     from tsporec.recommenders.encoder import ItemEncoder
 
     torch.set_num_threads(1)
-    lm, tokenizer = load_causal_lm(model)
-    tokens = read_task(data, CATEGORIES[0], tokenizer).tokens
-    work.mkdir(parents=True, exist_ok=True)
+    lm, tokenizer = load_causal_lm(options.model)
+    tokens = read_task(options.data, CATEGORIES[0], tokenizer).tokens
+    options.work.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     batch = tokens.take(rng.permutation(len(tokens))[:1024])
-    np.save(work / "tokens.npy", np.stack(batch.to_padded()))
+    np.save(options.work / "tokens.npy", np.stack(batch.to_padded()))
     long = rng.permutation(np.flatnonzero(tokens.lengths >= 128))[:100]
     single = [RaggedTokens(tokens[i][:128], np.array([0, 128], dtype=np.int32)) for i in long]
     rows: list[dict[str, Any]] = []
@@ -132,28 +133,24 @@ def measure(data: Path, model: str, work: Path) -> dict[str, Any]:
     return {
         "speed": rows, "language model": models,
         "load_seconds": statistics.median(loads),
-        "bind_150000": in_process("bind", model, work, 3),
-        "peak_memory_over_table": in_process("memory", model, work, 1),
+        "bind_150000": in_process("bind", options, 3),
+        "peak_memory_over_table": in_process("memory", options, 1),
     }  # fmt: skip
 
 
 def main() -> None:
     """Measure and write the results file, or (``--part``) measure one thing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--model", required=True)
+    parser = make_parser(__doc__, "selector.json")
     parser.add_argument("--work", type=Path, default=Path("selector-benchmark"), help="a folder for what parts share")
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--part", choices=["bind", "memory"])
+    parser.add_argument("--part", choices=["bind", "memory"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
         print(json.dumps(part(options)))
         return
     origin = environment(0)
-    results = measure(options.data, options.model, options.work)
+    results = measure(options)
     print(json.dumps(results, indent=1))
-    if options.output:
-        write_results(options.output, results, origin)
+    write_results(options.output, results, origin)
 
 
 if __name__ == "__main__":

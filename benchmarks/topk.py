@@ -1,6 +1,6 @@
 """Time the top-k operation against chains of torch calls, by size, and against the least possible time.
 
-    python -m benchmarks.topk --output benchmarks/results/topk.json
+python -m benchmarks.topk
 
 It runs on one thread. In each round everything that is compared takes a turn, so a busy moment hits all of it. The
 figures are medians over rounds; "over floor" is the median of the ratios within a round. Results are compared before
@@ -9,7 +9,6 @@ they are timed. On a GPU the kernels are also measured against their byte floor.
 
 from __future__ import annotations
 
-import argparse
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.options import make_parser
 from tsporec.evaluation.results import environment, write_results
 from tsporec.topk import cpu, topk_gather, topk_select
 
@@ -195,8 +195,7 @@ def on_gpu(rounds: int) -> dict[str, float] | None:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", default="benchmarks/results/topk.json")
+    parser = make_parser(__doc__, "topk.json", data=False)
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     origin = environment(SEED)

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("accelerate")
 
-from benchmarks.alignment import Mixed, align, as_candidates, known_selections, spearman
+from benchmarks.testbed import Mixed, align, as_candidates, fits, known_selections, spearman
 from tests.conftest import make_causal_lm
 from tests.learning.conftest import small_catalogue
 from tsporec.evaluation.evaluator import Evaluator
@@ -33,6 +33,15 @@ def test_a_dozen_selections_are_rated():
     assert set(found["ndcg@10"]) == set(found["coconsumption"]["mean"]) == set(scorers)
     assert -1 <= found["coconsumption"]["spearman"] <= 1
     assert "not clearly better than popularity" in found["identity"]["refused"]
+
+
+def test_the_deviation_is_over_fits():
+    made = small_catalogue()
+    task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",)).last_items()
+    evaluator = Evaluator(task, ItemEncoder(make_causal_lm(len(made.tokenizer))), SMALL, seeds=[0, 1, 2])
+    found = fits(evaluator, make_scorer("head"), 2)
+    assert found["deviation"] == np.std(found["new"], ddof=1) > 0
+    assert len(found["new"]) == len(found["cpu"]) == 3
 
 
 def test_every_selection_of_every_item_is_a_candidate():
