@@ -50,7 +50,7 @@ def unigram_tokenizer():
 
 
 def make_tokenizer(kind: str, texts: list[str] | None = None, vocab_size: int = 400):
-    """A fast tokenizer of the kind named: byte-level "bpe", "wordpiece" or "unigram"."""
+    """A fast tokenizer of the kind named: byte-level "bpe", "wordpiece", "unigram" or "wordlevel"."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -75,6 +75,10 @@ def make_tokenizer(kind: str, texts: list[str] | None = None, vocab_size: int = 
         core.pre_tokenizer = pre_tokenizers.Metaspace()
         core.decoder = decoders.Metaspace()
         trainer = trainers.UnigramTrainer(vocab_size=vocab_size, special_tokens=special, unk_token="<unk>")
+    elif kind == "wordlevel":
+        core = Tokenizer(models.WordLevel(unk_token="<unk>"))
+        core.pre_tokenizer = pre_tokenizers.Whitespace()
+        trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=special)
     else:
         raise ValueError(kind)
     core.train_from_iterator(texts or TEXTS, trainer)

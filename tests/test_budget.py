@@ -41,13 +41,13 @@ def test_ratios_round_up_and_are_exact_where_they_should_be():
     assert Budget(tokens=5).resolve(np.zeros(44), cu).tolist() == [5] * 5
 
 
-def brute_force_total(budget, scores, cu, samples, protected, forbidden):
+def brute_force_total(budget, scores, cu, samples, protected):
     """Give out one token at a time, the definition in Python."""
     k = np.zeros(len(cu) - 1, dtype=int)
     for a, b in pairwise(samples):
         rest = []
         for i in range(a, b):
-            tokens = [t for t in range(cu[i], cu[i + 1]) if not forbidden[t]]
+            tokens = list(range(cu[i], cu[i + 1]))
             lift = budget.recency * (i - a) / max(b - a - 1, 1)
             key = {t: -np.inf if np.isnan(scores[t]) else scores[t] + lift for t in tokens}
             tokens.sort(key=lambda t, key=key: (not protected[t], -key[t], t))
@@ -65,13 +65,12 @@ def test_a_total_is_shared_by_score(seed):
     lengths = rng.integers(0, 7, size=6)
     cu, total = lengths_to_offsets(lengths), int(lengths.sum())
     scores = rng.choice([0.0, 1.0, 2.0, np.nan], size=total) if rng.random() < 0.5 else rng.normal(size=total)
-    protected, forbidden = rng.random(total) < 0.2, rng.random(total) < 0.2
-    protected &= ~forbidden
+    protected = rng.random(total) < 0.2
     budget = Budget(total=int(rng.integers(1, 20)), minimum=int(rng.integers(0, 3)), recency=float(rng.integers(0, 3)))
     samples = [0, 2, 2, 6]
-    k = budget.resolve(scores, cu, samples, protected, forbidden)
-    assert k.tolist() == brute_force_total(budget, scores, cu, samples, protected, forbidden)
-    _, new_cu = cpu.select(scores.astype(np.float32), cu, k, protected, forbidden)
+    k = budget.resolve(scores, cu, samples, protected)
+    assert k.tolist() == brute_force_total(budget, scores, cu, samples, protected)
+    _, new_cu = cpu.select(scores.astype(np.float32), cu, k, protected)
     assert np.diff(new_cu).tolist() == k.tolist()
 
 

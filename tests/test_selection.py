@@ -17,7 +17,7 @@ from tsporec.scorers.cached import CachedScorer
 from tsporec.selection import rank, score_tokens, select, select_scored, select_words
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
-from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets
+from tsporec.tokens.ragged import RaggedTokens
 
 BUDGETS = st.one_of(
     st.integers(1, 9),
@@ -31,22 +31,18 @@ def test_kept_tokens_are_the_best_in_text_order(seed, budget):
     rng = np.random.default_rng(seed)
     tokens = random_tokens(rng, segments=5)
     scores = rng.choice([0.0, 1.0, 2.0, np.nan], size=tokens.num_tokens).astype(np.float32)
-    protected, forbidden = rng.random((2, tokens.num_tokens)) < 0.2
-    options = {"sample_offsets": [0, 2, 5], "protected": protected, "forbidden": forbidden}
-    found = select_scored(scores, tokens.cu_seqlens, budget, **options)
-    lengths, order = (
-        np.diff(found.cu_seqlens),
-        np.where(forbidden, -2, np.where(protected, 9, np.nan_to_num(scores, nan=-1))),
-    )
-    again = select_scored(scores, tokens.cu_seqlens, np.minimum(lengths, 2**31 - 1), **options)
+    protected = rng.random(tokens.num_tokens) < 0.2
+    options = {"sample_offsets": [0, 2, 5], "protected": protected}
+    found = select_scored(scores, tokens, budget, **options)
+    lengths, order = np.diff(found.cu_seqlens), np.where(protected, 9, np.nan_to_num(scores, nan=-1))
+    again = select_scored(scores, tokens, lengths, **options)
     assert again.kept.tolist() == found.kept.tolist()
     for i, count in enumerate(lengths.tolist()):
         start, end = tokens.cu_seqlens[i : i + 2].tolist()
         best = sorted(range(start, end), key=lambda t: (-order[t], t))[:count]
         assert found.kept[found.cu_seqlens[i] : found.cu_seqlens[i + 1]].tolist() == sorted(best)
         if isinstance(budget, int):
-            fixed, allowed = (protected & ~forbidden)[start:end].sum(), (~forbidden)[start:end].sum()
-            assert count == min(max(budget, fixed), allowed)
+            assert count == min(max(budget, protected[start:end].sum()), end - start)
 
 
 @given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 6))
@@ -54,9 +50,10 @@ def test_ranks_say_what_a_smaller_budget_keeps(seed, k):
     rng = np.random.default_rng(seed)
     tokens = random_tokens(rng, segments=4)
     scores = rng.choice([0.0, -0.0, 1.0, np.nan], size=tokens.num_tokens).astype(np.float32)
-    whole = select_scored(scores, tokens.cu_seqlens, 50)
-    kept = whole.kept[rank(scores, whole) < k]
-    assert kept.tolist() == select_scored(scores, tokens.cu_seqlens, k).kept.tolist()
+    for protected in (None, rng.random(tokens.num_tokens) < 0.2):
+        whole = select_scored(scores, tokens, 50, protected=protected)
+        kept = whole.kept[rank(scores, whole, protected) < k]
+        assert kept.tolist() == select_scored(scores, tokens, k, protected=protected).kept.tolist()
 
 
 def words_one_by_one(scores, words, cu, k, protected):
@@ -64,16 +61,18 @@ def words_one_by_one(scores, words, cu, k, protected):
     kept = []
     for i, (start, end) in enumerate(pairwise(cu.tolist())):
         groups = {w: [t for t in range(start, end) if words[t] == w] for w in words[start:end].tolist()}
-        chosen = [w for w, tokens in groups.items() if protected[tokens].any()]
-        room = k[i] - sum(len(groups[w]) for w in chosen)
+        chosen = {t for t in range(start, end) if protected[t]}
+        room = k[i] - len(chosen)
         value = np.nan_to_num(scores.astype(np.float64), nan=-np.inf)
-        for w in sorted(set(groups) - set(chosen), key=lambda w: (-value[groups[w]].mean(), w)):
-            if len(groups[w]) <= room:
-                chosen.append(w)
-                room -= len(groups[w])
-        if groups and not chosen:
-            chosen.append(min(groups, key=lambda w: (len(groups[w]), w)))
-        kept += [t for w in chosen for t in groups[w]]
+        for w in sorted(groups, key=lambda w: (not protected[groups[w]].any(), -value[groups[w]].mean(), w)):
+            cost = sum(not protected[t] for t in groups[w])
+            if cost <= room:
+                chosen |= set(groups[w])
+                room -= cost
+        if not chosen:  # the best tokens
+            chosen = set(sorted(range(start, end), key=lambda t: (-value[t], t))[: k[i]])
+        assert len(chosen) <= max(k[i], protected[start:end].sum())
+        kept += chosen
     return sorted(kept)
 
 
@@ -82,23 +81,20 @@ def test_whole_words_fill_the_budget(seed, budget):
     rng = np.random.default_rng(seed)
     tokens = random_tokens(rng, segments=4)
     scores = rng.choice([0.0, 1.0, 2.0, 5.0, np.nan], size=tokens.num_tokens).astype(np.float32)
-    words, protected = np.cumsum(rng.random(tokens.num_tokens) < 0.4), rng.random(tokens.num_tokens) < 0.05
-    samples = [0, 2, 4]
-    found = select_words(scores, words, tokens.cu_seqlens, budget, sample_offsets=samples, protected=protected)
-    k = as_budget(budget).resolve(scores, tokens.cu_seqlens, samples, protected)
+    words, protected = tokens.segment_ids(), rng.random(tokens.num_tokens) < 0.05
+    words = words + np.cumsum(rng.random(tokens.num_tokens) < 0.4)
+    k = as_budget(budget).resolve(scores, tokens.cu_seqlens, [0, 2, 4], protected)
+    found = select_words(scores, words, tokens.cu_seqlens, k, protected)
     assert found.kept.tolist() == words_one_by_one(scores, words, tokens.cu_seqlens, k, protected)
-    again = select_words(scores, words, tokens.cu_seqlens, k, protected=protected)
-    assert again.kept.tolist() == found.kept.tolist()
-    assert again.cu_seqlens.tolist() == found.cu_seqlens.tolist()
-    assert (np.diff(found.cu_seqlens) > 0).tolist() == (tokens.lengths > 0).tolist()
+    assert (np.diff(found.cu_seqlens) > 0).tolist() == ((tokens.lengths > 0) & (k > 0)).tolist()
 
 
 def test_one_number_a_segment():
-    scores, cu = np.float32([3, 1, 2, 5, 4, 7]), lengths_to_offsets([3, 2, 1])
-    found = select_scored(scores, cu, np.int32([2, 1, 0]))
+    scores, tokens = np.float32([3, 1, 2, 5, 4, 7]), RaggedTokens.from_lists([[1, 2, 3], [4, 5], [6]])
+    found = select_scored(scores, tokens, np.int32([2, 1, 0]))
     assert (found.kept.tolist(), found.cu_seqlens.tolist()) == ([0, 2, 3], [0, 2, 3, 3])
     with pytest.raises(ValueError, match="k has shape"):
-        select_scored(scores, cu, np.int32([2, 1]))
+        select_scored(scores, tokens, np.int32([2, 1]))
 
 
 def test_the_scorers_answer_is_checked_and_made_float32():

@@ -80,7 +80,6 @@ class Budget:
         cu_seqlens: NDArray[np.int32],
         sample_offsets: ArrayLike | None = None,
         protected: Bools | None = None,
-        forbidden: Bools | None = None,
     ) -> NDArray[np.int32]:
         """Return the number of tokens that each segment may keep.
 
@@ -93,14 +92,13 @@ class Budget:
         sample_offsets : int ``[S + 1]``, optional
             Sample ``s`` has the segments ``sample_offsets[s]`` to ``sample_offsets[s + 1]``, oldest first. By default
             all segments are one sample.
-        protected, forbidden : bool ``[T]``, optional
-            Tokens that are always kept and never kept; forbidden beats protected. Only a ``total`` reads them.
+        protected : bool ``[T]``, optional
+            Tokens that are always kept. A ``total`` counts them as spent; the other budgets do not read them.
 
         Returns
         -------
         int32 ``[N]``
-            The top-k operation keeps ``min(max(k, protected), allowed)`` tokens of a segment. A total counts protected
-            tokens as spent, and never gives a segment more than its allowed tokens.
+            Selection keeps ``min(max(k, protected), length)`` tokens of a segment.
 
         Raises
         ------
@@ -119,34 +117,19 @@ class Budget:
             # 0.1 is not exact in binary: without the slack, 0.1 * 30 would round up to 4.
             share = np.ceil(lengths * self.keep_ratio - 1e-9).astype(np.int32)
             return np.maximum(share, np.minimum(lengths, 1))
-        return self._share(int(self.total or 0), scores, cu_seqlens, sample_offsets, protected, forbidden)
-
-    def _share(
-        self,
-        total: int,
-        scores: NDArray[np.floating],
-        cu_seqlens: NDArray[np.int32],
-        sample_offsets: ArrayLike | None,
-        protected: Bools | None,
-        forbidden: Bools | None,
-    ) -> NDArray[np.int32]:
-        """Share out a total; see the notes of :meth:`resolve`."""
-        count = len(cu_seqlens) - 1
+        total, count = int(self.total or 0), len(lengths)
         samples = _checked_samples(sample_offsets, count)
-        segment = np.repeat(np.arange(count), np.diff(cu_seqlens))
+        segment = np.repeat(np.arange(count), lengths)
         sample_of_segment = np.repeat(np.arange(len(samples) - 1), np.diff(samples))
-        allowed = np.ones(len(scores), dtype=bool) if forbidden is None else ~forbidden
-        fixed = np.zeros(len(scores), dtype=bool) if protected is None else protected & allowed
+        fixed = np.zeros(len(scores), dtype=bool) if protected is None else protected
         # Value of each token: scores [T] -> float64 [T], protected tokens +inf, NaN -inf.
         value = scores.astype(np.float64) + self.recency * _age(samples, sample_of_segment)[segment]
         value = np.where(fixed, np.inf, np.where(np.isnan(value), -np.inf, value))
         # Tokens that their segment gets in any case: protected ones and its best `minimum`.
-        tokens = np.flatnonzero(allowed)
-        rank = _rank_within(-value[tokens], segment[tokens], count)
-        first = fixed[tokens] | (rank < self.minimum)
-        counts: Ints = np.bincount(segment[tokens[first]], minlength=count)
+        first = fixed | (_rank_within(-value, segment, count) < self.minimum)
+        counts: Ints = np.bincount(segment[first], minlength=count)
         # The rest of the total goes to the best of the other tokens: ranks within a sample < the room left in it.
-        rest = tokens[~first]
+        rest = np.flatnonzero(~first)
         sample = sample_of_segment[segment[rest]]
         room = total - np.bincount(sample_of_segment, weights=counts, minlength=len(samples) - 1)
         won = rest[_rank_within(-value[rest], sample, len(samples) - 1) < room[sample]]

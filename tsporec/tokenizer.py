@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from tsporec.budget import Budget, as_budget, truncated_lengths
 from tsporec.scorers.base import Scorer, score_tokens
-from tsporec.selection import select_scored
+from tsporec.selection import pieces_of_words, select_scored
 from tsporec.selector.bound import bound_selector
-from tsporec.tokens.pieces import special_token_ids
+from tsporec.tokens.pieces import Pieces, special_token_ids
 from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets
 
 T = TypeVar("T")
@@ -36,6 +36,7 @@ def wrap_tokenizer(
     keep_last: int = 0,
     protected_ids: Sequence[int] = (),
     prompts: Sequence[str] = (),
+    granularity: str = "token",
 ) -> T:
     """Return a tokenizer that keeps the best tokens where ``tokenizer`` would keep the first (or last).
 
@@ -55,6 +56,9 @@ def wrap_tokenizer(
     prompts : list of str
         A text that begins with one of these keeps its tokens if they fit. sentence-transformers needs this if its
         pooling leaves out the prompt (``include_prompt=False``).
+    granularity : "token" or "word"
+        Keep exactly the best tokens, or whole words that are no more than the length; see :func:`tsporec.select`.
+        Default "token".
 
     Returns
     -------
@@ -90,7 +94,9 @@ def wrap_tokenizer(
         keep_last,
         tuple(map(int, protected_ids)),
         tuple(prompts),
+        granularity,
     )
+    wrapped._whole_words = pieces_of_words(granularity, plain)
     return wrapped  # type: ignore[no-any-return] # the same attributes under another class
 
 
@@ -100,6 +106,7 @@ class _Settings(NamedTuple):
     keep_last: int
     protected_ids: tuple[int, ...]
     prompts: tuple[str, ...]
+    granularity: str
 
 
 class _Texts(NamedTuple):
@@ -111,10 +118,14 @@ class _Texts(NamedTuple):
     firsts: list[Any]  # [R]: the first text of each row, not encoded
 
 
+_OWN = ("_selection", "_whole_words")
+
+
 class SelectiveTruncation:
     """The methods that :func:`wrap_tokenizer` puts before those of a tokenizer's class."""
 
     _selection: _Settings
+    _whole_words: Pieces | None
 
     @property
     def unwrapped(self) -> Any:
@@ -190,7 +201,10 @@ class SelectiveTruncation:
         if self._selection.budget is None and (row_lengths <= (limit or 0)).all():
             return None
         protected = self._protected(texts, row_lengths)
-        scores = score_tokens(self._selection.selector, tokens)
+        # Texts are scored without what the tokenizer added: [<s> gel pen </s>] -> [gel pen].
+        bare = tokens.keep(np.flatnonzero(~texts.added), lengths_to_offsets(lengths - _count(texts.added, tokens)))
+        scores = np.zeros(tokens.num_tokens, dtype=np.float32)
+        scores[~texts.added] = score_tokens(self._selection.selector, bare)
         k = lengths
         if self._selection.budget is not None:
             samples = lengths_to_offsets(np.bincount(texts.row, minlength=rows))
@@ -201,14 +215,16 @@ class SelectiveTruncation:
         if (k >= lengths).all():
             return None
         protected &= texts.added | np.repeat(_count(protected, tokens) <= k, lengths)
-        kept = select_scored(scores, tokens.cu_seqlens, k.astype(np.int32), protected=protected).kept
+        kept = select_scored(
+            scores, tokens, k.astype(np.int32), whole_words=self._whole_words, protected=protected
+        ).kept
         starts = np.append(0, np.cumsum(row_lengths))
         bounds = pairwise(np.searchsorted(kept, starts))
         return [kept[a:b] - start for (a, b), start in zip(bounds, starts, strict=False)]
 
     def _protected(self, texts: _Texts, row_lengths: Ints) -> Bools:
         """Return which tokens are kept if they fit: special ones, the last ``keep_last`` of a row, prompts."""
-        _, _, keep_last, protected_ids, prompts = self._selection
+        _, _, keep_last, protected_ids, prompts, _ = self._selection
         tokens = texts.tokens
         protected = texts.added | np.isin(tokens.ids, [*special_token_ids(self), *protected_ids])
         # The number of text tokens from each token to the end of its row: added [1, 0, 0, 1] -> [2, 2, 1, 0].
@@ -305,7 +321,7 @@ def _is_text(text: Any, options: Mapping[str, Any]) -> bool:
 def _as_class(tokenizer: Any, kind: type) -> Any:
     """Return the tokenizer as an object of ``kind`` that shares its parts."""
     view: Any = object.__new__(kind)
-    view.__dict__ |= {name: value for name, value in tokenizer.__dict__.items() if name != "_selection"}
+    view.__dict__ |= {name: value for name, value in tokenizer.__dict__.items() if name not in _OWN}
     return view
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -39,8 +40,9 @@ def untrained(kind):
     return TokenSelector(SMALL).for_tokenizer(TOKENIZERS[kind])
 
 
-def knowing(kind, texts, seed=0):
-    known = untrained(kind).with_item_weights(encode(kind, texts))
+def knowing(kind, texts, seed=0, ids=None):
+    corpus = encode(kind, texts)
+    known = untrained(kind).with_item_weights(corpus if ids is None else corpus.with_items(ids))
     with torch.no_grad():
         known.item_weights.weight.normal_(generator=torch.Generator().manual_seed(seed))
     return known
@@ -94,6 +96,53 @@ def test_an_item_is_known_in_capitals():
     change = known.score(tokens) != known.without_item_weights().score(tokens)
     assert known.item_weights.known == len(TEXTS)
     assert 0.1 < change.mean() < 0.9, "the ends of words, which capitals split elsewhere"
+
+
+def weights_added(selector, tokens):
+    change = selector.score(tokens) - selector.without_item_weights().score(tokens)
+    return [change[a:b].tolist() for a, b in pairwise(tokens.cu_seqlens)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_item_is_found_by_its_id_where_its_words_are_too_few(kind, tmp_path):
+    titles = ["Heat", "Gel 12", "Up"]
+    texts = [f"{title}\n{text}" for title, text in zip(titles, TEXTS, strict=False)]
+    known = knowing(kind, texts, ids=["B01", 2, "3"])
+    whole, alone = encode(kind, texts), encode(kind, titles)
+    wanted = weights_added(known, whole)
+    assert not any(map(any, weights_added(known, alone))), "by words they are not found"
+    known.save_pretrained(tmp_path)
+    loaded = TokenSelector.from_pretrained(tmp_path).for_tokenizer(TOKENIZERS[kind])
+    for selector in (known, loaded, known.for_tokenizer(TOKENIZERS[kind])):
+        found = weights_added(selector, alone.with_items(["B01", "2", 3]))
+        for here, there in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(here, there[: len(here)], atol=1e-4)
+            assert all(here)
+
+
+def test_a_text_that_was_changed_since_has_the_weights_of_the_words_that_stayed():
+    known, old, new = knowing("bpe", TEXTS, ids=range(6)), encode("bpe", TEXTS[:1]), TEXTS[0].replace("Pilot", "Acme")
+    (kept,), (found,) = weights_added(known, old), weights_added(known, encode("bpe", [new]).with_items([0]))
+    same = [token for token in new.split() if token in TEXTS[0].split()]
+    count = len(encode("bpe", [" ".join(["", *same])])[0])
+    np.testing.assert_allclose(found[-count:], kept[-count:], atol=1e-4)
+    assert not all(found), "the new word has none"
+
+
+def test_an_id_of_another_text_gives_way_to_the_words():
+    known, tokens = knowing("bpe", TEXTS, ids=range(6)), encode("bpe", [*TEXTS[:2], "an item that nobody knows"])
+    right = weights_added(known, tokens)
+    for ids in ([1, 0, 3], [None, 99, "x"], [4, 4, None]):
+        assert weights_added(known, tokens.with_items(ids)) == right
+    assert not any(right[2])
+
+
+def test_equal_texts_are_found_by_each_of_their_ids():
+    known = knowing("bpe", [TEXTS[0], TEXTS[0], "Up"], ids=["a", "b", "b"])
+    assert len(known.item_weights) == 2
+    first, second, again = weights_added(known, encode("bpe", [TEXTS[0]] * 2 + ["Up"]).with_items(["a", "b", "b"]))
+    assert first == second
+    assert all(again), "an id that came twice is that of its first text; the second is found by its words"
 
 
 def test_siblings_that_differ_in_one_word_are_told_apart():
@@ -181,7 +230,7 @@ def test_a_frozen_copy_does_not_drop_them_in_silence():
 @pytest.fixture
 def saved(tmp_path):
     """A folder, and the selector in it."""
-    known = knowing("bpe", ["gel pen", "", "a red stapler"])
+    known = knowing("bpe", ["gel pen", "", "a red stapler"], ids="abc")
     return known.save_pretrained(tmp_path), known
 
 
@@ -229,6 +278,9 @@ def test_every_flipped_byte_is_refused(saved):
         (lambda t: t | {"items": t["items"].long()}, "expected tensors of one dimension"),
         (lambda t: t | {"hashes": t["hashes"].flip(0)}, "hashes do not ascend"),
         (lambda t: t | {"keys": t["keys"].flip(0)}, "keys do not ascend"),
+        (lambda t: t | {"id_items": t["id_items"] + 3}, "id_items are out of bounds"),
+        (lambda t: t | {"ids": t["ids"].flip(0)}, "ids do not ascend"),
+        (lambda t: t | {"ids": t["ids"][1:]}, "ids and id_items differ in length"),
         (lambda t: t | {"keys": t["keys"][1:]}, "keys and weight differ in length"),
         (lambda t: t | {"lengths": -t["lengths"] - 1}, "lengths are negative"),
         (lambda t: t | {"weight": t["weight"] * float("nan")}, "weights are not finite"),

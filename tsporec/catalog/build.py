@@ -78,8 +78,8 @@ def build(
 
         writer = Writer(store, state, work, first, compare=resumed, staged=False)
         try:
-            for keys, records in _shown(produce(writer, resumed)):
-                writer.add(keys, records)
+            for done in _shown(produce(writer, resumed)):
+                writer.add(*done)
         except BaseException:
             writer.commit()  # what is finished is not lost
             raise

@@ -75,6 +75,7 @@ class ItemCatalog:
         fields: Sequence[str] = FIELDS,
         id_field: str = "id",
         max_tokens: int | None = None,
+        granularity: str = "token",
         resume: bool = True,
         overwrite: bool = False,
         **work: Any,
@@ -98,6 +99,9 @@ class ItemCatalog:
             Name of the column of ids. Default ``"id"``.
         max_tokens : int, optional
             Consider only the first ``max_tokens`` tokens of a text.
+        granularity : "token" or "word"
+            Keep exactly the best tokens (default), or whole words that are no more than the budget. Special tokens that
+            are written in a text are always kept.
         resume : bool
             Go on with a build that was cut off (default), or drop it.
         overwrite : bool
@@ -118,7 +122,9 @@ class ItemCatalog:
         first = next(chunks, None)
         if first is None:
             raise ValueError("there are no items to build a catalogue of.")
-        compressor = make_compressor(tokenizer, selector, budget, fields, max_tokens, type_of_ids(first.ids))
+        compressor = make_compressor(
+            tokenizer, selector, budget, fields, max_tokens, type_of_ids(first.ids), granularity
+        )
 
         def produce(writer: Writer, resumed: bool) -> Iterable[Records]:
             stream: Iterable[Chunk] = chain([first], chunks)
@@ -232,6 +238,11 @@ class ItemCatalog:
         ValueError
             If the ids are of the wrong kind, ``k`` is more than was kept, or a record is damaged.
         """
+        if k is not None and self.recipe.granularity == "word":
+            raise ValueError(
+                f"{self.path} keeps whole words, which a smaller number of tokens could split; leave out k (--budget), "
+                "or build a catalogue with that budget."
+            )
         most = self.recipe.budget.get("tokens")
         if k is not None and (k < 1 or (most is not None and k > most)):
             raise ValueError(f"k must be from 1 to {most or 'any number'}, the tokens kept of an item; found {k}.")

@@ -11,21 +11,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from tsporec.budget import Budget, as_budget
 from tsporec.catalog.records import Recipe, encode_ids, encode_records
 from tsporec.catalog.sources import Chunk
 from tsporec.data.items import tokenize_texts
-from tsporec.selection import rank, score_tokens, select_scored
+from tsporec.selection import pieces_of_words, rank, score_tokens, select_scored
 from tsporec.selector.bound import bound_selector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
+from tsporec.tokens.pieces import special_token_ids
 from tsporec.tokens.ragged import RaggedTokens
 
-Records: TypeAlias = tuple[list[bytes], list[bytes]]
-"""Keys and records of N items."""
+
+class Records(NamedTuple):
+    """Keys and records of N items, and how many of them the selector has item weights for."""
+
+    keys: list[bytes]
+    records: list[bytes]
+    known: int = 0
+
 
 _AHEAD = 3  # chunks that wait for each worker, so that none idles while the parent reads
 _worker: Compressor | None = None
@@ -49,11 +57,17 @@ class Compressor:
 
     def __call__(self, chunk: Chunk) -> Records:
         """Tokenise where needed, score, select, rank. An id of another kind is a ``ValueError``."""
-        keys, tokens = encode_ids(chunk.ids, self.recipe.id_type), self._tokens(chunk)
+        keys, tokens = encode_ids(chunk.ids, self.recipe.id_type), self._tokens(chunk).with_items(chunk.ids)
+        weights = getattr(self.selector, "item_weights", None)
+        before = 0 if weights is None else weights.known
         scores = score_tokens(self.selector, tokens)
-        selection = select_scored(scores, tokens.cu_seqlens, self.recipe.to_budget())
-        ranks, kept = rank(scores, selection), selection.apply(tokens)
-        return keys, encode_records(keys, chunk.digests(), tokens.lengths, kept, ranks, self.recipe.cell)
+        protected = np.isin(tokens.ids, special_token_ids(self.tokenizer))
+        whole_words = pieces_of_words(self.recipe.granularity, self.tokenizer)
+        budget = self.recipe.to_budget()
+        selection = select_scored(scores, tokens, budget, whole_words=whole_words, protected=protected)
+        ranks, kept = rank(scores, selection, protected), selection.apply(tokens)
+        records = encode_records(keys, chunk.digests(), tokens.lengths, kept, ranks, self.recipe.cell)
+        return Records(keys, records, 0 if weights is None else weights.known - before)
 
     def _tokens(self, chunk: Chunk) -> RaggedTokens:
         most, vocabulary = self.recipe.max_tokens, self.recipe.vocabulary
@@ -73,7 +87,13 @@ class Compressor:
 
 
 def make_compressor(
-    tokenizer: Any, selector: Any, budget: Budget | int, fields: Sequence[str], max_tokens: int | None, id_type: str
+    tokenizer: Any,
+    selector: Any,
+    budget: Budget | int,
+    fields: Sequence[str],
+    max_tokens: int | None,
+    id_type: str,
+    granularity: str = "token",
 ) -> Compressor:
     """Return what compresses the items of a catalogue; see :meth:`tsporec.ItemCatalog.build` for the arguments."""
     budget = as_budget(budget)
@@ -84,13 +104,14 @@ def make_compressor(
         )
     if max_tokens is not None and max_tokens < 1:
         raise ValueError(f"max_tokens must be at least 1; found {max_tokens}.")
+    pieces_of_words(granularity, tokenizer)  # refuse what is none
     if isinstance(fields, str):
         raise ValueError(f"fields must be a list of names; found {fields!r}.")
     selector = bound_selector(selector, tokenizer)
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
     changed = {name: value for name, value in vars(budget).items() if value != getattr(Budget, name)}
-    fingerprint = tokenizer_fingerprint(tokenizer)
-    recipe = Recipe(fingerprint, fingerprint_of(selector), size, changed, tuple(fields), id_type, max_tokens)
+    names = tokenizer_fingerprint(tokenizer), fingerprint_of(selector)
+    recipe = Recipe(*names, size, changed, tuple(fields), id_type, max_tokens, granularity)
     return Compressor(tokenizer, selector, recipe)
 
 

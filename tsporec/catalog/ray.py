@@ -34,6 +34,7 @@ def build_with_ray(
     fields: Sequence[str] = FIELDS,
     id_field: str = "id",
     max_tokens: int | None = None,
+    granularity: str = "token",
     batch_items: int = 1 << 14,
     workers: int | tuple[int, int] = 2,
     resume: bool = True,
@@ -45,7 +46,7 @@ def build_with_ray(
     ----------
     source : ray.data.Dataset, or path
         Rows with ``id_field`` and text fields. A path is a json lines or parquet file, or a folder of one kind.
-    tokenizer, selector, budget, path, fields, id_field, max_tokens, resume, overwrite
+    tokenizer, selector, budget, path, fields, id_field, max_tokens, granularity, resume, overwrite
         See :meth:`tsporec.ItemCatalog.build`. The path needs to be reached by this process only.
     batch_items : int
         Number of items that a worker takes at a time. Default 16,384.
@@ -65,7 +66,7 @@ def build_with_ray(
     if not first:
         raise ValueError("there are no items to build a catalogue of.")
     chunk = next(read_chunks(first, fields, id_field, 1))
-    compressor = make_compressor(tokenizer, selector, budget, fields, max_tokens, type_of_ids(chunk.ids))
+    compressor = make_compressor(tokenizer, selector, budget, fields, max_tokens, type_of_ids(chunk.ids), granularity)
 
     def produce(writer: Writer, resumed: bool) -> Iterator[Records]:
         done = writer.stored() if resumed else np.zeros(0, dtype=np.uint64)
@@ -77,7 +78,7 @@ def build_with_ray(
             concurrency=workers,
         )
         for table in results.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield table["key"].to_pylist(), table["record"].to_pylist()
+            yield Records(table["key"].to_pylist(), table["record"].to_pylist(), sum(table["known"].to_pylist()))
 
     report = build(Path(path), compressor.recipe, Work(), produce, resume=resume, overwrite=overwrite)
     return ItemCatalog(path, tokenizer, report)
@@ -106,6 +107,9 @@ class _CompressBatch:
         known = np.isin(item_digests(keys, chunk.digests()), self._done)
         records = [b""] * len(keys)
         new = np.flatnonzero(~known)
-        for place, record in zip(new.tolist(), self._compressor(chunk.take(new))[1], strict=True):
+        done = self._compressor(chunk.take(new))
+        for place, record in zip(new.tolist(), done.records, strict=True):
             records[place] = record
-        return arrow.table({"key": arrow.array(keys, arrow.binary()), "record": arrow.array(records, arrow.binary())})
+        counts = [done.known, *[0] * (len(keys) - 1)]
+        columns = {"key": arrow.array(keys, arrow.binary()), "record": arrow.array(records, arrow.binary())}
+        return arrow.table({**columns, "known": counts})

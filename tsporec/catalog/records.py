@@ -48,6 +48,8 @@ class Recipe:
         ``"int"`` or ``"str"``.
     max_tokens : int, optional
         Number of tokens of a text that are considered. By default all are.
+    granularity : str
+        ``"token"`` (default) or ``"word"``.
     """
 
     tokenizer: str
@@ -57,10 +59,11 @@ class Recipe:
     fields: tuple[str, ...]
     id_type: str
     max_tokens: int | None = None
+    granularity: str = "token"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
-        names = (self.tokenizer, self.selector, *self.fields)
+        names = (self.tokenizer, self.selector, self.granularity, *self.fields)
         counts = (self.vocabulary, 1 if self.max_tokens is None else self.max_tokens)
         whole = all(is_whole(count) and 1 <= count <= 1 << 31 for count in counts)
         if not whole or not all(isinstance(name, str) for name in names) or self.id_type not in ("int", "str"):

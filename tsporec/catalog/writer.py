@@ -58,6 +58,8 @@ class BuildReport:
     ----------
     items, empty : int
         Number of items compressed, and of those among them that have no token.
+    known : int
+        Number of items compressed for which the selector has item weights.
     resumed : int
         Number of items that an earlier, unfinished run had compressed. They are not in ``items``.
     unchanged : int
@@ -75,6 +77,7 @@ class BuildReport:
 
     items: int = 0
     empty: int = 0
+    known: int = 0
     resumed: int = 0
     unchanged: int = 0
     tokens_before: int = 0
@@ -125,11 +128,11 @@ class Writer:
         self._committed = time.monotonic()
         self.skipped, self.report = 0, BuildReport()
 
-    def add(self, keys: Sequence[bytes], records: Sequence[bytes]) -> None:
+    def add(self, keys: Sequence[bytes], records: Sequence[bytes], known: int = 0) -> None:
         """Take records. An empty one marks an item whose record is in the table already."""
         self._waiting += zip(keys, records, strict=True)
         if new := [record for record in records if record]:
-            self.report = self.report.plus(new, self.recipe)
+            self.report = replace(self.report.plus(new, self.recipe), known=self.report.known + known)
         self.skipped += len(records) - len(new)
         if len(self._waiting) >= self._most or time.monotonic() - self._committed > _SECONDS:
             self.commit()

@@ -18,6 +18,7 @@ def compress(
     output: Annotated[Path, typer.Option(help="Folder of the compressed catalogue.")],
     budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
     selector: SelectorOption = DEFAULT,
+    granularity: Annotated[str, typer.Option(help="token: exactly the best tokens. word: whole words.")] = "token",
     fields: FieldsOption = "title,description",
     id_field: Annotated[str, typer.Option(help="Column of ids in json lines and parquet.")] = "id",
     num_proc: Annotated[int, typer.Option(help="Number of worker processes.")] = 1,
@@ -36,7 +37,7 @@ def compress(
 
     catalog = ItemCatalog.build(
         items if format_ is None else read_items(items, format_), tokenizer=load_tokenizer(model),
-        selector=selector, budget=budget, path=output,
+        selector=selector, budget=budget, path=output, granularity=granularity,
         fields=names(fields), id_field=id_field, num_proc=num_proc, overwrite=overwrite, resume=resume,
     )  # fmt: skip
     report, console = catalog.report, make_console()
@@ -45,6 +46,8 @@ def compress(
         f"{report.items} items ({report.empty} empty, {report.resumed} resumed) in {report.seconds:.1f} s: "
         f"{report.items_per_second:.0f} items/s"
     )
+    if report.known:
+        console.print(f"{report.known} of them are items that the selector has learned weights for")
     console.print(f"{report.tokens_before} tokens before, {report.tokens_after} after; catalogue in {output}")
 
 

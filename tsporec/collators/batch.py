@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from tsporec.budget import Budget, as_budget
 from tsporec.collators.spans import IGNORED_LABEL
+from tsporec.selection import pieces_of_words, select_scored
+from tsporec.tokens.ragged import RaggedTokens
 from tsporec.topk import topk_mask, topk_padded
 
 __all__ = ["BatchSelector", "span_ids"]
@@ -86,6 +88,9 @@ class BatchSelector(nn.Module):
         Side of the padding in the batch that comes out. Default "right".
     pad_token_id : int
         Default 0.
+    granularity : "token" or "word"
+        Keep exactly the best tokens (default), or whole words; see :func:`tsporec.select`. Whole words are selected on
+        the CPU, by the tokenizer that ``selector`` is bound to.
     width : int, optional
         Columns of the batch that comes out. Default: those of the longest row, which is read back from the device.
 
@@ -114,8 +119,10 @@ class BatchSelector(nn.Module):
         padding_side: str = "right",
         pad_token_id: int = 0,
         width: int | None = None,
+        granularity: str = "token",
     ) -> None:
         super().__init__()
+        self.whole_words = pieces_of_words(granularity, None, selector)
         self.budget = as_budget(budget)
         if self.budget.total is not None:
             raise ValueError("a total is shared out on the CPU; give the spans tokens or a keep_ratio here")
@@ -202,5 +209,12 @@ class BatchSelector(nn.Module):
         k = self.budget.resolve(np.zeros(0), cu_seqlens.cpu().numpy())
         scores = self.selector(texts, cu_seqlens).detach()
         keep = valid.flatten().clone()
-        keep[where] = topk_mask(scores, cu_seqlens, torch.from_numpy(k).to(ids.device), protected)
+        if self.whole_words is None:
+            keep[where] = topk_mask(scores, cu_seqlens, torch.from_numpy(k).to(ids.device), protected)
+            return keep.view_as(valid)
+        tokens = RaggedTokens(texts.cpu().numpy(), cu_seqlens.cpu().numpy())
+        marked = protected.cpu().numpy()
+        found = select_scored(scores.cpu().numpy(), tokens, k, whole_words=self.whole_words, protected=marked)
+        keep[where] = False
+        keep[where[torch.from_numpy(found.kept).to(ids.device)]] = True
         return keep.view_as(valid)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from tsporec.catalog.catalog import ItemCatalog
+from tsporec.collators.columns import as_list
 from tsporec.tokens.pieces import ids_in_prompt
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -84,7 +85,7 @@ class CatalogCollator:
                     f"feature {number} lacks {lacking[0]!r}; it has {sorted(feature)}. Name the columns of item ids in "
                     "the template; under Trainer set remove_unused_columns=False."
                 )
-        histories = [_ids(feature[name]) for feature in features for name in columns]
+        histories = [as_list(feature[name]) for feature in features for name in columns]
         tokens = self.catalog.lookup(list(chain.from_iterable(histories)), self.k, missing=self.missing)
         ends = np.cumsum([0, *map(len, histories)])
         runs = [tokens.take(np.arange(a, b)) for a, b in pairwise(ends)]
@@ -295,13 +296,6 @@ def _fill(text: str, values: Mapping[str, Any]) -> str:
     'Ann {city} of Oslo: {this}'
     """
     return re.sub(r"\{([^{}]*)\}", lambda found: str(values.get(found[1], found[0])), text)
-
-
-def _ids(value: Any) -> list[Any]:
-    if isinstance(value, str | int):
-        return [value]
-    found = value.tolist() if hasattr(value, "tolist") else list(value)
-    return found if isinstance(found, list) else [found]
 
 
 def _long(values: Any) -> torch.Tensor:

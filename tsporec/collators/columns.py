@@ -40,6 +40,7 @@ class Part(NamedTuple):
     ids: Ints  # [L]
     spans: list[Span]  # ascending, without overlap
     budgets: list[int]  # the number of each span's budget
+    items: list[Any]  # the id of each span's item, or None
     labelled: NDArray[np.bool_] | None = None  # [L]: tokens with a label; None if no token has one
 
 
@@ -47,9 +48,9 @@ class FlatColumns:
     """The layout of nearly every dataset: one flat list of ids, and columns with one value for each of them.
 
     There is one span finder for each budget. The known per-token columns (:data:`TOKEN_COLUMNS`) have the prefix of the
-    ids: ``prompt_ids`` and ``prompt_attention_mask``. ``token_columns`` and ``whole_columns`` are those of
-    :class:`~tsporec.collators.selector.SelectorCollator`. ``uncut`` counts the features with an unknown column that was
-    as long as the ids and passed whole, by column.
+    ids: ``prompt_ids`` and ``prompt_attention_mask``. ``token_columns``, ``whole_columns`` and ``item_ids`` are those
+    of :class:`~tsporec.collators.selector.SelectorCollator`. ``uncut`` counts the features with an unknown column that
+    was as long as the ids and passed whole, by column.
     """
 
     def __init__(
@@ -59,30 +60,37 @@ class FlatColumns:
         token_columns: Sequence[str],
         whole_columns: Sequence[str],
         reposition: Reposition,
+        item_ids: str | None = None,
     ) -> None:
-        self.finders, self.ids, self.reposition = list(finders), ids, reposition
+        self.finders, self.ids, self.reposition, self.item_ids = list(finders), ids, reposition, item_ids
         self.prefix = ids.removesuffix("input_ids").removesuffix("ids") if ids.endswith("ids") else ""
         self.labels = f"{self.prefix}labels"
         self.whole_columns = {DOCUMENTS, *whole_columns}
         known = {ids, *(self.prefix + name for name in TOKEN_COLUMNS), *token_columns}
         self.token_columns = known - self.whole_columns
         self.span_columns = {name for finder in finders for name in getattr(finder, "columns", ())}
+        self.span_columns |= set() if item_ids is None else {item_ids}
         self.uncut: Counter[str] = Counter()
 
     def parts(self, feature: Mapping[str, Any]) -> list[Part]:
         """Return the one part of the feature, or none if it has no ids and no span."""
-        found = [(span, n) for n, finder in enumerate(self.finders) for span in read_spans(finder, feature)]
+        found = []
+        for number, finder in enumerate(self.finders):
+            spans = read_spans(finder, feature)
+            items = span_items(feature, self.item_ids, len(spans))
+            found += [(span, number, item) for span, item in zip(spans, items, strict=True)]
         if not isinstance(feature, Mapping) or self.ids not in feature:
             if not found:
                 return []
             names = sorted(feature) if isinstance(feature, Mapping) else type(feature).__name__
             raise ValueError(f"there is no column {self.ids!r} among {names}. Tokenise before collating.")
         ids = flat_ids(feature[self.ids], self.ids)
-        found.sort(key=lambda pair: pair[0])
-        check_spans([span for span, _ in found], len(ids))
+        found.sort(key=lambda one: one[0])
+        check_spans([span for span, *_ in found], len(ids))
         self._check_lengths(feature, len(ids))
         found = split_at(found, self._document_ends(feature, len(ids)))
-        return [Part(ids, [span for span, _ in found], [n for _, n in found], self._labelled(feature, len(ids)))]
+        spans, budgets, items = map(list, zip(*found, strict=True)) if found else ([], [], [])
+        return [Part(ids, spans, budgets, items, self._labelled(feature, len(ids)))]
 
     def rebuild(self, feature: Mapping[str, Any], kept: Sequence[Ints | None]) -> Mapping[str, Any]:
         """Return the feature without its span columns, cut to the ``kept`` positions of its part (None: all)."""
@@ -164,19 +172,47 @@ class FlatColumns:
             )
 
 
-def split_at(found: list[tuple[Span, int]], ends: list[int]) -> list[tuple[Span, int]]:
-    """Split spans (with their budgets' numbers) where a document ends: no segment reaches over two documents.
+def split_at(found: list[Any], ends: list[int]) -> list[Any]:
+    """Split spans, with what belongs to each, where a document ends: no segment reaches over two documents.
 
-    >>> split_at([((1, 5), 0), ((6, 7), 0)], [3, 9])
-    [((1, 3), 0), ((3, 5), 0), ((6, 7), 0)]
+    >>> split_at([((1, 5), "a"), ((6, 7), "b")], [3, 9])
+    [((1, 3), 'a'), ((3, 5), 'a'), ((6, 7), 'b')]
     """
     if not ends:
         return found
     return [
-        (piece, number)
-        for (start, end), number in found
+        (piece, *rest)
+        for (start, end), *rest in found
         for piece in pairwise([start, *ends[bisect_right(ends, start) : bisect_left(ends, end)], end])
     ]
+
+
+def span_items(feature: Mapping[str, Any], column: str | None, count: int) -> list[Any]:
+    """Return the item id of each of ``count`` spans from the feature's column; None for each without a column.
+
+    >>> span_items({"item_ids": np.array([7, 9])}, "item_ids", 2)
+    [7, 9]
+    """
+    if column is None:
+        return [None] * count
+    if column not in feature:
+        raise ValueError(f"there is no column {column!r} of item ids among {sorted(feature)}.")
+    items = as_list(feature[column])
+    if len(items) != count:
+        raise ValueError(f"{column} has {len(items)} ids for {count} spans; expected one id a span.")
+    return items
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return item ids as a list: a single id, a list, an array or a tensor.
+
+    >>> as_list("B01"), as_list(np.array([7, 9]))
+    (['B01'], [7, 9])
+    """
+    if isinstance(value, str | int):
+        return [value]
+    found = value.tolist() if hasattr(value, "tolist") else list(value)
+    return found if isinstance(found, list) else [found]
 
 
 def flat_ids(value: Any, name: str) -> Ints:

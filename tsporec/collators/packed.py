@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tsporec.collators.columns import Part, cut, flat_ids, like, shape_of
+from tsporec.collators.columns import Part, cut, flat_ids, like, shape_of, span_items
 from tsporec.collators.positions import Ints, policy
 
 
@@ -26,6 +26,8 @@ class PackedColumns:
         How positions change. Default "right_align", as HLLM has them: the tail keeps its positions.
     ids, lengths, position_ids : str
         Suffixes of the columns' names, behind the prefix.
+    item_ids : str, optional
+        Suffix of a column of the items' ids. It is removed before the base collator. Default: none.
 
     Examples
     --------
@@ -44,11 +46,12 @@ class PackedColumns:
         ids: str = "input_ids",
         lengths: str = "cu_input_lens",
         position_ids: str = "position_ids",
+        item_ids: str | None = None,
     ) -> None:
         if not prefixes or tail < 0:
             raise ValueError(f"give at least one prefix and a tail of 0 or more; found {prefixes} and {tail}.")
         self.prefixes, self.tail, self.reposition = prefixes, tail, policy(positions)
-        self.ids, self.lengths, self.position_ids = ids, lengths, position_ids
+        self.ids, self.lengths, self.position_ids, self.item_ids = ids, lengths, position_ids, item_ids
 
     def parts(self, feature: Mapping[str, Any]) -> list[Part]:
         """Return one part for each prefix, with a span for each item, without its tail."""
@@ -75,12 +78,14 @@ class PackedColumns:
         # Lengths [4, 2] with a tail of 1 -> spans [(0, 3), (4, 5)].
         ends = np.cumsum(lengths)
         spans = list(zip((ends - lengths).tolist(), (ends - self.tail).tolist(), strict=True))
-        return Part(ids, spans, [0] * len(spans))
+        items = span_items(feature, self.item_ids and prefix + self.item_ids, len(spans))
+        return Part(ids, spans, [0] * len(spans), items)
 
     def rebuild(self, feature: Mapping[str, Any], kept: Sequence[Ints | None]) -> Mapping[str, Any]:
         """Return the feature with the ids, lengths and positions of the ``kept`` tokens of each part (None: all)."""
         columns = dict(feature)
         for prefix, places in zip(self._present(feature), kept, strict=True):
+            columns.pop(f"{prefix}{self.item_ids}", None)
             if places is None:
                 continue
             lengths = feature[prefix + self.lengths]

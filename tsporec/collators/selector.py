@@ -18,7 +18,7 @@ from tsporec.collators.positions import policy
 from tsporec.collators.spans import ITEM_SPANS, ColumnSpans, SpanFinder, UnlabelledSpans, find_spans
 from tsporec.scorers.base import Scorer, Scores, score_tokens
 from tsporec.scorers.cached import CachedScorer
-from tsporec.selection import select_scored
+from tsporec.selection import pieces_of_words, select_scored
 from tsporec.selector.bound import bound_selector
 from tsporec.tokens.pieces import special_token_ids
 from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets, ranges
@@ -72,6 +72,12 @@ class SelectorCollator(CollatorAround):
         Where the item texts stand in the ids: the name of a column of ``[(start, end), ...]``, which is removed before
         the base collator; begin and end marker ids (and a separator's); a callable ``feature -> [(start, end), ...]``
         such as those of :mod:`tsporec.collators.spans`; or packed columns. Default "item_spans".
+    granularity : "token" or "word"
+        Keep exactly the best tokens, or whole words that are no more than the budget; see :func:`tsporec.select`.
+        Default "token", for recommenders that are trained on the selection.
+    item_ids : str, optional
+        Column of the item ids of the spans, one a span. A selector then finds the item weights of a known item by its
+        id. The column is removed before the base collator. Default: items are found by their words.
     positions : str
         How ``position_ids`` change: "renumber" them as if dropped tokens had never been there, or "right_align"
         them, so that the last position stays. Default "renumber". Packed columns have their own setting.
@@ -121,6 +127,8 @@ class SelectorCollator(CollatorAround):
         budget: Budget | int | Mapping[str, Budget | int] = 16,
         spans: str | tuple[int, ...] | SpanFinder | PackedColumns | None = None,
         *,
+        granularity: str = "token",
+        item_ids: str | None = None,
         positions: str = "renumber",
         protected_ids: Sequence[int] | None = None,
         cache_tokens: int = 4_000_000,
@@ -146,11 +154,14 @@ class SelectorCollator(CollatorAround):
         self.layout: FlatColumns | PackedColumns
         if isinstance(spans, PackedColumns):
             self.layout = spans
+            if item_ids is not None:
+                raise ValueError(f"name the item ids of packed columns there: PackedColumns(…, item_ids={item_ids!r}).")
         else:
             finders = [find_spans(ITEM_SPANS if spans is None else spans)]
             if isinstance(budget, Mapping):
                 finders = [ColumnSpans(column) for column in budget]
-            self.layout = FlatColumns(finders, ids, token_columns, whole_columns, policy(positions))
+            self.layout = FlatColumns(finders, ids, token_columns, whole_columns, policy(positions), item_ids)
+        self.whole_words = pieces_of_words(granularity, tokenizer, scorer)
         if protected_ids is None:
             protected_ids = _special_ids(tokenizer, scorer, spans)
         self.protected_ids = np.unique(np.asarray(list(protected_ids), dtype=np.int64))
@@ -163,7 +174,7 @@ class SelectorCollator(CollatorAround):
         1. The layout reads the ids, spans and labels of each feature (``parts``).
         2. The tokens of all spans are packed into one array and scored in one call.
         3. The budget says how many tokens each span may keep.
-        4. The best tokens of each span are selected. Protected and labelled tokens are always among them.
+        4. The best tokens or words of each span are selected. Protected and labelled tokens are always among them.
         5. The layout builds each feature anew from the kept tokens (``rebuild``). The given features do not change.
 
         Parameters
@@ -194,6 +205,9 @@ class SelectorCollator(CollatorAround):
         lengths = bounds[:, 1] - bounds[:, 0]
         where = ranges(bounds[:, 0], lengths)
         tokens = RaggedTokens(ids[where], lengths_to_offsets(lengths))
+        items = [item for part in parts for item in part.items]
+        if any(item is not None for item in items):
+            tokens = tokens.with_items(items)
         protected = np.isin(tokens.ids, self.protected_ids)
         if any(part.labelled is not None for part in parts):
             labelled = [np.zeros(len(p.ids), bool) if p.labelled is None else p.labelled for p in parts]
@@ -201,7 +215,7 @@ class SelectorCollator(CollatorAround):
         scores = score_tokens(self.scorer, tokens)
         budget_of_span = np.array([number for part in parts for number in part.budgets], dtype=np.int64)
         k = self._resolve(scores, tokens.cu_seqlens, counts, budget_of_span, protected)
-        kept = select_scored(scores, tokens.cu_seqlens, k, protected=protected).kept
+        kept = select_scored(scores, tokens, k, whole_words=self.whole_words, protected=protected).kept
         keep = np.ones(len(ids), dtype=bool)
         keep[where] = False
         keep[where[kept]] = True

@@ -105,10 +105,19 @@ def _is_missing(value: Any) -> bool:
         return False
 
 
+def decode_entities(text: str) -> str:
+    """Replace entities by what they stand for, twice: shops escape twice.
+
+    >>> decode_entities("AT&amp;amp;T 8.5&rdquo;")
+    'AT&T 8.5”'
+    """
+    for _ in range(2 if "&" in text else 0):
+        text = html.unescape(_LONG_REFERENCE.sub("\ufffd", text))
+    return text
+
+
 def _clean(text: str) -> str:
-    if "&" in text:
-        for _ in range(2):  # shops escape twice: &amp;rdquo;
-            text = html.unescape(_LONG_REFERENCE.sub("\ufffd", text))
+    text = decode_entities(text)
     if "<" in text:
         text = _CUT_TAG.sub(" ", _TAG.sub(" ", _CODE.sub(" ", _COMMENT.sub(" ", text))))
     if "{" in text:

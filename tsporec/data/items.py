@@ -75,8 +75,13 @@ def tokenize_texts(texts: Sequence[str], tokenizer: Any, max_tokens: int | None 
 def tokenize_items(
     items: Iterable[Item], tokenizer: Any, fields: Sequence[str] = FIELDS, max_tokens: int | None = None
 ) -> RaggedTokens:
-    """Tokenise the items' texts (:func:`item_text`) like :func:`tokenize_texts`; an item without text is empty."""
-    return tokenize_texts([item_text(item, fields) for item in items], tokenizer, max_tokens)
+    """Tokenise the items' texts (:func:`item_text`) like :func:`tokenize_texts`; an item without text is empty.
+
+    The segments have the ids of their items (:meth:`RaggedTokens.with_items`).
+    """
+    items = list(items)
+    tokens = tokenize_texts([item_text(item, fields) for item in items], tokenizer, max_tokens)
+    return tokens.with_items(item.id for item in items)
 
 
 def check_known(

@@ -184,7 +184,7 @@ class Evaluator:
             if id(scorer) not in scored:
                 scored[id(scorer)] = self.scores(scorer)
             score_seconds = scored[id(scorer)]["seconds"]
-            tokens = select_scored(scored[id(scorer)]["scores"], tokens.cu_seqlens, budget).apply(tokens)
+            tokens = select_scored(scored[id(scorer)]["scores"], tokens, budget).apply(tokens)
         return {**self.encode(tokens), "tokens": np.array(tokens.num_tokens), "score_seconds": score_seconds}
 
     def encode(self, tokens: RaggedTokens) -> Arrays:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.selection import select_scored
 from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets, ranges
+from tsporec.topk import cpu
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -191,7 +191,7 @@ def _noise(seed: int, segments: Ints, lengths: Ints, samples: int) -> Floats:
 
 def _select(key: Floats, cu: NDArray[np.int32], k: Ints, forbidden: NDArray[np.bool_] | None = None) -> Ints:
     """Return the positions int64 of the ``k [N]`` highest keys of each segment."""
-    return select_scored(key.astype(np.float32), cu, k.astype(np.int32), forbidden=forbidden).kept
+    return cpu.select(key.astype(np.float32), cu, k.astype(np.int32), None, forbidden)[0]
 
 
 def _swap(policy: Floats, cu: NDArray[np.int32], size: Ints, best: Ints, first: Floats, second: Floats) -> Ints:

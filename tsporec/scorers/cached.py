@@ -55,7 +55,9 @@ class CachedScorer:
         # A segment's bytes are its key, for they are hashed in C. Scores are bytes too: joining them is twice as fast
         # as concatenating arrays.
         raw, cu = tokens.ids.tobytes(), (4 * tokens.cu_seqlens.astype(np.int64)).tolist()
-        keys = [raw[start:end] for start, end in pairwise(cu)]
+        keys: list[Any] = [raw[start:end] for start, end in pairwise(cu)]
+        if tokens.items is not None:
+            keys = list(zip(keys, tokens.items.tolist(), strict=True))
         with self._lock:
             if not _same(self._state, _state(self.scorer)):
                 self.clear()
@@ -86,18 +88,19 @@ class CachedScorer:
 
     def clear(self) -> None:
         """Forget all scores."""
-        self._scores: OrderedDict[bytes, bytes] = OrderedDict()  # a text's ids, int32 -> its scores, float32
+        # A text's ids, int32, with the item's id if it has one -> its scores, float32.
+        self._scores: OrderedDict[Any, bytes] = OrderedDict()
         self._tokens = 0
         self._state = _state(self.scorer)
 
-    def _ask(self, tokens: RaggedTokens, new: dict[bytes, int]) -> dict[bytes, bytes]:
+    def _ask(self, tokens: RaggedTokens, new: dict[Any, int]) -> dict[Any, bytes]:
         unseen = tokens.take(list(new.values()))
         scores = score_tokens(self.scorer, unseen)
         self._state = _state(self.scorer)  # what a scorer sets while it scores changes no score
         parts = [part.tobytes() for part in np.split(scores, unseen.cu_seqlens[1:-1])]
         return dict(zip(new, parts, strict=True))
 
-    def _remember(self, key: bytes, scores: bytes) -> None:
+    def _remember(self, key: Any, scores: bytes) -> None:
         self._scores[key] = scores
         self._tokens += len(scores) // 4
         while self._tokens > self.max_tokens:

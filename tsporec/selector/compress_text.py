@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.budget import Budget
-from tsporec.scorers.base import Scorer
-from tsporec.selection import score_tokens, select_scored, select_words
-from tsporec.tokens.pieces import read_pieces
+from tsporec.data.cleaning import decode_entities
+from tsporec.data.items import Item, item_text
+from tsporec.scorers.base import Scorer, bind
+from tsporec.selection import pieces_of_words, select
+from tsporec.tokens.pieces import Pieces, read_pieces
 from tsporec.tokens.ragged import RaggedTokens
-from tsporec.tokens.words import word_of_tokens
 
 Ints = NDArray[np.int64]
+TextLike: TypeAlias = str | Item | Sequence[str | Item]
 
 
 def compress_ids(
-    scorer: Scorer, tokenizer: Any, text: str | Sequence[str], budget: Budget | int, granularity: str = "word"
+    scorer: Scorer, tokenizer: Any, text: TextLike, budget: Budget | int, granularity: str = "word"
 ) -> Any:
     """Return the ids of ``text`` that are worth keeping, in order, as the tokenizer gave them.
 
     Parameters
     ----------
     scorer : Scorer
-        For ids of ``tokenizer``.
+        It is bound to ``tokenizer`` unless it already is.
     tokenizer : a Hugging Face tokenizer
-    text : str or list of str
-        Special tokens that are written in it are always kept. None are added.
+    text : str, Item, or a list of them
+        Entities in a text are decoded ("AT&amp;T" is read as "AT&T"). An item's text is its title and description;
+        item weights are found by its id. Special tokens that are written in a text are always kept. None are added.
     budget : Budget or int
         Budget of each text, in tokens.
     granularity : "word" or "token"
-        "word" keeps whole words, best first by the mean score of their tokens, as many as fit into the budget and at
-        least one (:func:`tsporec.selection.select_words`). In scripts without spaces a token counts as a word, and a
-        character with its marks is never split. "token" keeps exactly the best tokens. A character whose bytes are
-        spread over several tokens may then lose some of them, and decodes to U+FFFD. Default "word".
+        "word" keeps whole words, as many of the best as fit into the budget (:func:`tsporec.select`). In scripts
+        without spaces a token counts as a word, and a character with its marks is one. "token" keeps exactly the best
+        tokens. A character whose bytes are spread over several tokens may then lose some of them, and decodes to
+        U+FFFD. Default "word".
 
     Returns
     -------
@@ -46,7 +48,7 @@ def compress_ids(
     Raises
     ------
     ValueError
-        If ``granularity`` is another, or ``text`` is no text.
+        If ``granularity`` is another, ``text`` is no text, or ``scorer`` is bound to another tokenizer.
 
     Examples
     --------
@@ -55,14 +57,12 @@ def compress_ids(
     >>> compress_ids(make_scorer("head"), word_tokenizer("a blue gel pen".split()), "blue gel pen", 2)
     [5, 6]
     """
-    single, reads = _read(tokenizer, text)
-    kept = _kept(scorer, reads, budget, granularity)
-    ids = [read.ids[places].tolist() for read, places in zip(reads, kept, strict=True)]
-    return ids[0] if single else ids
+    found = [read.ids[kept].tolist() for read, kept in _compress(scorer, tokenizer, text, budget, granularity)]
+    return found[0] if isinstance(text, str | Item) else found
 
 
 def compress_text(
-    scorer: Scorer, tokenizer: Any, text: str | Sequence[str], budget: Budget | int, granularity: str = "word"
+    scorer: Scorer, tokenizer: Any, text: TextLike, budget: Budget | int, granularity: str = "word"
 ) -> Any:
     """Return what of ``text`` is worth keeping, in order.
 
@@ -80,68 +80,74 @@ def compress_text(
     >>> compress_text(make_scorer("head"), word_tokenizer("a blue gel pen".split()), ["blue gel pen", "a pen"], 2)
     ['blue gel', 'a pen']
     """
-    single, reads = _read(tokenizer, text)
-    kept = _kept(scorer, reads, budget, granularity)
     spell = _spell if granularity == "word" else _decode
-    texts = [spell(tokenizer, read, places) for read, places in zip(reads, kept, strict=True)]
-    return texts[0] if single else texts
+    found = [spell(tokenizer, *one) for one in _compress(scorer, tokenizer, text, budget, granularity)]
+    return found[0] if isinstance(text, str | Item) else found
 
 
 class _Read(NamedTuple):
-    """A text and its L tokens."""
+    """A text, its ids ``[L]``, and where in the text each token stands: start and end ``[L, 2]``."""
 
     text: str
     ids: NDArray[np.int32]
-    special: NDArray[np.bool_]
-    spans: Ints  # [L, 2]: start and end of each token in the text
-    words: Ints  # [L]: the number of each token's word
+    spans: Ints
 
 
-def _read(tokenizer: Any, text: str | Sequence[str]) -> tuple[bool, list[_Read]]:
-    """Return whether there is one text only, and each text with its tokens."""
-    single = isinstance(text, str)
-    if not single and not isinstance(text, Iterable):
+def _compress(
+    scorer: Scorer, tokenizer: Any, text: TextLike, budget: Budget | int, granularity: str
+) -> list[tuple[_Read, Ints]]:
+    """Return each text with the places of its kept tokens, ascending. All texts are scored in one call."""
+    whole_words = pieces_of_words(granularity, tokenizer)
+    if not isinstance(text, Iterable | Item):
         raise ValueError(f"expected a text or a list of texts; found {type(text).__name__}.")
-    texts: list[Any] = [text] if single else list(text)
-    for number, given in enumerate(texts):
-        if not isinstance(given, str):
-            raise ValueError(f"expected a text or a list of texts; text {number} is {type(given).__name__}.")
-        try:
-            given.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"text {number} is no valid Unicode: {error}. Replace its lone surrogates.") from error
+    given: list[Any] = [text] if isinstance(text, str | Item) else list(text)
+    pieces = read_pieces(tokenizer)
+    reads = _read(tokenizer, pieces, [_text(one, number) for number, one in enumerate(given)])
+    tokens = RaggedTokens.from_lists([read.ids for read in reads])
+    if any(isinstance(one, Item) for one in given):
+        tokens = tokens.with_items(one.id if isinstance(one, Item) else None for one in given)
+    kept = select(
+        bind(scorer, tokenizer), tokens, budget, whole_words=whole_words, protected=pieces.protected[tokens.ids],
+        sample_offsets=np.arange(len(reads) + 1),  # a total is for one text
+    )  # fmt: skip
+    places = np.split(kept.kept, kept.cu_seqlens[1:-1])
+    return [(read, part - start) for read, part, start in zip(reads, places, tokens.cu_seqlens, strict=False)]
+
+
+def _text(given: Any, number: int) -> str:
+    """Return the text of a string or an item."""
+    if isinstance(given, Item):
+        return item_text(given)
+    if not isinstance(given, str):
+        raise ValueError(f"expected a text or a list of texts; text {number} is {type(given).__name__}.")
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"text {number} is no valid Unicode: {error}. Replace its lone surrogates.") from error
+    return decode_entities(given)
+
+
+def _read(tokenizer: Any, pieces: Pieces, texts: list[str]) -> list[_Read]:
+    """Tokenise the texts. A slow tokenizer does not say where its tokens stand: they stand in what they spell."""
     if not texts:
-        return False, []
+        return []
     fast = bool(getattr(tokenizer, "is_fast", False))
     whole = getattr(tokenizer, "unwrapped", tokenizer)  # a wrapped tokenizer would cut the texts itself
     encoded = whole(texts, add_special_tokens=False, return_offsets_mapping=fast, verbose=False)
-    pieces, unknown, reads = read_pieces(tokenizer), getattr(tokenizer, "unk_token_id", None), []
-    for number, given in enumerate(texts):
-        ids = np.array(encoded["input_ids"][number], dtype=np.int32)
-        if fast:
-            spelled, spans = given, np.array(encoded["offset_mapping"][number], dtype=np.int64).reshape(-1, 2)
-        else:
-            spelled, spans = pieces.text(ids)
-        special = pieces.special[ids] & (ids != (-1 if unknown is None else unknown))
-        reads.append(_Read(spelled, ids, special, spans, word_of_tokens(spelled, spans, special)))
-    return single, reads
-
-
-def _kept(scorer: Scorer, reads: list[_Read], budget: Budget | int, granularity: str) -> list[Ints]:
-    """Return the kept places of each text, ascending. All texts are scored in one call."""
-    if granularity not in ("word", "token"):
-        raise ValueError(f"granularity must be 'word' or 'token'; found {granularity!r}.")
-    tokens = RaggedTokens.from_lists([read.ids for read in reads])
-    scores, cu_seqlens = score_tokens(scorer, tokens), tokens.cu_seqlens
-    special = np.concatenate([*(read.special for read in reads), np.zeros(0, dtype=bool)])
-    each = np.arange(len(reads) + 1)  # a total is for one text
-    if granularity == "token":
-        kept = select_scored(scores, cu_seqlens, budget, sample_offsets=each, protected=special)
-    else:
-        words = np.concatenate([*(read.words for read in reads), np.zeros(0, dtype=np.int64)])
-        kept = select_words(scores, words, cu_seqlens, budget, sample_offsets=each, protected=special)
-    bounds = zip(pairwise(kept.cu_seqlens.tolist()), cu_seqlens[:-1].tolist(), strict=True)
-    return [kept.kept[start:end] - before for (start, end), before in bounds]
+    rows = [np.array(ids, dtype=np.int32) for ids in encoded["input_ids"]]
+    if fast:
+        offsets = [np.array(spans, dtype=np.int64).reshape(-1, 2) for spans in encoded["offset_mapping"]]
+        return list(map(_Read, texts, rows, offsets))
+    reads = []
+    for ids in rows:
+        text, spans = pieces.text(ids)
+        for place in np.flatnonzero(pieces.protected[ids]).tolist():  # special tokens spell nothing: put in their names
+            name, at = str(tokenizer.convert_ids_to_tokens(int(ids[place]))), int(spans[place, 0])
+            text = text[:at] + name + text[at:]
+            spans[place, 1] += len(name)
+            spans[place + 1 :] += len(name)
+        reads.append(_Read(text, ids, spans))
+    return reads
 
 
 def _decode(tokenizer: Any, read: _Read, kept: Ints) -> str:
@@ -149,22 +155,16 @@ def _decode(tokenizer: Any, read: _Read, kept: Ints) -> str:
 
 
 def _spell(tokenizer: Any, read: _Read, kept: Ints) -> str:
-    """Return the kept words, with one space where there was white space between two of them."""
-    text, words = read.text, read.words
-    starts = np.searchsorted(words, np.unique(words[kept]))
-    ends = np.searchsorted(words, words[starts], side="right") - 1
+    """Return the kept tokens as they stand in the text, with one space where white space was between two of them."""
     out: list[str] = []
     before = 0
-    for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
-        start, end = int(read.spans[first, 0]), int(read.spans[first : last + 1, 1].max())
-        name = text[start:end].strip()
-        start = text.index(name, start)
-        end = start + len(name)
-        if not name and read.special[first : last + 1].any():  # a slow tokenizer gives its special tokens no width
-            mark = first + int(np.argmax(read.special[first : last + 1]))
-            name = str(tokenizer.convert_ids_to_tokens(int(read.ids[mark])))
-        if out and any(map(str.isspace, text[before:start])):
-            out.append(" ")
-        out.append(name)
-        before = end
+    for run in np.split(kept, np.flatnonzero(np.diff(kept) != 1) + 1) if len(kept) else []:
+        # Two tokens may hold parts of one character: it is spelled once.
+        start, end = max(before, int(read.spans[run[0], 0])), int(read.spans[run, 1].max())
+        words = read.text[start:end].split()
+        if words:
+            start = read.text.index(words[0], start)
+            space = " " if out and any(map(str.isspace, read.text[before:start])) else ""
+            out.append(space + " ".join(words))
+            before = start + len(read.text[start:end].rstrip())
     return "".join(out)

@@ -3,16 +3,18 @@
 A reward often says something about one item that its spelling cannot say: it is about that item and the users who
 touched it. Recommenders serve the items that they were trained on, so this is worth keeping.
 
-An item is found by the letters of its text, in whatever form the text stands in a prompt, and a token by the letters of
-its word up to its end. So the weights are found behind a list number, in quotes and in a text that is cut at its end.
-In capitals, or by another tokenizer, they are found where words are split alike. Elsewhere only the ends of words are
-found, and a text of which less than half of the tokens is found is not known.
+An item is found by its id where the tokens have one, else by the letters of its text, in whatever form the text stands
+in a prompt. A token is found by the letters of its word up to its end. So the weights are found behind a list number,
+in quotes and in a text that is cut at its end. In capitals, or by another tokenizer, they are found where words are
+split alike. Elsewhere only the ends of words are found. An item of which less than half of the words is found is not
+the one: its text has changed since, or the text only shares a phrase with it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,8 +42,9 @@ class ItemWeights(nn.Module):
     ----------
     tensors : mapping of str to Tensor
         ``hashes`` int64 ``[S]``, ``items`` int32 ``[S]``, ``wholes`` int64 ``[I]`` and ``lengths`` int32 ``[I]``: the
-        :class:`ItemIndex`, with hashes as bit patterns. ``keys`` int64 ``[W]``: bit patterns of the keys of
-        (item, word piece), ascending as unsigned numbers.
+        :class:`ItemIndex`, with hashes as bit patterns. ``ids`` int64 ``[J]``: bit patterns of digests of item ids,
+        ascending as unsigned numbers, and ``id_items`` int32 ``[J]``: the item of each. ``keys`` int64 ``[W]``: bit
+        patterns of the keys of (item, word piece), ascending as unsigned numbers.
         ``weight`` float32 ``[W]``: the weights, in units of 20 score points.
 
     Attributes
@@ -60,26 +63,35 @@ class ItemWeights(nn.Module):
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         _check(tensors)
-        for name in ("hashes", "items", "wholes", "lengths", "keys"):
+        for name in [name for name in _KINDS if name != "weight"]:
             self.register_buffer(name, tensors[name])
         self.weight = nn.Parameter(tensors["weight"])
         self.seen = self.known = 0
-        self._arrays: tuple[ItemIndex, Hashes] | None = None
+        self._arrays: tuple[ItemIndex, dict[str, NDArray[Any]]] | None = None
 
     @classmethod
     def zeros(cls, corpus: RaggedTokens, pieces: Pieces) -> ItemWeights:
-        """Make zero weights for the texts of ``corpus``, one item a segment. Equal texts are one item."""
+        """Make zero weights for the texts of ``corpus``, one item a segment. Equal texts are one item with all ids."""
         # Equal texts go first: many of them would share every hash, and a hash that many items share is dropped.
-        first = np.unique(Letters(corpus, pieces).hash_segments(), return_index=True)[1]
+        wholes = Letters(corpus, pieces).hash_segments()
+        first = np.unique(wholes, return_index=True)[1]
         texts = Letters(corpus.take(np.sort(first)), pieces)
         item = ItemIndex.build(texts).find(texts)
         texts = Letters(texts.tokens.take(np.unique(item[item >= 0])), pieces)  # those that can be found
         index = ItemIndex.build(texts)
         item = index.find(texts)
         keys = np.unique(_keys(texts, item)[np.repeat(item >= 0, texts.tokens.lengths)])
+        # The id of each segment, and the item with its text: an id that comes twice stands for its first text.
+        order = np.argsort(index.wholes)
+        place, found = _look_up(index.wholes[order], wholes)
+        ids = np.zeros(len(corpus), dtype=np.uint64) if corpus.items is None else corpus.items
+        named = np.flatnonzero(found & (ids != 0))
+        ids, first = np.unique(ids[named], return_index=True)
+        id_items = order[place[named[first]]].astype(np.int32)
         arrays = {
             "hashes": index.hashes.view(np.int64), "items": index.items, "wholes": index.wholes.view(np.int64),
-            "lengths": index.lengths, "keys": keys.view(np.int64), "weight": np.zeros(len(keys), dtype=np.float32),
+            "lengths": index.lengths, "ids": ids.view(np.int64), "id_items": id_items,
+            "keys": keys.view(np.int64), "weight": np.zeros(len(keys), dtype=np.float32),
         }  # fmt: skip
         return cls({name: torch.from_numpy(array) for name, array in arrays.items()})
 
@@ -103,19 +115,32 @@ class ItemWeights(nn.Module):
         places : int64 ``[F]``
             The weight of each, as positions into ``weight``.
         """
-        index, keys = self._read()
-        texts = Letters(tokens, pieces)
-        item = index.find(texts)
-        wanted = _keys(texts, item)
-        place, found = _look_up(keys, wanted)
-        segment = tokens.segment_ids()
-        ends = np.append(texts.begins_word, True)[1:]  # the last tokens of words: capitals split a word elsewhere
-        words = np.bincount(segment, ends, minlength=len(tokens))
-        share = np.bincount(segment, found & ends, minlength=len(tokens)) / np.maximum(words, 1)
-        known = (item >= 0) & (share >= _LEAST)
+        (index, arrays), texts = self._read(), Letters(tokens, pieces)
+        if tokens.items is None:
+            item = index.find(texts)
+        else:
+            place, found = _look_up(arrays["ids"].view(np.uint64), tokens.items)
+            item = np.where(found, np.append(arrays["id_items"], 0)[place], -1)
+            # Where the id is not known, or its text has changed since: by the words.
+            others = np.flatnonzero(~self._match(texts, item)[2])
+            item[others] = index.find(Letters(tokens.take(others), pieces))
+        place, found, known = self._match(texts, item)
         self._count(len(tokens), int(known.sum()))
-        positions = np.flatnonzero(found & known[segment])
+        positions = np.flatnonzero(found & known[tokens.segment_ids()])
         return positions, place[positions]
+
+    def _match(self, texts: Letters, item: Ints) -> tuple[Ints, NDArray[np.bool_], NDArray[np.bool_]]:
+        """Look up each token of N segments in the segment's item, -1 for none.
+
+        Returns the place of its weight and whether it has one, two ``[T]``, and whether the item is the right one,
+        ``[N]``.
+        """
+        place, found = _look_up(self._read()[1]["keys"].view(np.uint64), _keys(texts, item))
+        segment, count = texts.tokens.segment_ids(), len(item)
+        ends = np.append(texts.begins_word, True)[1:]  # the last tokens of words: capitals split a word elsewhere
+        words = np.bincount(segment, ends, minlength=count)
+        share = np.bincount(segment, found & ends, minlength=count) / np.maximum(words, 1)
+        return place, found, (item >= 0) & (share >= _LEAST)
 
     def forward(self, logits: Tensor, tokens: RaggedTokens, pieces: Pieces) -> Tensor:
         """Add the weights of known items to ``logits [T]``, differentiable in the weights."""
@@ -139,12 +164,11 @@ class ItemWeights(nn.Module):
         wanted = torch.from_numpy((differences[positions[first]] / _GAIN).astype(np.float32))
         self.weight[torch.from_numpy(places).to(self.weight.device)] = wanted.to(self.weight.device)
 
-    def _read(self) -> tuple[ItemIndex, Hashes]:
+    def _read(self) -> tuple[ItemIndex, dict[str, NDArray[Any]]]:
         if self._arrays is None:
             part = {name: tensor.cpu().numpy() for name, tensor in self.named_buffers()}
             hashes, wholes = part["hashes"].view(np.uint64), part["wholes"].view(np.uint64)
-            index = ItemIndex(hashes, part["items"], wholes, part["lengths"])
-            self._arrays = index, part["keys"].view(np.uint64)
+            self._arrays = ItemIndex(hashes, part["items"], wholes, part["lengths"]), part
         return self._arrays
 
     def _count(self, seen: int, known: int) -> None:
@@ -173,23 +197,30 @@ def _look_up(keys: Hashes, wanted: Hashes) -> tuple[Ints, NDArray[np.bool_]]:
     return place, keys[place] == wanted
 
 
+_KINDS = {
+    "hashes": torch.int64, "items": torch.int32, "wholes": torch.int64, "lengths": torch.int32,
+    "ids": torch.int64, "id_items": torch.int32, "keys": torch.int64, "weight": torch.float32,
+}  # fmt: skip
+
+
 def _check(tensors: Mapping[str, Tensor]) -> None:
-    kinds = {
-        "hashes": torch.int64, "items": torch.int32, "wholes": torch.int64, "lengths": torch.int32,
-        "keys": torch.int64, "weight": torch.float32,
-    }  # fmt: skip
-    found = {name: (tensors[name].dtype, tensors[name].dim()) for name in kinds if name in tensors}
-    if found != {name: (dtype, 1) for name, dtype in kinds.items()} or set(tensors) != set(kinds):
-        raise ValueError(f"expected tensors of one dimension {kinds}; found {found} among {sorted(tensors)}.")
-    hashes, keys = (tensors[name].cpu().numpy().view(np.uint64) for name in ("hashes", "keys"))
-    items, lengths, weight = (tensors[name].cpu().numpy() for name in ("items", "lengths", "weight"))
+    found = {name: (tensors[name].dtype, tensors[name].dim()) for name in _KINDS if name in tensors}
+    if found != {name: (dtype, 1) for name, dtype in _KINDS.items()} or set(tensors) != set(_KINDS):
+        raise ValueError(f"expected tensors of one dimension {_KINDS}; found {found} among {sorted(tensors)}.")
+    hashes, keys, ids = (tensors[name].cpu().numpy().view(np.uint64) for name in ("hashes", "keys", "ids"))
+    items, named, lengths, weight = (tensors[name].cpu().numpy() for name in ("items", "id_items", "lengths", "weight"))
     wrong = [
         ("items and hashes differ in length", len(items) != len(hashes)),
         ("wholes and lengths differ in length", len(tensors["wholes"]) != len(lengths)),
+        ("ids and id_items differ in length", len(ids) != len(named)),
         ("keys and weight differ in length", len(keys) != len(weight)),
         ("hashes do not ascend", bool((hashes[1:] < hashes[:-1]).any())),
+        ("ids do not ascend", bool((ids[1:] <= ids[:-1]).any())),
         ("keys do not ascend", bool((keys[1:] <= keys[:-1]).any())),
-        ("items are out of bounds", len(items) > 0 and not 0 <= items.min() <= items.max() < len(lengths)),
+        *(
+            (f"{name} are out of bounds", len(part) > 0 and not 0 <= part.min() <= part.max() < len(lengths))
+            for name, part in (("items", items), ("id_items", named))
+        ),
         ("lengths are negative", bool((lengths < 0).any())),
         ("weights are not finite", not bool(np.isfinite(weight).all())),
     ]

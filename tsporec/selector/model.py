@@ -15,13 +15,13 @@ from tsporec._internal.digest import digest
 from tsporec.budget import Budget
 from tsporec.scorers.base import Scores
 from tsporec.selection import Selection, select
-from tsporec.selector.compress_text import compress_ids, compress_text
+from tsporec.selector.compress_text import TextLike, compress_ids, compress_text
 from tsporec.selector.config import NETWORK, RULES, SPREAD, SelectorConfig
 from tsporec.selector.hub import Shared
 from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.layout import Texts, groups, lay_out, lay_out_numpy
 from tsporec.selector.network import SIGNALS, FrozenSelector, ScoringNetwork, Table, logits, make_table
-from tsporec.selector.vocabulary import CLASSES, Vocabulary, inverse_frequencies, read_vocabulary
+from tsporec.selector.vocabulary import Vocabulary, inverse_frequencies, read_vocabulary
 from tsporec.tokens.ragged import RaggedTokens
 
 __all__ = ["SelectorConfig", "TokenSelector"]
@@ -105,11 +105,8 @@ class TokenSelector(Shared, nn.Module):
 
     @property
     def special_token_ids(self) -> list[int] | None:
-        """The ids of the tokenizer's special tokens; None if this selector is unbound."""
-        if self.vocabulary is None:
-            return None
-        special: list[int] = np.flatnonzero(self.vocabulary.classes[:, CLASSES.index("special")]).tolist()
-        return special
+        """The ids of the special tokens that are always kept; None if this selector is unbound."""
+        return None if self.vocabulary is None else np.flatnonzero(self.vocabulary.pieces.protected).tolist()
 
     def fit(self, corpus: RaggedTokens | Sequence[tuple[Any, RaggedTokens]], *, prior: float = 1.0) -> TokenSelector:
         """Set the inverse document frequencies from the texts of ``corpus``; returns this selector.
@@ -151,9 +148,10 @@ class TokenSelector(Shared, nn.Module):
     def with_item_weights(self, corpus: RaggedTokens) -> TokenSelector:
         """Add weights, zero at first, for each word piece of each item: a copy that shares all other weights.
 
-        Each segment of ``corpus`` is the text of an item; equal texts are one item. An item is found again by the
-        letters of its text: in quotes, behind a list number, cut at its end. While a selector has item
-        weights only they learn, and the network has no dropout.
+        Each segment of ``corpus`` is the text of an item; equal texts are one item. An item is found again by its id,
+        if ``corpus`` has ids (:meth:`~tsporec.RaggedTokens.with_items`), else by the letters of its text: in quotes,
+        behind a list number, cut at its end. While a selector has item weights only they learn, and the network has
+        no dropout.
 
         Examples
         --------
@@ -232,16 +230,12 @@ class TokenSelector(Shared, nn.Module):
         """Keep the best tokens of each segment; see :func:`tsporec.select`."""
         return select(self, tokens, budget, protected=protected)
 
-    def compress_text(
-        self, text: str | Sequence[str], budget: Budget | int, tokenizer: Any, granularity: str = "word"
-    ) -> Any:
-        """Shorten a text, or each of a list; see :func:`tsporec.selector.compress_text.compress_text`."""
+    def compress_text(self, text: TextLike, budget: Budget | int, tokenizer: Any, granularity: str = "word") -> Any:
+        """Shorten a text or an item, or each of a list; see :func:`tsporec.selector.compress_text.compress_text`."""
         return compress_text(self, tokenizer, text, budget, granularity)
 
-    def compress_ids(
-        self, text: str | Sequence[str], budget: Budget | int, tokenizer: Any, granularity: str = "word"
-    ) -> Any:
-        """Shorten a text, or each of a list, to token ids: for engines that take them, such as vLLM."""
+    def compress_ids(self, text: TextLike, budget: Budget | int, tokenizer: Any, granularity: str = "word") -> Any:
+        """Shorten texts or items to token ids: for engines that take them, such as vLLM."""
         return compress_ids(self, tokenizer, text, budget, granularity)
 
     def _check_precision(self) -> None:

@@ -28,9 +28,11 @@ class Pieces:
     Attributes
     ----------
     bytes : list of bytes
-        The spelling of each id; empty for special tokens.
+        The spelling of each id; empty for special tokens, U+FFFD for the unknown token.
     special : bool ``[V]``
         True for special tokens and for ids that no token has.
+    protected : bool ``[V]``
+        True for the special tokens that are always kept: all but the unknown token (:func:`special_token_ids`).
     fingerprint : str
         Fingerprint of the tokenizer.
 
@@ -52,7 +54,11 @@ class Pieces:
         self.spelling = spelling_by_marks(vocabulary) if core is None else spelling_of(core)
         special, added = _read_added(tokenizer, self.spelling)
         self.special[[i for i in special if i < size]] = True
+        self.protected: NDArray[np.bool_] = np.zeros(size, dtype=bool)
+        self.protected[[i for i in special_token_ids(tokenizer) if i < size]] = True
         self.bytes = [b""] * size
+        if (unknown := _unknown_id(tokenizer)) is not None:
+            self.bytes[unknown] = self.spelling.read("\ufffd")
         for token, index in vocabulary.items():
             if not self.special[index]:
                 before = b" " if added.get(index) else b""
@@ -113,11 +119,21 @@ class Pieces:
 def special_token_ids(tokenizer: Any) -> list[int]:
     """Return the ids of special tokens, with added tokens that are marked special (such as chat markers).
 
+    The unknown token is not among them: it stands for text.
+
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> special_token_ids(word_tokenizer(["gel", "pen"]))
-    [0, 1, 2, 3]
+    [0, 1, 2]
     """
-    return _special(tokenizer, getattr(tokenizer, "added_tokens_decoder", {}))
+    special, unknown = _special(tokenizer, getattr(tokenizer, "added_tokens_decoder", {})), _unknown_id(tokenizer)
+    return [i for i in special if i != unknown]
+
+
+def _unknown_id(tokenizer: Any) -> int | None:
+    """Return the id of the unknown token; None if it marks something else too, as GPT-2's."""
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "mask_token_id")
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    return None if unknown in [getattr(tokenizer, name, None) for name in names] else unknown
 
 
 _KNOWN: WeakKeyDictionary[Any, tuple[tuple[str, Spelling | None], Pieces]] = WeakKeyDictionary()
@@ -136,7 +152,7 @@ def read_pieces(tokenizer: Any) -> Pieces:
     known = _KNOWN.get(tokenizer)
     if known is None or known[0] != state:
         special, added = _read_added(tokenizer, state[1])
-        parts = state, tuple(special), tuple(sorted(added.items()))
+        parts = state, _unknown_id(tokenizer), tuple(special), tuple(sorted(added.items()))
         pieces = _SHARED.get(parts)
         if pieces is None:
             pieces = _SHARED[parts] = Pieces(tokenizer)

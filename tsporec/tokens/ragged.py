@@ -7,7 +7,7 @@ array of ids and the offsets of the segments in it: the layout of FlashAttention
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import Any
 
@@ -29,11 +29,13 @@ class RaggedTokens:
         Token ids of all segments, one segment after the other.
     cu_seqlens : int32 ``[N + 1]``
         Offsets: segment ``i`` is ``ids[cu_seqlens[i]:cu_seqlens[i + 1]]``. They start at 0, never fall and end at T.
+    items : uint64 ``[N]``, optional
+        A digest of the id of each segment's item, 0 where it has none; see :meth:`with_items`.
 
     Raises
     ------
     ValueError
-        If the arrays are not integers of one dimension or the offsets do not describe ``ids``.
+        If the arrays are not integers of one dimension, or the offsets or items do not describe ``ids``.
 
     Examples
     --------
@@ -44,6 +46,7 @@ class RaggedTokens:
 
     ids: IntArray
     cu_seqlens: IntArray
+    items: NDArray[np.uint64] | None = None
 
     def __post_init__(self) -> None:
         for name in ("ids", "cu_seqlens"):
@@ -54,6 +57,8 @@ class RaggedTokens:
                 f"cu_seqlens must start at 0, never fall and end at the {len(self.ids)} ids; "
                 f"found {_preview(cu)}. Build it with RaggedTokens.from_lists or from_padded."
             )
+        if self.items is not None and len(self.items) != len(self):
+            raise ValueError(f"expected an item id for each of {len(self)} segments; found {len(self.items)}.")
 
     @classmethod
     def from_lists(cls, sequences: Iterable[Sequence[int] | NDArray[np.integer]]) -> RaggedTokens:
@@ -84,6 +89,19 @@ class RaggedTokens:
         if padded.ndim != 2 or padded.shape != mask.shape:
             raise ValueError(f"ids and attention_mask must both be [N, L]; found {padded.shape} and {mask.shape}.")
         return cls(padded[mask], lengths_to_offsets(mask.sum(axis=1)))
+
+    def with_items(self, item_ids: Iterable[Any]) -> RaggedTokens:
+        """Return the same segments with the ids of their items, by which a selector finds what it learned.
+
+        ``item_ids [N]`` are strings or whole numbers, where 7 and "7" are one id, or None for no item.
+
+        >>> tokens = RaggedTokens.from_lists([[5], [6], [7]]).with_items(["B01", 7, None])
+        >>> tokens.take([2, 0]).items.tolist() == [0, tokens.items[0]]
+        True
+        """
+        ids = list(item_ids)
+        digests = short_digests(str(one).encode("utf-8", "surrogatepass") for one in ids)
+        return replace(self, items=np.where([one is None for one in ids], np.uint64(0), digests))
 
     def __len__(self) -> int:
         return len(self.cu_seqlens) - 1
@@ -125,11 +143,12 @@ class RaggedTokens:
         """
         chosen = np.asarray(segments, dtype=np.int64).reshape(-1)
         cu = lengths_to_offsets(self.lengths[chosen])
-        return RaggedTokens(self.ids[ranges(self.cu_seqlens[:-1][chosen], np.diff(cu))], cu)
+        items = None if self.items is None else self.items[chosen]
+        return RaggedTokens(self.ids[ranges(self.cu_seqlens[:-1][chosen], np.diff(cu))], cu, items)
 
     def keep(self, kept: NDArray[np.int64], cu_seqlens: IntArray) -> RaggedTokens:
         """Return the tokens at positions ``kept [K]`` of ``ids``, split by the new ``cu_seqlens [N + 1]``."""
-        return RaggedTokens(self.ids[kept], cu_seqlens)
+        return RaggedTokens(self.ids[kept], cu_seqlens, self.items)
 
     def to_lists(self) -> list[list[int]]:
         """Return a list of ids for every segment."""

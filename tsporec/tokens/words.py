@@ -8,6 +8,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from tsporec.tokens.pieces import Pieces
+from tsporec.tokens.ragged import RaggedTokens
+
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
@@ -35,7 +38,29 @@ _VOICED = "\uff9e\uff9f"  # half-width marks, which Unicode counts as letters
 _JOINERS = "\u200d\u0f84\u1039\u17d2"  # the next character is written into the one before: ZWJ, Tibetan, Burmese, Khmer
 
 
-def word_of_tokens(text: str, spans: Ints, special: Bools | None = None) -> Ints:
+def words_of(tokens: RaggedTokens, pieces: Pieces) -> Ints:
+    """Return the number of the word that each token belongs to, read from what the tokens spell: int64 ``[T]``.
+
+    It needs no text, so every way in finds the same words. See :func:`word_of_tokens`. BERT's tokens do not show where
+    a space was, so a sign between letters is a word of its own there.
+
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> from tsporec.tokens.pieces import read_pieces
+    >>> words_of(RaggedTokens.from_lists([[4, 5], [4]]), read_pieces(word_tokenizer(["gel", "pen"]))).tolist()
+    [0, 1, 2]
+    """
+    texts, spans, length = [], [np.zeros((0, 2), dtype=np.int64)], 0
+    for segment in tokens:
+        text, places = pieces.text(segment)
+        texts.append(text)
+        spans.append(places + length)
+        length += len(text)
+    return word_of_tokens("".join(texts), np.concatenate(spans), pieces.protected[tokens.ids], tokens.cu_seqlens)
+
+
+def word_of_tokens(
+    text: str, spans: Ints, special: Bools | None = None, cu_seqlens: NDArray[np.int32] | None = None
+) -> Ints:
     """Return the number of the word that each token belongs to.
 
     Parameters
@@ -45,11 +70,13 @@ def word_of_tokens(text: str, spans: Ints, special: Bools | None = None) -> Ints
         Start and end of each token in characters of ``text``.
     special : bool ``[L]``, optional
         Special tokens: each is a word by itself.
+    cu_seqlens : int32 ``[N + 1]``, optional
+        Offsets of N segments, whose texts stand one behind the other in ``text``. Default: one segment.
 
     Returns
     -------
     int64 ``[L]``
-        Ascending, from 0.
+        Ascending, from 0. No word reaches over two segments.
 
     Notes
     -----
@@ -65,6 +92,8 @@ def word_of_tokens(text: str, spans: Ints, special: Bools | None = None) -> Ints
     if not len(spans):
         return np.zeros(0, dtype=np.int64)
     alone = np.zeros(len(spans), dtype=bool) if special is None else special
+    cu_seqlens = np.array([0, len(spans)], dtype=np.int32) if cu_seqlens is None else cu_seqlens
+    opens = np.repeat(cu_seqlens[:-1], np.diff(cu_seqlens))  # the first token of each token's segment
     start, end = spans[:, 0], spans[:, 1]
     kinds = np.append(_kinds(text), np.uint8(0))
     # First visible character at or behind each place, and whether a token has one.
@@ -76,13 +105,16 @@ def word_of_tokens(text: str, spans: Ints, special: Bools | None = None) -> Ints
     behind = alone | ((last & (_BLANK | _WIDE) != 0) & (last & _JOINS == 0))
     latest = np.maximum.accumulate(np.where(counts, np.arange(len(spans)), -1))
     before = np.concatenate([[-1], latest[:-1]])
+    before[before < opens] = -1
     broken = (before >= 0) & behind[before]
     begins = broken | (first & _BLANK != 0) | (kinds[visible] & _WIDE != 0)
     joined = (first & _EXTENDS != 0) | ((before >= 0) & (last[before] & _JOINS != 0))
     whole = np.concatenate([[True], start[1:] >= end[:-1]])
     # No word starts before the first visible or special token.
-    seen = np.concatenate([[False], np.logical_or.accumulate(alone | solid)[:-1]])
-    words: Ints = np.cumsum(seen & (alone | (solid & begins & whole & ~joined)))
+    latest = np.maximum.accumulate(np.where(alone | solid, np.arange(len(spans)), -1))
+    seen = np.concatenate([[-1], latest[:-1]]) >= opens
+    first_of_all = np.arange(len(spans)) == opens
+    words: Ints = np.cumsum(first_of_all | (seen & (alone | (solid & begins & whole & ~joined)))) - 1
     return words
 
 
