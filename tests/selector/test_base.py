@@ -30,7 +30,7 @@ def test_it_is_found_without_the_hub(base):
 def test_it_is_small_and_holds_no_data():
     found = sorted(FOLDER.iterdir())
     assert [file.name for file in found] == sorted([files.CARD, files.CONFIG, files.WEIGHTS])
-    assert sum(file.stat().st_size for file in found) <= 1.1 * 2**20
+    assert sum(file.stat().st_size for file in found) <= 0.2 * 2**20
 
 
 def test_its_card_says_where_it_comes_from(base):

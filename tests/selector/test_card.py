@@ -4,7 +4,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsporec.selector.card import TRAINING, find_name, model_card, put_name
+from tsporec.selector.card import TRAINING, find_name, model_card
 from tsporec.selector.config import SavedSelector
 from tsporec.selector.model import SelectorConfig, TokenSelector
 
@@ -120,8 +120,6 @@ def test_the_name_on_a_card():
     edited = model_card(saved({}), "me/mine").replace("A token selector.", "By USER/NAME.")
     assert find_name(edited) == "me/mine"
     assert find_name("# Notes\n\n# me/mine\n") is None
-    assert put_name(edited, "a/b") == edited
-    assert put_name(model_card(saved({})), r"a/\1") == model_card(saved({}), r"a/\1")
 
 
 def test_saving_writes_the_card_and_a_reload_gives_the_same(tmp_path):

@@ -123,7 +123,7 @@ def test_fetched_by_branch_and_by_commit(remote, repo, cache, tmp_path):
     assert remote(fingerprint, NAME, cache_dir=cache) == expected[0]
     assert remote(fingerprint, NAME, cache_dir=cache, revision="next") == expected[1]
     assert remote(fingerprint, NAME, cache_dir=cache, revision=first) == expected[0]
-    with pytest.raises(ValueError, match="has no revision 'never'; give a branch, a tag or a commit"):
+    with pytest.raises(ValueError, match=r"config\.json of me/mine could not be fetched \(RevisionNotFoundError"):
         remote(fingerprint, NAME, cache_dir=cache, revision="never")
 
 
@@ -228,7 +228,7 @@ def test_a_wrong_checksum(remote, repo, folder, cache):
 @pytest.mark.parametrize("missing", NAMES)
 def test_a_missing_file(remote, repo, missing, cache):
     del repo.commits[repo.branches["main"]][missing]
-    with pytest.raises(ValueError, match=f"lacks {missing}, so it is no whole tsporec selector"):
+    with pytest.raises(ValueError, match=f"{missing} of me/mine could not be fetched"):
         remote(fingerprint, NAME, cache_dir=cache)
 
 
@@ -242,7 +242,7 @@ def test_a_pickle_in_place_of_safetensors(remote, repo, server, folder, cache):
     # Nor is one looked for where the safetensors are missing.
     commit = repo.commit({"pytorch_model.bin": stream.getvalue()})
     del repo.commits[commit][files.WEIGHTS]
-    with pytest.raises(ValueError, match=r"lacks model\.safetensors"):
+    with pytest.raises(ValueError, match=r"model\.safetensors of me/mine could not be fetched"):
         remote(fingerprint, NAME, cache_dir=cache)
     assert not any("pytorch_model" in request for request in server.requests)
 
@@ -314,9 +314,8 @@ def test_a_kept_card_gets_the_name_of_the_repository(remote, repo, folder):
     )
     (folder / files.CARD).write_text(card)
     remote(hub.push, folder, NAME, token=TOKEN)
-    expected = card.replace("# USER/NAME\n", f"# {NAME}\n").replace('("USER/NAME")', f'("{NAME}")')
+    expected = card.replace("USER/NAME", NAME)
     assert repo.commits[repo.branches["main"]][files.CARD].decode() == expected
-    assert expected.count("USER/NAME") == 1
 
 
 def test_a_short_name_is_of_the_user(remote, repo, server, folder):

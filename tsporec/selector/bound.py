@@ -10,24 +10,12 @@ from tsporec.selector.model import TokenSelector
 
 
 def bound_selector(selector: Scorer | str | Path | None, tokenizer: Any = None) -> Scorer:
-    """Return a scorer for ids of ``tokenizer``.
+    """Return a scorer for ids of ``tokenizer``. Without a tokenizer, a scorer is returned as it is.
 
-    Parameters
-    ----------
-    selector : Scorer, str, Path or None
-        A selector or any other scorer; or a name, a folder or a Hub id for :meth:`TokenSelector.from_pretrained`. None
-        is the bundled selector.
-    tokenizer : a Hugging Face tokenizer, optional
-        The tokenizer to bind to. If it is None, a scorer is returned as it is.
+    ``selector`` is a selector or any other scorer; or a name, a folder or a Hub id for
+    :meth:`TokenSelector.from_pretrained`. None is the bundled selector. One that is bound to another tokenizer is a
+    ValueError.
 
-    Raises
-    ------
-    ValueError
-        If the selector is bound to another tokenizer; if it is to be loaded and there is no tokenizer; or if
-        ``selector`` is none of the above.
-
-    Examples
-    --------
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> bound_selector("tsporec/base", word_tokenizer(["pen"])).name
     'selector'

@@ -39,14 +39,7 @@ _SHAPE = ("dim", "hidden", "gram_buckets", "surface_buckets", "weighting")
 
 
 def model_card(saved: SavedSelector, name: str = PLACEHOLDER) -> str:
-    """Make the model card: Markdown behind metadata in YAML.
-
-    Parameters
-    ----------
-    saved : SavedSelector
-    name : str
-        The name that the lines of use load. Default: ``PLACEHOLDER``.
-    """
+    """Make the model card, Markdown behind metadata in YAML. Its lines of use load ``name``."""
     from huggingface_hub import ModelCard, ModelCardData
 
     training, name = dict(saved.config.training), _line(name)
@@ -84,12 +77,6 @@ def find_name(card: str) -> str | None:
     """Find the name in the first heading of ``card``, if its lines of use load that name; else None."""
     found = re.search("^# (.+)$", card, re.MULTILINE)
     return found[1] if found and _loads(found[1]) in card else None
-
-
-def put_name(card: str, name: str) -> str:
-    """Return ``card`` with ``name`` in place of the placeholder, in its heading and its lines of use."""
-    card = re.sub(f"^# {PLACEHOLDER}$", lambda _: f"# {name}", card, flags=re.MULTILINE)
-    return card.replace(_loads(PLACEHOLDER), _loads(name))
 
 
 def _loads(name: str) -> str:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import reprlib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from tsporec._version import __version__
 from tsporec.selector.layout import WINDOW
-from tsporec.selector.network import SIGNALS
-from tsporec.selector.vocabulary import CLASSES
 
 SPREAD = 4.0
 """Scale for log-frequency signals, so their range matches idf (about 1 to 10)."""
@@ -34,7 +28,8 @@ NETWORK = "network."
 FORMAT_VERSION = 1
 """The format of a saved selector: its files, their names and the keys of config.json."""
 
-_DEPTH = 16  # levels of `training` that are accepted: deeper values are an attack on recursion
+_LEVELS = 16  # levels of `training` that are accepted: deeper values are an attack on recursion
+_MOST_WEIGHTS = 2**27  # a config alone must not fill the memory
 
 
 @dataclass(frozen=True)
@@ -44,27 +39,27 @@ class SelectorConfig:
     Parameters
     ----------
     dim : int
-        Width of a token's features. Default: 32.
+        Width of a token's features.
     hidden : int
-        Width of the network's hidden states. Default: 32. The cost of a token grows with its square.
+        Width of the network's hidden states. The cost of a token grows with its square.
     gram_buckets : int
-        Hash buckets for character n-grams, each with ``dim`` weights. Default: 16384. Fewer buckets collide more.
+        Hash buckets for character n-grams, each with ``dim`` weights. Fewer buckets collide more.
     surface_buckets : int
-        Hash buckets for document frequencies, one number each. Default: 32768. Use more for many tokenizers.
+        Hash buckets for document frequencies, one number each. Use more for many tokenizers.
     weighting : "idf", "tfidf" or "placed"
-        The rule that scores start from: ``idf``, ``tf * idf`` or ``sqrt(tf) * idf / (1 + place) ** 0.4``. Default:
-        "idf". A repeated token counts at its first place. "placed" is the best rule where nothing is learned; its
-        exponents were chosen on product texts whose title comes first. A network learns best from "idf".
+        The rule that scores start from: ``idf``, ``tf * idf`` or ``sqrt(tf) * idf / (1 + place) ** 0.4``. A repeated
+        token counts at its first place. "placed" is the best rule where nothing is learned; its exponents were chosen
+        on product texts whose title comes first. A network learns best from "idf".
     dropout : float
-        Share of hidden states dropped while the network is trained. Default: 0.1.
+        Share of hidden states dropped while the network is trained.
     training : dict
-        Facts about the training for the model card; its keys are in :data:`tsporec.selector.card.TRAINING`. Default:
-        empty. Values are plain and finite, as JSON has them.
+        Facts about the training for the model card; its keys are in :data:`tsporec.selector.card.TRAINING`. Values are
+        plain and finite, as JSON has them.
 
     Raises
     ------
     ValueError
-        If a value has another type or is out of range.
+        If a value has another type or is out of range, or there would be more than 2**27 weights.
 
     Examples
     --------
@@ -84,61 +79,33 @@ class SelectorConfig:
         for name in ("dim", "hidden", "gram_buckets", "surface_buckets"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                raise ValueError(f"{name} is a whole number of at least 1; found {_short(value)}.")
+                raise ValueError(f"{name} is a whole number of at least 1; found {reprlib.repr(value)}.")
+        weights = self.dim * (self.gram_buckets + WINDOW * self.hidden) + 4 * self.hidden**2 + self.surface_buckets
+        if weights > _MOST_WEIGHTS:
+            raise ValueError(f"a selector has at most {_MOST_WEIGHTS} weights; this config asks for more.")
         if self.weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting is one of {', '.join(WEIGHTINGS)}; found {_short(self.weighting)}.")
+            raise ValueError(f"weighting is one of {', '.join(WEIGHTINGS)}; found {reprlib.repr(self.weighting)}.")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is a number from 0 to below 1; found {_short(self.dropout)}.")
-        for fault in _faults(self.training) if isinstance(self.training, dict) else [self.training]:
+            raise ValueError(f"dropout is a number from 0 to below 1; found {reprlib.repr(self.dropout)}.")
+        try:
+            if not isinstance(self.training, dict) or _too_deep(self.training):
+                raise TypeError(reprlib.repr(self.training))
+            json.dumps(self.training, allow_nan=False)
+        except (TypeError, ValueError) as error:
             raise ValueError(
-                "training is a mapping of plain values as JSON has them (text, finite numbers, None, lists, mappings "
-                f"with text as keys; at most {_DEPTH} levels deep); found {_short(fault)}."
-            )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SelectorConfig:
-        """Make a config from its fields; a missing field gets its default, an unknown key is a ValueError."""
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise ValueError(f"unknown config keys {_short(unknown)}; written by a newer tsporec? Upgrade.")
-        return cls(**values)
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name -> shape of every tensor of such a selector, item weights left out."""
-        dim, hidden = self.dim, self.hidden
-        network = {
-            "grams.weight": (self.gram_buckets, dim),
-            "classes.weight": (dim, len(CLASSES)),
-            "first.weight": (hidden, WINDOW * dim + len(SIGNALS)),
-            "first.bias": (hidden,),
-            "context.weight": (hidden, hidden),
-            "second.weight": (hidden, 3 * hidden),
-            "second.bias": (hidden,),
-            "out.weight": (1, hidden),
-        }
-        rule = {"blend": (len(SIGNALS),), "idf": (self.surface_buckets,)}
-        return {**{NETWORK + name: shape for name, shape in network.items()}, **rule}
+                "training is a mapping of plain, finite values as JSON has them, at most "
+                f"{_LEVELS} levels deep; found: {error}."
+            ) from error
 
 
 @dataclass(frozen=True)
 class SavedSelector:
-    """All that config.json says of a saved selector.
-
-    Parameters
-    ----------
-    config : SelectorConfig
-    weights_sha256 : str
-        Checksum of the weights.
-    has_network : bool
-        Whether the weights include the network. False for a rule, whose network gives 0.
-    item_weights : dict, optional
-        The ``sha256`` of the item weights, and how many ``items`` have some. Default: there are none.
-    """
+    """All that config.json says of a saved selector."""
 
     config: SelectorConfig
     weights_sha256: str
-    has_network: bool
-    item_weights: dict[str, Any] | None = None
+    has_network: bool  # False for a rule, which is saved without the network
+    item_weights: dict[str, Any] | None = None  # their "sha256", and how many "items" have some
 
     def __post_init__(self) -> None:
         items, kinds = self.item_weights, {"sha256": str, "items": int}
@@ -148,7 +115,7 @@ class SavedSelector:
             isinstance(items, dict) and items.keys() == kinds.keys()
             and all(isinstance(items[key], kind) for key, kind in kinds.items())
         ):  # fmt: skip
-            raise ValueError(f"item_weights must be null or have {', '.join(kinds)}; found {_short(items)}.")
+            raise ValueError(f"item_weights must be null or have {', '.join(kinds)}; found {reprlib.repr(items)}.")
 
     def to_json(self) -> bytes:
         """Return the bytes of config.json."""
@@ -173,25 +140,13 @@ class SavedSelector:
             )
         values.pop("library_version", None)
         header = [values.pop(key, None) for key in ("weights_sha256", "has_network", "item_weights")]
-        return cls(SelectorConfig.from_dict(values), *header)
+        if unknown := sorted(values.keys() - SelectorConfig.__dataclass_fields__.keys()):
+            raise ValueError(f"unknown config keys {reprlib.repr(unknown)}; written by a newer tsporec? Upgrade.")
+        return cls(SelectorConfig(**values), *header)
 
 
-def _faults(value: Any, depth: int = _DEPTH) -> Iterator[Any]:
-    """List the parts of ``value`` that JSON cannot hold, or that lie too deep."""
-    if isinstance(value, dict | list | tuple):
-        if depth == 0:
-            yield value
-            return
-        if isinstance(value, dict):
-            yield from (key for key in value if not isinstance(key, str))
-            value = value.values()
-        for part in value:
-            yield from _faults(part, depth - 1)
-    elif not (value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))):
-        yield value
-
-
-def _short(value: Any) -> str:
-    """Cut ``value`` short for a message. A numpy number is named as one, because it prints as a plain number."""
-    found = reprlib.repr(value)
-    return f"{found} of numpy: give a plain int or float" if isinstance(value, np.generic) else found
+def _too_deep(value: Any, levels: int = _LEVELS) -> bool:
+    if not isinstance(value, dict | list | tuple):
+        return False
+    parts = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_too_deep(part, levels - 1) for part in parts)

@@ -6,7 +6,6 @@ No pickle is ever read and no code of a folder is ever run. Files are read by th
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +19,11 @@ from tsporec._internal.files import remove_leftovers, write_together
 from tsporec.selector.card import PLACEHOLDER, find_name, model_card
 from tsporec.selector.config import NETWORK, SavedSelector, SelectorConfig
 from tsporec.selector.item_weights import ItemWeights
+from tsporec.selector.network import SIGNALS, ScoringNetwork
 
 CONFIG, WEIGHTS, ITEM_WEIGHTS, CARD = "config.json", "model.safetensors", "item_weights.safetensors", "README.md"
-
-_MOST = 2**27  # weights of a network that are made where none are saved: a config alone must not fill the memory
+PACKED = "idf."
+"""How the names of the tensors start that hold the packed table of document frequencies."""
 
 
 def save(
@@ -39,23 +39,16 @@ def save(
     the folder as it was. The config is renamed last and has the checksums of the weights: if a save over an older
     selector is killed between two renames, the folder is refused when it is read. The files are never mixed.
 
-    Parameters
-    ----------
-    folder : Path
-        Made if it does not exist.
-    config : SelectorConfig
-    weights : dict
-        The tensors that ``config.shapes()`` names.
-    item_weights : ItemWeights, optional
-        Default: none; those of an older selector are deleted.
-    card : str, optional
-        The model card. Default: one is made, unless the folder has a card that somebody has edited.
+    ``weights`` has the tensors of a :class:`tsporec.TokenSelector`, item weights left out. Default of ``card``: one is
+    made, unless the folder has a card that somebody has edited.
     """
     from safetensors.torch import save as to_bytes
 
-    has_network = bool(weights["network.out.weight"].any())
-    kept = {name: part for name, part in weights.items() if has_network or not name.startswith(NETWORK)}
-    parts = {folder / WEIGHTS: to_bytes({name: part.detach().cpu().contiguous() for name, part in kept.items()})}
+    has_network = bool(weights[NETWORK + "out.weight"].any())
+    kept = {name: part.detach().cpu().contiguous() for name, part in weights.items()}
+    kept = {name: part for name, part in kept.items() if has_network or not name.startswith(NETWORK)}
+    kept |= _packed(kept.pop("idf"))
+    parts = {folder / WEIGHTS: to_bytes(kept)}
     items = None
     if item_weights is not None:
         data = to_bytes({name: part.cpu() for name, part in item_weights.state_dict().items()})
@@ -80,24 +73,16 @@ def save(
 def load(find: Callable[[str], Path]) -> tuple[SavedSelector, dict[str, Tensor], ItemWeights | None]:
     """Read and check a saved selector: what its config says, its weights, its item weights.
 
-    Parameters
-    ----------
-    find : callable
-        File name -> path. It is asked for the config first, and then only for the files that the config names.
-
-    Raises
-    ------
-    ValueError
-        If a file is missing, is not what it should be, has another checksum or a newer format, or if the weights do
-        not fit the config. Nothing of the size that the config names is allocated before that is known.
+    ``find`` maps a file name to its path. It is asked for the config first, and then only for the files that the config
+    names. A file that is missing, damaged, of a newer format or of another config is a ValueError. A rule has no
+    weights of the network.
     """
     saved = read_config(find(CONFIG))
     path = find(WEIGHTS)
     weights = _read_tensors(path, saved.weights_sha256)
-    network = {name: shape for name, shape in saved.config.shapes().items() if name.startswith(NETWORK)}
-    unsaved = {} if saved.has_network else network
-    _check_weights({k: v for k, v in saved.config.shapes().items() if k not in unsaved}, weights, path)
-    weights |= _untrained(unsaved, path)
+    if packed := {name: weights.pop(name) for name in list(weights) if name.startswith(PACKED)}:
+        weights["idf"] = _unpacked(packed, saved.config.surface_buckets, path)
+    _check_weights(saved, weights, path)
     items = None
     if (known := saved.item_weights) is not None:
         path = find(ITEM_WEIGHTS)
@@ -119,19 +104,10 @@ def read_config(path: Path) -> SavedSelector:
 
 
 def describe(folder: str | Path, training: dict[str, Any]) -> bool:
-    """Add facts about the training to a saved selector, and make its card anew. The weights stay.
+    """Add facts about the training to a selector that :func:`save` wrote, and make its card anew. The weights stay.
 
-    Parameters
-    ----------
-    folder : path
-        A folder that :func:`save` wrote.
-    training : dict
-        Keys of :data:`tsporec.selector.card.TRAINING`.
-
-    Returns
-    -------
-    bool
-        Whether the card was made. A card that somebody has edited is kept.
+    The keys of ``training`` are those of :data:`tsporec.selector.card.TRAINING`. Returns whether the card was made: a
+    card that somebody has edited is kept.
     """
     folder = Path(folder)
     before = read_config(folder / CONFIG)
@@ -189,25 +165,47 @@ def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         raise ValueError(f"{path} is not a safetensors file ({error}); pickled weights are refused.") from error
 
 
-def _check_weights(shapes: dict[str, tuple[int, ...]], weights: dict[str, Tensor], path: Path) -> None:
+def _check_weights(saved: SavedSelector, weights: dict[str, Tensor], path: Path) -> None:
     """Refuse a missing, unexpected or misshapen tensor, or one that holds no floats, with a ValueError."""
+    config = saved.config
+    shapes = {"blend": [len(SIGNALS)], "idf": [config.surface_buckets]}
+    if saved.has_network:
+        with torch.device("meta"):
+            network = ScoringNetwork(config.dim, config.hidden, config.gram_buckets)
+        shapes |= {NETWORK + name: list(part.shape) for name, part in network.state_dict().items()}
     wrong = [f"missing {name}" for name in sorted(shapes.keys() - weights.keys())]
     wrong += [f"unexpected {name}" for name in sorted(weights.keys() - shapes.keys())]
     for name in sorted(shapes.keys() & weights.keys()):
-        found, shape = weights[name], list(shapes[name])
-        if list(found.shape) != shape or not found.is_floating_point():
-            wrong.append(f"{name} is {list(found.shape)} of {found.dtype}, expected {shape} of floats")
+        found = weights[name]
+        if list(found.shape) != shapes[name] or not found.is_floating_point():
+            wrong.append(f"{name} is {list(found.shape)} of {found.dtype}, expected {shapes[name]} of floats")
     if wrong:
         raise ValueError(f"{path}: the weights do not fit the config: {'; '.join(wrong)}.")
 
 
-def _untrained(shapes: dict[str, tuple[int, ...]], path: Path) -> dict[str, Tensor]:
-    """Make the weights that a rule is saved without, spread as torch spreads new ones: the same at every load."""
-    if sum(map(math.prod, shapes.values())) > _MOST:
-        raise ValueError(f"{path}: its config asks for a network of more than {_MOST} weights; it is damaged.")
-    rng, found = np.random.default_rng(0), {}
-    for name, shape in shapes.items():
-        zero = name == NETWORK + "out.weight" or len(shape) == 1
-        scale = 0.0 if zero else 0.5 if name == NETWORK + "grams.weight" else (3 * shape[-1]) ** -0.5
-        found[name] = torch.from_numpy((scale * rng.standard_normal(shape)).astype(np.float32))
-    return found
+def _packed(idf: Tensor) -> dict[str, Tensor]:
+    """Pack the inverse document frequencies: there are few values, and most buckets have the one of an unknown word.
+
+    [9, 9, 4, 9] -> values [9, 4], the commonest first; others 0b0010; the codes of the others [1]
+    """
+    values, codes, counts = np.unique(idf.numpy(), return_inverse=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    codes = np.argsort(order)[codes]
+    others = codes != 0
+    narrow = codes[others].astype(np.int16 if len(values) < 2**15 else np.int32)
+    arrays = {"values": values[order], "others": np.packbits(others), "codes": narrow}
+    return {PACKED + name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _unpacked(parts: dict[str, Tensor], buckets: int, path: Path) -> Tensor:
+    """Unpack :func:`_packed`: float32 ``[buckets]``."""
+    arrays = {name: part.numpy() for name, part in parts.items()}
+    try:
+        values, others, codes = (arrays[PACKED + name] for name in ("values", "others", "codes"))
+        if others.shape != (-(-buckets // 8),):
+            raise ValueError(f"its bits are {others.shape}")
+        found = np.full(buckets, values[0], dtype=np.float32)
+        found[np.unpackbits(others, count=buckets).astype(bool)] = values[codes]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the idf table does not fit the config of {buckets} buckets ({error}).") from error
+    return torch.from_numpy(found)

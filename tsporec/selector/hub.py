@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from tsporec._internal.seeds import seeded
 from tsporec.selector import files
-from tsporec.selector.card import model_card, put_name
+from tsporec.selector.card import PLACEHOLDER, model_card
 from tsporec.selector.config import SavedSelector, SelectorConfig
 from tsporec.selector.files import CARD, CONFIG, ITEM_WEIGHTS, WEIGHTS
 from tsporec.selector.item_weights import ItemWeights
@@ -31,14 +32,10 @@ class Shared:
     item_weights: ItemWeights | None
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
-        """Write config, weights, item weights and a model card to ``folder``; returns it.
+        """Write config, weights, item weights and a model card to ``folder``, which is made if needed; returns it.
 
-        Parameters
-        ----------
-        folder : path
-            Made if it does not exist. An older selector in it is replaced, or kept whole if the save fails.
-        card : str, optional
-            The card. Default: one is made from the config, unless the folder has a card that somebody has edited.
+        An older selector in it is replaced, or kept whole if the save fails. Default of ``card``: one is made from the
+        config, unless the folder has a card that somebody has edited.
         """
         tensors: dict[str, Tensor] = self.state_dict()  # type: ignore[attr-defined]
         weights = {name: part for name, part in tensors.items() if not name.startswith("item_weights.")}
@@ -55,7 +52,8 @@ class Shared:
     def from_pretrained(cls: type[S], name_or_path: str | Path = DEFAULT, **options: Any) -> S:
         """Load all that was trained, unbound, from a bundled selector, a folder or a Hub id.
 
-        The default is the bundled "tsporec/base". Options (``revision``, ``token`` ...): :func:`load`.
+        Options (``revision``, ``token`` ...): :func:`load`. The network of a rule, which has no weights of it, starts
+        from the same random weights at every load.
 
         >>> from tsporec import RaggedTokens, TokenSelector
         >>> from tsporec.data.synthetic import word_tokenizer
@@ -64,8 +62,9 @@ class Shared:
         (3,)
         """
         saved, weights, item_weights = load(name_or_path, **options)
-        selector = cls(saved.config)  # type: ignore[call-arg]
-        selector.load_state_dict(weights)  # type: ignore[attr-defined]
+        with seeded(0):
+            selector = cls(saved.config)  # type: ignore[call-arg]
+        selector.load_state_dict(weights, strict=False)  # type: ignore[attr-defined] # they are checked
         selector.item_weights = item_weights
         return selector
 
@@ -91,20 +90,11 @@ def load(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> tuple[SavedSelector, dict[str, Tensor], ItemWeights | None]:
-    """Load a saved selector: its config, its weights and its item weights.
+    """Load a saved selector: its config, its weights and its item weights; see :func:`tsporec.selector.files.load`.
 
-    Parameters
-    ----------
-    name_or_path : str or Path
-        A bundled selector, a folder or a Hub id, looked up in this order.
-    revision, token, cache_dir, local_files_only, force_download
-        Arguments of ``huggingface_hub.hf_hub_download``. They change nothing for a bundled selector or a folder. All
-        files are of one commit.
-
-    Raises
-    ------
-    ValueError
-        If the Hub does not give the selector, or it is damaged; see :func:`tsporec.selector.files.load`.
+    ``name_or_path`` is a bundled selector, a folder or a Hub id, looked up in this order. The options are those of
+    ``huggingface_hub.hf_hub_download``; they change nothing for a bundled selector or a folder. All files are of one
+    commit. What cannot be fetched is a ValueError.
     """
     folder = find_local(name_or_path)
     if folder is not None:
@@ -135,7 +125,7 @@ def push(
 
     Config, weights, item weights and card go up, and nothing else that ``folder`` holds. The folder is loaded first, so
     that nothing damaged is shared. The card gets the name of the repository. A card that somebody has edited gets it
-    only where it still has the placeholder.
+    in place of "USER/NAME".
 
     Parameters
     ----------
@@ -161,13 +151,12 @@ def push(
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give one that TokenSelector.save_pretrained wrote.")
     saved, *_ = files.load(lambda name: folder / name)
-    text = files.read_card(folder)
-    edited = text if files.renewed_card(folder, saved) is None else None
+    edited = None if files.renewed_card(folder, saved) else files.read_card(folder)
     names = [WEIGHTS, CONFIG] if saved.item_weights is None else [WEIGHTS, ITEM_WEIGHTS, CONFIG]
     try:
         api = HfApi(token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        card = model_card(saved, repo_id) if edited is None else put_name(edited, repo_id)
+        card = model_card(saved, repo_id) if edited is None else edited.replace(PLACEHOLDER, repo_id)
         if revision is not None and not create_pr and not revision.startswith("refs/"):
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         # Not upload_folder: the card that goes up is not the one in the folder, and no copy of the weights is made.
@@ -198,9 +187,5 @@ def _download(repo: str, name: str, revision: str | None, **options: Any) -> Pat
         raise ValueError(
             f"{repo} is neither a folder here nor in the cache, and the Hub was not asked or not reached: {error}"
         ) from error
-    except errors.RevisionNotFoundError as error:
-        raise ValueError(f"{repo} has no revision {revision!r}; give a branch, a tag or a commit.") from error
-    except errors.EntryNotFoundError as error:
-        raise ValueError(f"{repo} lacks {name}, so it is no whole tsporec selector ({error}).") from error
     except Exception as error:  # what the client raises depends on its version
-        raise ValueError(f"{repo} could not be fetched ({type(error).__name__}): {error}") from error
+        raise ValueError(f"{name} of {repo} could not be fetched ({type(error).__name__}): {error}") from error
