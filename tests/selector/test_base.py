@@ -34,7 +34,7 @@ def test_it_is_small_and_holds_no_data():
 
 
 def test_its_card_says_where_it_comes_from(base):
-    assert {"summary", "data", "terms", "tokenizers", "reward", "budgets", "license"} <= base.config.training.keys()
+    assert {"summary", "data", "terms", "tokenizers", "license"} <= base.config.training.keys()
     assert base.config.training.keys() <= TRAINING.keys()
     card = (FOLDER / files.CARD).read_text()
     assert card == model_card(files.read_config(FOLDER / files.CONFIG), hub.DEFAULT)
