@@ -29,10 +29,10 @@ _NOT_MEANING = ("_name_or_path", "transformers_version", "architectures", "dtype
 
 
 def load_causal_lm(name_or_path: str | Path, layers: int | None = None) -> tuple[Any, Any]:
-    """Load a causal LM and its tokenizer from a folder or the Hub.
+    """Load (causal LM in float32 and eval mode, its tokenizer) from a folder or the Hub.
 
-    Returns (model in float32 and eval mode, tokenizer). Weights must be safetensors; code that comes with them is never
-    run. ``layers`` keeps the first layers only; see :func:`cut_layers`. Default: all.
+    Weights must be safetensors; code that comes with them is never run. ``layers`` keeps the first layers only; see
+    :func:`cut_layers`. Default: all.
     """
     model, tokenizer = load_pretrained("AutoModelForCausalLM", name_or_path)
     return cut_layers(model, layers), tokenizer
@@ -41,10 +41,7 @@ def load_causal_lm(name_or_path: str | Path, layers: int | None = None) -> tuple
 def load_pretrained(auto_class: str, name_or_path: str | Path) -> tuple[Any, Any]:
     """Load (model in float32 and eval mode, tokenizer) with one of transformers' Auto classes.
 
-    Raises
-    ------
-    ValueError
-        If there is no such folder or Hub id, or its weights are not safetensors.
+    If there is no such folder or Hub id, or its weights are not safetensors: a ValueError.
     """
     import transformers
 
@@ -78,13 +75,7 @@ def _no_bar_without_terminal() -> Iterator[None]:
 
 
 def load_tokenizer(name_or_path: str | Path) -> Any:
-    """Load the tokenizer of a folder or Hub id. Code that comes with it is never run.
-
-    Raises
-    ------
-    ValueError
-        If there is none, or it needs code of its own.
-    """
+    """Load the tokenizer of a folder or Hub id. One that needs code of its own is a ValueError: none is ever run."""
     import transformers
 
     try:
@@ -99,13 +90,6 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
 def cut_layers(model: Any, layers: int | None) -> Any:
     """Copy ``model`` with its first ``layers`` decoder layers. The copy shares all weights; ``model`` stays whole.
 
-    Raises
-    ------
-    ValueError
-        If the model has fewer layers, or its layers are not one ``ModuleList``.
-
-    Examples
-    --------
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=3, n_head=2))
     >>> len(cut_layers(model, 1).transformer.h), len(model.transformer.h)
@@ -164,17 +148,10 @@ def split_windows(tokens: RaggedTokens, window: int | None) -> RaggedTokens:
 
 
 def equal_length_batches(tokens: RaggedTokens, batch_tokens: int) -> list[NDArray[np.int64]]:
-    """Group segments of equal length into batches, shortest first, so that no batch needs padding.
+    """Group segments of equal length into batches int64 ``[B]``, shortest first, so that no batch needs padding.
 
     A batch holds at most ``batch_tokens // length`` segments, and at least one. Empty segments are left out.
 
-    Returns
-    -------
-    list of int64 ``[B]``
-        Segment numbers.
-
-    Examples
-    --------
     >>> tokens = RaggedTokens.from_lists([[1, 2], [3], [], [4, 5], [6, 7]])
     >>> [batch.tolist() for batch in equal_length_batches(tokens, batch_tokens=4)]
     [[1], [0, 3], [4]]
@@ -182,10 +159,8 @@ def equal_length_batches(tokens: RaggedTokens, batch_tokens: int) -> list[NDArra
     lengths = tokens.lengths
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] > 0]
-    if not len(order):
-        return []
     batches: list[NDArray[np.int64]] = []
-    for group in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+    for group in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1) if len(order) else []:
         size = max(1, batch_tokens // int(lengths[group[0]]))
         batches += np.split(group, range(size, len(group), size))
     return batches
@@ -196,30 +171,14 @@ def run_equal_lengths(
     run: Callable[[Tensor], Tensor],
     device: torch.device,
     description: str = "",
-    batch_tokens: int | None = None,
 ) -> NDArray[np.float32]:
-    """Apply ``run`` to every segment, in batches of equal length without padding.
+    """Apply ``run``, int64 ``[B, L]`` on ``device`` to float ``[B, L, ...]``, to every segment: float32 ``[T, ...]``.
 
     A segment's result never depends on other segments. A matrix product gives a row other bits at another place of
     the matrix, and at another shape. So on a CPU each segment is a batch of its own. On an accelerator a batch always
-    has ``batch_tokens // L`` rows (at least 1); missing rows repeat the first.
-
-    Parameters
-    ----------
-    tokens : RaggedTokens
-    run : callable
-        Maps int64 ``[B, L]`` on ``device`` to float ``[B, L, ...]``.
-    device : torch.device
-    description : str
-        Label of the progress bar.
-    batch_tokens : int, optional
-        Tokens of one forward on an accelerator. Default: 4,096.
-
-    Returns
-    -------
-    float32 ``[T, ...]``
+    has ``4096 // L`` rows (at least 1); missing rows repeat the first. ``description`` labels the progress bar.
     """
-    most = 1 if device.type == "cpu" else batch_tokens or _BATCH_TOKENS
+    most = 1 if device.type == "cpu" else _BATCH_TOKENS
     out: NDArray[np.float32] | None = None
     with torch.inference_mode():
         for batch in tqdm(equal_length_batches(tokens, most), desc=description, disable=None, leave=False):

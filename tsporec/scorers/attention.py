@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,17 +17,9 @@ class AttentionScorer(LanguageScorer):
     """Score a token by the attention it receives: the mean over layers, heads and the positions that can see it.
 
     Token ``t`` of a text of length L is seen by ``L - t`` positions, itself included. A sum would favour early tokens.
+    Arguments are those of :class:`LanguageScorer`. Attention is computed in full ("eager"): ``L * L`` numbers for each
+    head, one layer at a time. Give a ``window`` for long texts.
 
-    Parameters
-    ----------
-    model, tokenizer, layers, batch_tokens, window
-        Arguments of :class:`LanguageScorer`. Attention is computed in full ("eager"): ``L * L`` numbers for each head,
-        one layer at a time. Give a ``window`` for long texts.
-    attention_layers : ints, optional
-        Layers whose attention counts, from 0; -1 is the last layer that is read. Default: all.
-
-    Examples
-    --------
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> from tsporec.tokens.ragged import RaggedTokens
     >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2))
@@ -37,42 +29,18 @@ class AttentionScorer(LanguageScorer):
 
     name = "attention"
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any = None,
-        layers: int | None = None,
-        batch_tokens: int | None = None,
-        window: int | None = None,
-        attention_layers: Sequence[int] | None = None,
-    ) -> None:
-        super().__init__(model, tokenizer, layers, batch_tokens, window)
-        depth = int(self.model.config.num_hidden_layers)
-        chosen = list(range(depth)) if attention_layers is None else list(attention_layers)
-        if not chosen or not all(-depth <= layer < depth for layer in chosen):
-            raise ValueError(
-                f"attention_layers must name some of the {depth} layers that are read, from {-depth} to {depth - 1}; "
-                f"found {chosen}."
-            )
-        self.attention_layers = sorted({layer % depth for layer in chosen})
-
-    def config(self) -> dict[str, Any]:
-        """Return the config of :class:`LanguageScorer` and the layers whose attention counts."""
-        return {**super().config(), "attention_layers": self.attention_layers}
-
     def read(self, ids: Tensor) -> Tensor:
         """Score ``ids`` int64 ``[B, L]``: float ``[B, L]``."""
         with _attention_received(self.model) as received:
             base_model(self.model)(input_ids=ids, use_cache=False)
-        missing = set(self.attention_layers) - set(received)
+        missing = set(range(self.model.config.num_hidden_layers)) - set(received)
         if missing:
             raise ValueError(
-                f"{type(self.model).__name__} shows no attention in layers {sorted(missing)}; choose others with "
-                "attention_layers, or another model or scorer."
+                f"{type(self.model).__name__} shows no attention in layers {sorted(missing)}; choose another model or "
+                "scorer."
             )
         # received [B, L] sums over positions; place t of L is seen by L - t of them
-        mean = torch.stack([received[layer] for layer in self.attention_layers]).mean(dim=0)
-        return mean / torch.arange(ids.shape[1], 0, -1, device=ids.device)
+        return torch.stack(list(received.values())).mean(dim=0) / torch.arange(ids.shape[1], 0, -1, device=ids.device)
 
 
 @contextmanager

@@ -75,25 +75,8 @@ class BaseScorer:
 
 
 def score_tokens(scorer: Scorer, tokens: RaggedTokens) -> Scores:
-    """Ask ``scorer`` for the scores of ``tokens`` and check them.
+    """Ask ``scorer`` for the scores of ``tokens``, float32 ``[T]``. Any other shape is a ValueError.
 
-    Parameters
-    ----------
-    scorer : Scorer
-    tokens : RaggedTokens
-        Segments of T tokens in all.
-
-    Returns
-    -------
-    float32 ``[T]``
-
-    Raises
-    ------
-    ValueError
-        If the scorer does not return one score a token.
-
-    Examples
-    --------
     >>> from tsporec.scorers import make_scorer
     >>> score_tokens(make_scorer("head"), RaggedTokens.from_lists([[5, 6, 7]]))[1:].tolist()
     [-1.0, -2.0]
@@ -108,22 +91,10 @@ def score_tokens(scorer: Scorer, tokens: RaggedTokens) -> Scores:
 
 
 def bind(scorer: S, tokenizer: Any) -> S:
-    """Return ``scorer`` bound to ``tokenizer``.
+    """Return ``scorer`` bound to ``tokenizer``, by its ``for_tokenizer`` if it has one and is not bound yet.
 
-    Parameters
-    ----------
-    scorer : Scorer
-        An unbound scorer is bound by its ``for_tokenizer``, if it has one. A scorer that is bound to this tokenizer is
-        returned as it is.
-    tokenizer : a Hugging Face tokenizer
+    A scorer that is bound to another tokenizer is a ValueError: it would look up the wrong tokens.
 
-    Raises
-    ------
-    ValueError
-        If the scorer is bound to another tokenizer: it would look up the wrong tokens.
-
-    Examples
-    --------
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> from tsporec.selector.model import TokenSelector
     >>> tokenizer = word_tokenizer("blue gel pen".split())

@@ -17,22 +17,14 @@ from tsporec.tokens.ragged import RaggedTokens
 class CachedScorer:
     """Remember the scores of the segments that a scorer has seen, and forget the least recently used first.
 
-    Parameters
-    ----------
-    scorer : Scorer
-        Asked once a call, for all segments that are not in memory. All scores are forgotten when it changes: when its
-        weights are trained or loaded, or an attribute is set, as ``fit`` does. Call :meth:`clear` after you change an
-        array of a scorer in place.
-    max_tokens : int
-        Tokens to remember scores of. A token costs 8 bytes and a segment some 200 more. Default 4,000,000.
+    The scorer is asked once a call, for all segments that are not in memory. All scores are forgotten when it changes:
+    when its weights are trained or loaded, or an attribute is set, as ``fit`` does. Call :meth:`clear` after you change
+    an array of a scorer in place. At most ``max_tokens`` are remembered; a token costs 8 bytes and a segment some 200
+    more.
 
-    Notes
-    -----
     Several threads may share it; they score one after the other. A copy or a pickle starts with an empty memory, a
     forked process with a copy of the memory.
 
-    Examples
-    --------
     >>> from tsporec.scorers import make_scorer
     >>> tokens = RaggedTokens.from_lists([[5, 6], [5, 6]])
     >>> CachedScorer(make_scorer("tfidf").fit(tokens)).score(tokens).tolist()
@@ -45,13 +37,7 @@ class CachedScorer:
         self.clear()
 
     def score(self, tokens: RaggedTokens) -> Scores:
-        """Return the scores of ``tokens``, as the scorer gives them: float32 ``[T]``.
-
-        Raises
-        ------
-        ValueError
-            If the scorer does not return one score a token. Nothing is remembered then.
-        """
+        """Return the scores of ``tokens``, as the scorer gives them: float32 ``[T]``."""
         # A segment's bytes are its key, for they are hashed in C. Scores are bytes too: joining them is twice as fast
         # as concatenating arrays.
         raw, cu = tokens.ids.tobytes(), (4 * tokens.cu_seqlens.astype(np.int64)).tolist()

@@ -1,7 +1,6 @@
-"""Base classes of scorers that read texts with a language model.
+"""Base classes of scorers that read texts with a model: binding, windows, batches, scores for other tokens.
 
-:class:`ModelScorer` binds to tokenizers, reads in windows and batches, and carries scores over to other tokens. A
-subclass only defines :meth:`~ModelScorer.read`: ids to scores.
+A subclass only defines :meth:`~ModelScorer.read`: ids to scores.
 """
 
 from __future__ import annotations
@@ -32,34 +31,22 @@ from tsporec.tokens.ragged import RaggedTokens
 class ModelScorer(BaseScorer):
     """A scorer that reads with a model, in its own tokens.
 
-    Parameters
-    ----------
-    model : module
-        Any model with a ``config``.
-    tokenizer : fast tokenizer of the model, or None
-        None: the scored ids are the model's own.
-    most : int or None
-        Most tokens that the model reads at once, special tokens not counted; None if there is no limit.
-    window : int or None
-        Tokens read at once. By default ``most``.
-    batch_tokens : int or None
-        Tokens of one forward on an accelerator. Default: 4,096.
+    ``model`` is any model with a ``config``; ``tokenizer`` is its fast tokenizer, or None if the scored ids are the
+    model's own. The model reads ``window`` tokens at once, special tokens not counted: at most (and by default)
+    ``most``.
     """
 
     reads_text = False
     """True if ids are always spelled and tokenised again, even if they come from the model's tokenizer."""
 
-    def __init__(
-        self, model: Any, tokenizer: Any, most: int | None, window: int | None, batch_tokens: int | None
-    ) -> None:
-        for name, value in {"window": window, "batch_tokens": batch_tokens}.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1 token; found {value}.")
+    def __init__(self, model: Any, tokenizer: Any, most: int | None, window: int | None) -> None:
         check_fast(tokenizer)
-        if window is not None and most is not None and window > most:
-            raise ValueError(f"this model reads at most {most} tokens of a text at once; found window={window}.")
+        if window is not None and not 1 <= window <= (most or window):
+            raise ValueError(
+                f"this model reads from 1 to {most or 'any number of'} tokens of a text at once; found window={window}."
+            )
         self.model, self.tokenizer = model, tokenizer
-        self.window, self.batch_tokens = most if window is None else window, batch_tokens
+        self.window = most if window is None else window
         self.reader: Pieces | None = None  # spells ids of another tokenizer than the model's
         self._bound: str | None = None
         self._digest: list[Any] | None = None
@@ -105,7 +92,7 @@ class ModelScorer(BaseScorer):
             )
         device = next(self.model.parameters()).device
         windows = split_windows(tokens, self.window)
-        return round_scores(run_equal_lengths(windows, self.read, device, self.name, self.batch_tokens))
+        return round_scores(run_equal_lengths(windows, self.read, device, self.name))
 
 
 class LanguageScorer(ModelScorer):
@@ -121,8 +108,6 @@ class LanguageScorer(ModelScorer):
         id.
     layers : int, optional
         Read with the first layers only. Default: all.
-    batch_tokens : int, optional
-        Tokens of one forward on an accelerator. On a CPU a forward reads one text. Default: 4,096.
     window : int, optional
         Tokens read at once. A longer text is read in pieces that do not see each other. Default: as many as the model
         has positions for.
@@ -133,7 +118,6 @@ class LanguageScorer(ModelScorer):
         model: Any,
         tokenizer: Any = None,
         layers: int | None = None,
-        batch_tokens: int | None = None,
         window: int | None = None,
     ) -> None:
         if isinstance(model, torch.nn.Module):
@@ -143,7 +127,7 @@ class LanguageScorer(ModelScorer):
             tokenizer = loaded if tokenizer is None else tokenizer
         positions = max_positions(model)
         most = None if positions is None else positions - 1  # one is for the beginning-of-sequence token
-        super().__init__(model, tokenizer, most, window, batch_tokens)
+        super().__init__(model, tokenizer, most, window)
 
 
 def check_fast(tokenizer: Any) -> None:

@@ -12,9 +12,11 @@ from tsporec.scorers.base import Scores
 from tsporec.scorers.language import ModelScorer, check_fast
 from tsporec.tokens.ragged import RaggedTokens
 
+KEEP = 1  # the label that means so in the published checkpoints
+
 
 class LLMLingua2Scorer(ModelScorer):
-    """Score a token by the probability of the label "keep" under a token-classification model.
+    """Score a token by the probability that a token-classification model gives to "keep", its label 1.
 
     The model reads texts with its own tokenizer, between its special tokens. Scores in [0, 1] are carried over to the
     scored tokens by character offsets.
@@ -25,12 +27,8 @@ class LLMLingua2Scorer(ModelScorer):
         A module is put into eval mode.
     tokenizer : fast tokenizer of ``model``
         Needed if ``model`` is a module. Default: the tokenizer of the folder or Hub id.
-    keep_label : int
-        Label that means "keep". Default: 1, as in the published checkpoints.
     window : int, optional
         Tokens read at once, special tokens not counted. Default: 510, or fewer if the model has fewer positions.
-    batch_tokens : int, optional
-        Tokens of one forward on an accelerator. On a CPU a forward reads one text. Default: 4,096.
 
     Examples
     --------
@@ -47,14 +45,7 @@ class LLMLingua2Scorer(ModelScorer):
     name = "llmlingua2"
     reads_text = True
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any = None,
-        keep_label: int = 1,
-        window: int | None = None,
-        batch_tokens: int | None = None,
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Any = None, window: int | None = None) -> None:
         if isinstance(model, nn.Module):
             model = model.eval()
         else:
@@ -63,20 +54,14 @@ class LLMLingua2Scorer(ModelScorer):
         if tokenizer is None:
             raise ValueError("a classifier reads with its own tokenizer; give it: LLMLingua2Scorer(model, tokenizer).")
         check_fast(tokenizer)
-        labels = int(model.config.num_labels)
-        if not 0 <= keep_label < labels:
-            raise ValueError(f"keep_label must be one of the model's {labels} labels, from 0; found {keep_label}.")
-        self.keep_label = keep_label
+        if int(model.config.num_labels) != 2:
+            raise ValueError(f"expected a model of the labels drop and keep; found {model.config.num_labels} labels.")
         self.before, self.after = _special_around(tokenizer)
         positions = max_positions(model)
         most = None if positions is None else positions - len(self.before) - len(self.after)
         if window is None:
             window = 510 if most is None else min(510, most)
-        super().__init__(model, tokenizer, most, window, batch_tokens)
-
-    def config(self) -> dict[str, Any]:
-        """Return the config of :class:`ModelScorer` and the label."""
-        return {**super().config(), "keep_label": self.keep_label}
+        super().__init__(model, tokenizer, most, window)
 
     def score(self, tokens: RaggedTokens) -> Scores:
         """Return probabilities of 12 significant bits: float32 ``[T]``. A scorer that is not bound is a ValueError."""
@@ -85,11 +70,11 @@ class LLMLingua2Scorer(ModelScorer):
         return super().score(tokens)
 
     def read(self, ids: Tensor) -> Tensor:
-        """Compute the label's probability for ``ids [B, L]``, read between special tokens: float ``[B, L]``."""
+        """Score ``ids [B, L]``, read between special tokens: float ``[B, L]``."""
         before, after = (ids.new_tensor(special).expand(len(ids), -1) for special in (self.before, self.after))
         logits = self.model(input_ids=torch.cat([before, ids, after], dim=1)).logits
-        kept: Tensor = logits[:, len(self.before) : len(self.before) + ids.shape[1]].softmax(dim=-1)
-        return kept[..., self.keep_label]
+        kept: Tensor = logits[:, len(self.before) : len(self.before) + ids.shape[1]].softmax(dim=-1)[..., KEEP]
+        return kept
 
 
 def _special_around(tokenizer: Any) -> tuple[list[int], list[int]]:

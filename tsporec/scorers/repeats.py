@@ -41,20 +41,12 @@ def repeated(tokens: RaggedTokens, terms: NDArray[np.int64]) -> NDArray[np.bool_
 
 
 class WithoutRepeats(BaseScorer):
-    """Score tokens as another scorer does, but rank repeated ones below all others.
+    """Score tokens as ``scorer`` does, but rank repeated ones below all others.
 
     It makes a baseline as strong as tf-idf in this respect: a token that stands earlier in its text, in another case or
-    with another space, is kept only if the budget has room for all tokens before it.
+    with another space, is kept only if the budget has room for all tokens before it. The scorer must have a
+    ``fingerprint``; ``tokenizer`` is that of the texts.
 
-    Parameters
-    ----------
-    scorer : Scorer
-        It must have a ``fingerprint``.
-    tokenizer : Hugging Face tokenizer
-        The tokenizer of the texts.
-
-    Examples
-    --------
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> from tsporec.scorers.head import HeadScorer
     >>> tokenizer = word_tokenizer("Pen gel pen".split())

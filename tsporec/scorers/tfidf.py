@@ -17,16 +17,9 @@ class TfidfScorer(BaseScorer):
     """Score a term by ``tf * (log((1 + N) / (1 + df)) + 1)``, with the smoothed idf of scikit-learn.
 
     ``tf`` counts the term in its text, ``df`` the texts that hold it, and N all texts. The first occurrence in a text
-    gets the score. Later occurrences get -1, below every first one.
+    gets the score. Later occurrences get -1, below every first one. With the ``tokenizer`` of the texts, tokens that
+    differ in case or in a space before them are one term: " Pen" and "pen". Without, every token id is a term.
 
-    Parameters
-    ----------
-    tokenizer : Hugging Face tokenizer, optional
-        The tokenizer of the texts. With it, tokens that differ in case or in a space before them are one term: " Pen"
-        and "pen". Default: every token id is a term.
-
-    Examples
-    --------
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> tokenizer = word_tokenizer("Pen gel pen".split())
     >>> tokens = RaggedTokens.from_lists([tokenizer("Pen gel pen", add_special_tokens=False)["input_ids"]])
