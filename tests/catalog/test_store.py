@@ -78,13 +78,16 @@ def kill_at(at: int) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    from tsporec.catalog.writer import Writer
+    from tsporec.catalog import writer
 
-    put, write = Writer._put, Store.write
+    write = Store.write
 
-    def counted_put(self, *args):
-        count()
-        put(self, *args)
+    def counted(put):
+        def counted_put(self, *args):
+            count()
+            return put(self, *args)
+
+        return counted_put
 
     def counted_write(self, work):
         count()
@@ -92,7 +95,8 @@ def kill_at(at: int) -> None:
         count()
         return result
 
-    Writer._put, Store.write = counted_put, counted_write
+    writer.Build._put, writer.Update._put = counted(writer.Build._put), counted(writer.Update._put)
+    Store.write = counted_write
 
 
 def test_a_build_killed_at_random_points_goes_on(tokenizer, tmp_path):

@@ -6,7 +6,7 @@ finds them by id whenever a recommender is trained or serves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.budget import Budget
-from tsporec.catalog.build import build, update
-from tsporec.catalog.compress import Compressor, Records, compress_all, fingerprint_of, make_compressor
+from tsporec.catalog.compress import Compressor, compress_all, fingerprint_of, make_compressor
 from tsporec.catalog.faults import DATA, check_pages, damaged
 from tsporec.catalog.records import ItemId, Recipe, decode_ids, decode_records, encode_ids, is_intact, type_of_ids
-from tsporec.catalog.sources import Chunk, Items, read_chunks
-from tsporec.catalog.store import View, open_store
-from tsporec.catalog.writer import BuildReport, Work, Writer, same_texts
+from tsporec.catalog.sources import Items, read_chunks
+from tsporec.catalog.store import View, open_store, writer_lock
+from tsporec.catalog.writer import Build, BuildReport, Update, Work, same_texts
 from tsporec.data.items import FIELDS
 from tsporec.selector.bound import bound_selector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
@@ -125,14 +124,11 @@ class ItemCatalog:
         compressor = make_compressor(
             tokenizer, selector, budget, fields, max_tokens, type_of_ids(first.ids), granularity
         )
-
-        def produce(writer: Writer, resumed: bool) -> Iterable[Records]:
-            stream: Iterable[Chunk] = chain([first], chunks)
-            stream = writer.changed(stream) if resumed else stream
-            return compress_all(stream, compressor, how.num_proc, how.start_method)
-
-        report = build(Path(path), compressor.recipe, how, produce, resume=resume, overwrite=overwrite)
-        return cls(path, tokenizer, report)
+        path = Path(path)
+        with writer_lock(path), Build(path, compressor.recipe, how, resume=resume, overwrite=overwrite) as writer:
+            todo = writer.changed(chain([first], chunks))
+            writer.fill(compress_all(todo, compressor, how.num_proc, how.start_method))
+        return cls(path, tokenizer, writer.report)
 
     @classmethod
     def open(
@@ -186,8 +182,10 @@ class ItemCatalog:
         selector = bound_selector(selector, tokenizer)
         recipe = replace(mine, tokenizer=tokenizer_fingerprint(tokenizer), selector=fingerprint_of(selector))
         compressor = Compressor(tokenizer, selector, recipe)
-        report = update(self.path, read_chunks(items, mine.fields, id_field, how.chunk_items), delete, compressor, how)
-        return type(self)(self.path, tokenizer, report)
+        with writer_lock(self.path), Update(self.path, recipe, how, delete) as writer:
+            todo = writer.changed(read_chunks(items, mine.fields, id_field, how.chunk_items))
+            writer.fill(compress_all(todo, compressor, how.num_proc, how.start_method))
+        return type(self)(self.path, tokenizer, writer.report)
 
     # -- looking up
 

@@ -6,7 +6,7 @@ needs the catalogue's disk, and a batch that is repeated after a worker died is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ import torch
 
 from tsporec._internal.extras import require
 from tsporec.budget import Budget
-from tsporec.catalog.build import build
 from tsporec.catalog.catalog import ItemCatalog
-from tsporec.catalog.compress import Compressor, Records, make_compressor
+from tsporec.catalog.compress import Compressor, make_compressor
 from tsporec.catalog.records import encode_ids, type_of_ids
 from tsporec.catalog.sources import read_chunks
-from tsporec.catalog.writer import Work, Writer, item_digests
+from tsporec.catalog.store import writer_lock
+from tsporec.catalog.writer import Build, Work, item_digests
 from tsporec.data.items import FIELDS
 
 
@@ -68,8 +68,9 @@ def build_with_ray(
     chunk = next(read_chunks(first, fields, id_field, 1))
     compressor = make_compressor(tokenizer, selector, budget, fields, max_tokens, type_of_ids(chunk.ids), granularity)
 
-    def produce(writer: Writer, resumed: bool) -> Iterator[Records]:
-        done = writer.stored() if resumed else np.zeros(0, dtype=np.uint64)
+    path = Path(path)
+    with writer_lock(path), Build(path, compressor.recipe, Work(), resume=resume, overwrite=overwrite) as writer:
+        done = writer.stored() if writer.resumed else np.zeros(0, dtype=np.uint64)
         results = dataset.map_batches(
             _CompressBatch,
             fn_constructor_args=(compressor, id_field, done),
@@ -78,10 +79,8 @@ def build_with_ray(
             concurrency=workers,
         )
         for table in results.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield Records(table["key"].to_pylist(), table["record"].to_pylist(), sum(table["known"].to_pylist()))
-
-    report = build(Path(path), compressor.recipe, Work(), produce, resume=resume, overwrite=overwrite)
-    return ItemCatalog(path, tokenizer, report)
+            writer.add(table["key"].to_pylist(), table["record"].to_pylist(), sum(table["known"].to_pylist()))
+    return ItemCatalog(path, tokenizer, writer.report)
 
 
 def _read(data: Any, path: Path) -> Any:

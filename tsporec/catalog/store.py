@@ -299,13 +299,14 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def writer_lock(folder: Path) -> Iterator[None]:
-    """Be the folder's only writer. A dead process holds no lock.
+    """Be the folder's only writer. The folder is made if it is missing. A dead process holds no lock.
 
     Raises
     ------
     ValueError
         If another writer, which is named, has not ended within ``PATIENCE`` seconds.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     who, lock = folder / "writer.txt", FileLock(folder / "writer.lock")
     try:
         lock.acquire(timeout=PATIENCE)
