@@ -21,7 +21,7 @@ from tsporec.data.items import Item, item_text, tokenize_items
 from tsporec.scorers import BaseScorer
 from tsporec.selection import select
 from tsporec.selector.model import TokenSelector
-from tsporec.tokens.pieces import special_token_ids
+from tsporec.tokens.pieces import read_pieces, special_token_ids
 from tsporec.tokens.ragged import RaggedTokens
 
 
@@ -384,3 +384,26 @@ def test_item_text_is_what_is_digested():
     assert (Chunk(["1"], [item_text(item)]).digests() == Chunk(["1"], ["pen\nblue"]).digests()).all()
     with pytest.raises(ValueError, match="a Chunk of 2 ids needs as many"):
         Chunk(["1", "2"], ["pen"])
+
+
+def test_whole_words_are_recorded_and_have_no_smaller_k(build, tokenizer):
+    items = make_items(20)
+    catalog = build(items, granularity="word")
+    assert catalog.recipe.granularity == "word"
+    tokens = tokenize_items(items, tokenizer)
+    want = select(TiedScorer(), tokens, 8, whole_words=read_pieces(tokenizer)).apply(tokens)
+    assert same(catalog.lookup([item.id for item in items]), want)
+    with pytest.raises(ValueError, match="keeps whole words, which a smaller number of tokens could split"):
+        catalog.lookup(["item-1"], k=4)
+    catalog = catalog.update([Item("new", {"title": TEXTS[0]})], tokenizer=tokenizer, selector=TiedScorer())
+    assert catalog.recipe.granularity == "word"
+    assert "new" in catalog
+    with pytest.raises(ValueError, match="granularity must be 'word' or 'token'; found 'line'"):
+        build(items, "bad", granularity="line")
+
+
+def test_written_special_tokens_are_kept_whatever_k(build, tokenizer):
+    catalog = build([Item("a", {"title": f"</s>{TEXTS[0]}</s>"})], budget=5)
+    for k in (1, 3, 5):
+        assert [i for i in catalog.lookup(["a"], k).ids.tolist() if i == 2] == [2, 2]
+        assert catalog.lookup(["a"], k).lengths.tolist() == [max(k, 2)]

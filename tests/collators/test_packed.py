@@ -10,6 +10,7 @@ from tsporec.budget import Budget
 from tsporec.collators.packed import PackedColumns
 from tsporec.collators.selector import SelectorCollator
 from tsporec.scorers import make_scorer
+from tsporec.tokens.ragged import RaggedTokens
 
 LONGEST = 20
 
@@ -71,3 +72,20 @@ def test_lists_and_missing_positions_and_prefixes_pass():
     (cut,) = SelectorCollator(list, make_scorer("head"), Budget(tokens=2), spans=spans)([feature])
     assert cut["pos_input_ids"] == [5, 6, 0, 8, 0, 0]
     assert cut["pos_cu_input_lens"].tolist() == [3, 2, 1]
+
+
+def test_items_of_packed_columns_are_found_by_their_ids():
+    seen = []
+
+    class Names:
+        def score(self, tokens):
+            seen.append(None if tokens.items is None else tokens.items.tolist())
+            return -tokens.offsets().astype(np.float32)
+
+    feature = {"pos_input_ids": [5, 6, 7, 0, 8, 0], "pos_cu_input_lens": [4, 2], "pos_item_ids": ["a", "b"]}
+    spans = PackedColumns("pos_", tail=1, item_ids="item_ids")
+    (cut,) = SelectorCollator(list, Names(), 2, spans=spans)([feature])
+    assert cut == {"pos_input_ids": [5, 6, 0, 8, 0], "pos_cu_input_lens": [3, 2]}
+    assert seen == [RaggedTokens.from_lists([[5], [6]]).with_items(["a", "b"]).items.tolist()]
+    with pytest.raises(ValueError, match="name the item ids of packed columns there"):
+        SelectorCollator(list, Names(), 2, spans=spans, item_ids="item_ids")

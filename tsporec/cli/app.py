@@ -13,6 +13,7 @@ from tsporec.cli import hub as hub_commands
 from tsporec.cli.options import (
     FieldsOption,
     FormatOption,
+    GranularityOption,
     ItemsOption,
     ModelOption,
     SelectorOption,
@@ -221,6 +222,7 @@ def show(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of items without --item.")] = 3,
     fields: FieldsOption = "title,description",
+    granularity: GranularityOption = "token",
     layers: Annotated[int | None, typer.Option(help="Read with the first layers of the model. Default: all.")] = None,
     selector: Annotated[
         str | None,
@@ -237,7 +239,7 @@ def show(
     from tsporec.data.readers import read_items
     from tsporec.evaluation.report import highlighted, make_console, plain_text
     from tsporec.language_model import load_causal_lm
-    from tsporec.selection import select
+    from tsporec.selection import pieces_of_words, select
 
     assert items is not None
     if scorer == "llmlingua2":
@@ -258,7 +260,8 @@ def show(
         raise ValueError("'full' keeps everything; name a scorer.")
     shown = wanted if item else wanted[:count]
     tokens = tokenize_items(shown, tokenizer, names(fields))
-    selection = select(built, tokens, 16 if budget is None else budget)
+    whole_words = pieces_of_words(granularity, tokenizer)
+    selection = select(built, tokens, 16 if budget is None else budget, whole_words=whole_words)
     console = make_console()
     for i, found in enumerate(shown):
         console.print(plain_text(found.id, "bold"), highlighted(tokens, selection, tokenizer, i), "")

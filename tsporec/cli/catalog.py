@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tsporec.cli.options import FieldsOption, FormatOption, ItemsOption, SelectorOption, names
+from tsporec.cli.options import FieldsOption, FormatOption, GranularityOption, ItemsOption, SelectorOption, names
 from tsporec.selector.hub import DEFAULT
 
 
@@ -18,7 +18,7 @@ def compress(
     output: Annotated[Path, typer.Option(help="Folder of the compressed catalogue.")],
     budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
     selector: SelectorOption = DEFAULT,
-    granularity: Annotated[str, typer.Option(help="token: exactly the best tokens. word: whole words.")] = "token",
+    granularity: GranularityOption = "token",
     fields: FieldsOption = "title,description",
     id_field: Annotated[str, typer.Option(help="Column of ids in json lines and parquet.")] = "id",
     num_proc: Annotated[int, typer.Option(help="Number of worker processes.")] = 1,

@@ -18,6 +18,9 @@ ItemsOption = Annotated[Path, typer.Option("--items", help="The catalogue: a fil
 ModelOption = Annotated[str, typer.Option("--model", help="A causal LM: a folder or a Hub id.")]
 FieldsOption = Annotated[str, typer.Option("--fields", help="Text fields in order, comma-separated.")]
 SelectorOption = Annotated[str, typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one.")]
+GranularityOption = Annotated[
+    str, typer.Option("--granularity", help="token: keep exactly the best tokens. word: keep whole words.")
+]
 FormatOption = Annotated[
     str | None, typer.Option("--format", help="Format of the files. Default: read from their names.")
 ]
