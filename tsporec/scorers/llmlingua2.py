@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tsporec.language_model import load_pretrained, max_positions
 from tsporec.scorers.base import Scores
-from tsporec.scorers.language import ModelScorer, check_fast
+from tsporec.scorers.language import LanguageScorer
 from tsporec.tokens.ragged import RaggedTokens
 
 KEEP = 1  # the label that means so in the published checkpoints
 
 
-class LLMLingua2Scorer(ModelScorer):
+class LLMLingua2Scorer(LanguageScorer):
     """Score a token by the probability that a token-classification model gives to "keep", its label 1.
 
     The model reads texts with its own tokenizer, between its special tokens. Scores in [0, 1] are carried over to the
@@ -43,25 +42,24 @@ class LLMLingua2Scorer(ModelScorer):
     """
 
     name = "llmlingua2"
+    auto_class = "AutoModelForTokenClassification"
     reads_text = True
 
     def __init__(self, model: Any, tokenizer: Any = None, window: int | None = None) -> None:
-        if isinstance(model, nn.Module):
-            model = model.eval()
-        else:
-            model, loaded = load_pretrained("AutoModelForTokenClassification", model)
-            tokenizer = loaded if tokenizer is None else tokenizer
-        if tokenizer is None:
-            raise ValueError("a classifier reads with its own tokenizer; give it: LLMLingua2Scorer(model, tokenizer).")
-        check_fast(tokenizer)
-        if int(model.config.num_labels) != 2:
-            raise ValueError(f"expected a model of the labels drop and keep; found {model.config.num_labels} labels.")
-        self.before, self.after = _special_around(tokenizer)
-        positions = max_positions(model)
-        most = None if positions is None else positions - len(self.before) - len(self.after)
+        super().__init__(model, tokenizer, window=window)
         if window is None:
-            window = 510 if most is None else min(510, most)
-        super().__init__(model, tokenizer, most, window)
+            self.window = min(self.window or 510, 510)
+
+    def special_positions(self) -> int:
+        """Count the special tokens that the model's tokenizer puts around a text."""
+        if self.tokenizer is None:
+            raise ValueError("a classifier reads with its own tokenizer; give it: LLMLingua2Scorer(model, tokenizer).")
+        if int(self.model.config.num_labels) != 2:
+            raise ValueError(
+                f"expected a model of the labels drop and keep; found {self.model.config.num_labels} labels."
+            )
+        self.before, self.after = _special_around(self.tokenizer)
+        return len(self.before) + len(self.after)
 
     def score(self, tokens: RaggedTokens) -> Scores:
         """Return probabilities of 12 significant bits: float32 ``[T]``. A scorer that is not bound is a ValueError."""

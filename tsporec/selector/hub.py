@@ -99,6 +99,7 @@ def load(
     folder = find_local(name_or_path)
     if folder is not None:
         return files.load(lambda name: folder / name)
+
     options = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
 
     def fetch(name: str) -> Path:

@@ -29,30 +29,14 @@ class Texts(NamedTuple):
     """N segments of T tokens as R rows: one empty row, then each segment with two empty rows behind it.
 
     So no window meets two texts: ``[[5, 6], [7]] -> [., 5, 6, ., ., 7, ., .]``.
-
-    Parameters
-    ----------
-    ids : int64 ``[R + 4]``
-        The vocabulary id of each row, the padding id in an empty row; and two empty rows more at each end.
-    rows : int64 ``[T]``
-        The row of each token.
-    segment : int64 ``[R]``
-        The segment of each row. The first row counts as a row of segment 0.
-    inside : float ``[R]``
-        1 in the row of a token, 0 in an empty row.
-    signals : float ``[len(TEXT_SIGNALS), R]``
-        The signals of each row, undefined in empty rows. float64 from :func:`lay_out_numpy`, float32 from
-        :func:`lay_out`.
-    lengths : int64 ``[N]``
-        Tokens of each segment.
     """
 
-    ids: Tensor
-    rows: Tensor
-    segment: Tensor
-    inside: Tensor
-    signals: Tensor
-    lengths: Tensor
+    ids: Tensor  # int64 [R + 4]: vocabulary id of each row, padding id in an empty row; two empty rows more at each end
+    rows: Tensor  # int64 [T]: row of each token
+    segment: Tensor  # int64 [R]: segment of each row; the first row counts as a row of segment 0
+    inside: Tensor  # float [R]: 1 in the row of a token, 0 in an empty row
+    signals: Tensor  # [len(TEXT_SIGNALS), R], undefined in empty rows: float64 from numpy, float32 from torch
+    lengths: Tensor  # int64 [N]: tokens of each segment
 
     @property
     def row_ids(self) -> Tensor:

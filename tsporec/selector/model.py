@@ -32,22 +32,9 @@ class TokenSelector(Shared, nn.Module):
 
     Untrained it is the rule ``config.weighting``, once :meth:`fit` has counted words. A repeated token counts at its
     first place; repeats rank below all first places, the earlier first among equals.
-    :class:`tsporec.PreferenceTrainer` trains it.
+    :class:`tsporec.PreferenceTrainer` trains it. ``vocabulary`` has the spelling of a tokenizer's ids, from
+    :meth:`for_tokenizer`; ``item_weights`` those of known items, from :meth:`with_item_weights`. Else they are None.
 
-    Parameters
-    ----------
-    config : SelectorConfig, optional
-        Default: ``SelectorConfig()``.
-
-    Attributes
-    ----------
-    vocabulary : Vocabulary or None
-        The spelling of the tokenizer's ids; None until :meth:`for_tokenizer`.
-    item_weights : ItemWeights or None
-        Learned weights for the words of known items; None without :meth:`with_item_weights`.
-
-    Examples
-    --------
     >>> from tsporec import RaggedTokens, TokenSelector
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> tokenizer = word_tokenizer("blue gel pen the a".split())
@@ -109,19 +96,13 @@ class TokenSelector(Shared, nn.Module):
         return None if self.vocabulary is None else np.flatnonzero(self.vocabulary.pieces.protected).tolist()
 
     def fit(self, corpus: RaggedTokens | Sequence[tuple[Any, RaggedTokens]], *, prior: float = 1.0) -> TokenSelector:
-        """Set the inverse document frequencies from the texts of ``corpus``; returns this selector.
+        """Set the inverse document frequencies from the texts of ``corpus``, one a segment; returns this selector.
 
         ``idf = log((prior + N) / (prior + df)) + 1``; with a prior of 1 this is scikit-learn's smoothed form. ``df`` is
-        counted by spelling, so it serves every tokenizer.
-
-        Parameters
-        ----------
-        corpus : RaggedTokens, or pairs (tokenizer, RaggedTokens)
-            The texts, one a segment, in ids of the tokenizer this is bound to. Or the texts in ids of several
-            tokenizers; N then counts, for each spelling, the texts of the tokenizers that have it.
-        prior : float
-            Texts that every spelling is assumed to be in beforehand, above 0. Default: 1. A larger prior makes rare
-            and unknown words count less: for texts of another kind than those that are scored.
+        counted by spelling, so it serves every tokenizer. ``corpus`` may also be pairs (tokenizer, RaggedTokens); N
+        then counts, for each spelling, the texts of the tokenizers that have it. A larger prior, the number of texts
+        that every spelling is assumed to be in, makes rare and unknown words count less: for texts of another kind than
+        those that are scored.
         """
         parts = [(self._bound(), corpus)] if isinstance(corpus, RaggedTokens) else [
             (self._read(tokenizer), tokens) for tokenizer, tokens in corpus
@@ -153,8 +134,6 @@ class TokenSelector(Shared, nn.Module):
         behind a list number, cut at its end. While a selector has item weights only they learn, and the network has
         no dropout.
 
-        Examples
-        --------
         >>> from tsporec.data.synthetic import word_tokenizer
         >>> text = RaggedTokens.from_lists([[4, 5]])
         >>> selector = TokenSelector().for_tokenizer(word_tokenizer(["gel", "pen"])).fit(text)

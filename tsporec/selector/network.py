@@ -33,19 +33,13 @@ _OF_TEXT = slice(1, 1 + len(TEXT_SIGNALS))
 
 
 class Table(NamedTuple):
-    """The values that scoring looks up for M vocabulary ids. Id M is the padding id, whose values are all 0.
-
-    Parameters
-    ----------
-    slots : float32 ``[(M + 1) * 5, hidden]``, or None
-        Row ``5 m + p``: what id ``m`` adds to the first layer of a token when it stands ``p - 2`` places after that
-        token. None where the network gives 0 for every token.
-    rule : float ``[M + 1]``
-        The part of the rule that depends on the id alone. float64 where scores are computed, else float32.
-    """
+    """The values that scoring looks up for M vocabulary ids. Id M is the padding id, whose values are all 0."""
 
     slots: Tensor | None
+    """float32 ``[(M + 1) * 5, hidden]``. Row ``5 m + p``: what id ``m`` adds to the first layer of a token when it
+    stands ``p - 2`` places after that token. None where the network gives 0 for every token."""
     rule: Tensor
+    """float ``[M + 1]``: the part of the rule that depends on the id alone; float64 where scores are computed."""
 
     @property
     def absent(self) -> int:
@@ -56,13 +50,7 @@ class Table(NamedTuple):
 class ScoringNetwork(nn.Module):
     """A window of 5 token features, the mean of the text, a window of 3 hidden states, one logit.
 
-    Parameters
-    ----------
-    dim, hidden : int
-        Widths of the token features and of the hidden states. The cost of a token is ``5 * hidden`` additions and
-        ``3 * hidden**2 + hidden * (len(TEXT_SIGNALS) + 1)`` multiply-adds.
-    gram_buckets : int
-        Hash buckets of character n-grams.
+    A token costs ``5 * hidden`` additions and ``3 * hidden**2 + hidden * (len(TEXT_SIGNALS) + 1)`` multiply-adds.
     """
 
     def __init__(self, dim: int, hidden: int, gram_buckets: int) -> None:
@@ -132,9 +120,7 @@ def make_table(
 
 
 def logits(network: ScoringNetwork, blend: Tensor, table: Table, texts: Texts, dropout: float = 0.0) -> Tensor:
-    """Compute the logits ``[T]`` of texts whose ids are rows of ``table``, in the dtype of ``blend`` and the network.
-
-    ``blend [len(SIGNALS)]`` has the weights of the rule. ``dropout`` is the share of hidden states dropped; default: 0.
+    """Compute the logits ``[T]`` of texts whose ids are rows of ``table``; ``blend`` has the weights of the rule.
 
     float64 logits, rounded to float32, have the same bits in any batch and with any number of threads. A matrix library
     picks the order of additions by the number of rows, the row's place and the threads; the difference is lost in the
@@ -148,15 +134,7 @@ def logits(network: ScoringNetwork, blend: Tensor, table: Table, texts: Texts, d
 
 
 class FrozenSelector(nn.Module):
-    """A copy of a selector's scoring whose table is a buffer, for ``torch.compile`` and ``torch.export``.
-
-    Parameters
-    ----------
-    network : ScoringNetwork
-    blend : float32 ``[len(SIGNALS)]``
-    table : Table
-        The table of the whole vocabulary.
-    """
+    """A copy of a selector's scoring, its table a buffer, for ``torch.compile`` and ``torch.export``."""
 
     slots: Tensor | None
     rule: Tensor

@@ -32,22 +32,6 @@ _SHIFT = np.uint64(29)
 class Vocabulary:
     """The features of the V ids of a tokenizer.
 
-    Parameters
-    ----------
-    grams : int64 ``[G]``
-        Hash buckets of the character n-grams of all ids, packed.
-    gram_offsets : int64 ``[V + 1]``
-        The n-grams of id ``v`` are ``grams[gram_offsets[v]:gram_offsets[v + 1]]``, at least one.
-    surface : int64 ``[V]``
-        Hash bucket of the whole spelling, lower-cased, with its word start. Document frequencies are counted by it.
-    classes : float32 ``[V, len(CLASSES)]``
-        Flags, and the length in units of 8 characters. A special token, or an id that spells nothing, has only
-        ``special`` set.
-    pieces : Pieces
-        The spelling of each id.
-
-    Examples
-    --------
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> vocabulary = read_vocabulary(word_tokenizer("gel Pen".split()), gram_buckets=64, surface_buckets=64)
     >>> [name for name, value in zip(CLASSES, vocabulary.classes[-1]) if value]
@@ -55,9 +39,14 @@ class Vocabulary:
     """
 
     grams: NDArray[np.int64]
+    """``[G]``: hash buckets of the character n-grams of all ids, packed."""
     gram_offsets: NDArray[np.int64]
+    """``[V + 1]``: the n-grams of id ``v`` are ``grams[gram_offsets[v]:gram_offsets[v + 1]]``, at least one."""
     surface: NDArray[np.int64]
+    """``[V]``: hash bucket of the whole spelling, lower-cased, with its word start, for document frequencies."""
     classes: NDArray[np.float32]
+    """``[V, len(CLASSES)]``: flags, and the length in units of 8 characters. A special token, or an id that spells
+    nothing, has only ``special`` set."""
     pieces: Pieces
 
     def __len__(self) -> int:
@@ -85,14 +74,7 @@ _CACHED_VOCABULARIES = 4
 
 
 def read_vocabulary(tokenizer: Any, gram_buckets: int, surface_buckets: int) -> Vocabulary:
-    """Read the features of every id of ``tokenizer``; the last four vocabularies are cached.
-
-    Parameters
-    ----------
-    tokenizer : a Hugging Face tokenizer
-    gram_buckets, surface_buckets : int
-        How many hash buckets n-grams and spellings have.
-    """
+    """Read the features of every id of ``tokenizer``; the last four vocabularies are cached."""
     key = read_pieces(tokenizer), gram_buckets, surface_buckets
     if key not in _CACHE:
         _CACHE[key] = _features(*key)

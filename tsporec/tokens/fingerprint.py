@@ -28,13 +28,6 @@ _KNOWN: WeakKeyDictionary[HasVocabulary, tuple[tuple[int, list[int]], str]] = We
 def tokenizer_fingerprint(tokenizer: HasVocabulary) -> str:
     """Compute a digest of a tokenizer's token -> id map and special tokens, which give its ids their meaning.
 
-    Raises
-    ------
-    ValueError
-        If it is not a Hugging Face tokenizer, or its vocabulary has tokens that are not strings.
-
-    Examples
-    --------
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> tokenizer = word_tokenizer(["gel", "pen"])
     >>> tokenizer_fingerprint(tokenizer) == tokenizer_fingerprint(word_tokenizer(["gel", "pen"]))

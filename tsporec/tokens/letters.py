@@ -44,27 +44,13 @@ def normalise(text: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Alphabet:
-    """The letters and digits that each of V vocabulary ids spells.
+    """The letters and digits that each of V vocabulary ids spells: id ``v`` has ``codes[starts[v]:starts[v + 1]]``."""
 
-    Parameters
-    ----------
-    codes : uint64 ``[C]``
-        Their code points, one vocabulary id after the other.
-    starts : int64 ``[V + 1]``
-        Vocabulary id ``v`` spells ``codes[starts[v]:starts[v + 1]]``.
-    begins : bool ``[C]``
-        A sign or a space stands before the letter, in the same vocabulary id.
-    breaks : bool ``[V]``
-        A letter of the next token begins a word: this one ends with a sign or a space.
-    signs : uint64 ``[V]``
-        A hash of what the id spells, for ids without a letter.
-    """
-
-    codes: Hashes
-    starts: Ints
-    begins: NDArray[np.bool_]
-    breaks: NDArray[np.bool_]
-    signs: Hashes
+    codes: Hashes  # [C]: their code points
+    starts: Ints  # [V + 1]
+    begins: NDArray[np.bool_]  # [C]: a sign or a space stands before the letter, in the same vocabulary id
+    breaks: NDArray[np.bool_]  # [V]: the next token's letter begins a word, as this one ends with a sign or a space
+    signs: Hashes  # [V]: a hash of what the id spells, for ids without a letter
 
 
 _ALPHABETS: WeakKeyDictionary[Pieces, Alphabet] = WeakKeyDictionary()
@@ -103,15 +89,7 @@ def _begins(piece: str, letters: str) -> list[bool]:
 
 
 class Letters:
-    """The letters of N segments, ready to be hashed.
-
-    Parameters
-    ----------
-    tokens : RaggedTokens
-        N segments, T tokens.
-    pieces : Pieces
-        Pieces of the tokenizer that made the ids.
-    """
+    """The letters of N segments of T tokens, ready to be hashed; ``pieces`` are those of the tokens' tokenizer."""
 
     def __init__(self, tokens: RaggedTokens, pieces: Pieces) -> None:
         self.tokens, self.alphabet = tokens, alphabet_of(pieces)

@@ -19,11 +19,7 @@ from tsporec.tokens.spelling import Spelling, spelling_by_marks, spelling_of, ta
 
 
 class Pieces:
-    """Hold the bytes that each id of one tokenizer spells. Get it from :func:`read_pieces`.
-
-    Parameters
-    ----------
-    tokenizer : Hugging Face tokenizer
+    """The bytes that each id of one tokenizer spells. Get it from :func:`read_pieces`.
 
     Attributes
     ----------

@@ -20,27 +20,13 @@ _SUPPORTED = (
 
 
 class Spelling(NamedTuple):
-    """How the tokens of a vocabulary are written.
+    """How the tokens of a vocabulary are written."""
 
-    Parameters
-    ----------
-    space : str
-        Character that stands for a space; "" if spaces are dropped.
-    prefix : str
-        Mark at the start of tokens inside a word, such as WordPiece's ``##``.
-    suffix : str
-        Mark at the end of tokens that end a word, such as CLIP's ``</w>``.
-    byte_level : bool
-        Each character stands for a byte, as in GPT-2.
-    byte_fallback : bool
-        ``<0x41>`` stands for a byte.
-    """
-
-    space: str
-    prefix: str = ""
-    suffix: str = ""
-    byte_level: bool = False
-    byte_fallback: bool = False
+    space: str  # character that stands for a space; "" if spaces are dropped
+    prefix: str = ""  # mark at the start of tokens inside a word, such as WordPiece's ##
+    suffix: str = ""  # mark at the end of tokens that end a word, such as CLIP's </w>
+    byte_level: bool = False  # each character stands for a byte, as in GPT-2
+    byte_fallback: bool = False  # <0x41> stands for a byte
 
     @property
     def ends_words(self) -> bool:
@@ -84,13 +70,8 @@ class Spelling(NamedTuple):
 def spelling_of(core: Any) -> Spelling:
     """Find the spelling of a fast tokenizer from its ``backend_tokenizer``.
 
-    Raises
-    ------
-    ValueError
-        If its tokens do not show where words start or end.
+    If its tokens do not show where words start or end: a ValueError.
 
-    Examples
-    --------
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> spelling_of(word_tokenizer(["gel"]).backend_tokenizer)
     Spelling(space='Ġ', prefix='', suffix='', byte_level=True, byte_fallback=False)
@@ -112,25 +93,19 @@ def spelling_of(core: Any) -> Spelling:
 
 
 def spelling_by_marks(vocabulary: Collection[str]) -> Spelling:
-    """Find the spelling of a slow tokenizer from the marks on its tokens.
+    """Find the spelling of a slow tokenizer from the marks on its tokens; if too few have one: a ValueError.
 
-    Raises
-    ------
-    ValueError
-        If too few tokens have a mark.
-
-    Examples
-    --------
     >>> spelling_by_marks(["pen", "##s", "##il"])
     Spelling(space='', prefix='##', suffix='', byte_level=False, byte_fallback=False)
     """
     in_bytes = all(character in vocabulary for character in _byte_table())
+    kinds = (
+        Spelling("Ġ", byte_level=True), Spelling("▁", byte_fallback=True), Spelling(" "),
+        Spelling("", prefix="##"), Spelling("", suffix="</w>", byte_level=in_bytes),
+    )  # fmt: skip
     marks = {
-        Spelling("Ġ", byte_level=True): sum(token.startswith("Ġ") for token in vocabulary),
-        Spelling("▁", byte_fallback=True): sum(token.startswith("▁") for token in vocabulary),
-        Spelling(" "): sum(token.startswith(" ") for token in vocabulary),
-        Spelling("", prefix="##"): sum(token.startswith("##") for token in vocabulary),
-        Spelling("", suffix="</w>", byte_level=in_bytes): sum(token.endswith("</w>") for token in vocabulary),
+        kind: sum(token.startswith(kind.space + kind.prefix) and token.endswith(kind.suffix) for token in vocabulary)
+        for kind in kinds
     }
     best = max(marks, key=lambda spelling: marks[spelling])
     if marks[best] * _LEAST < max(len(vocabulary), 1):
