@@ -21,11 +21,13 @@ from benchmarks.datasets import CATALOGUES
 from benchmarks.generative import TOTAL
 from benchmarks.options import comma_separated
 from benchmarks.quality import BUDGETS, CASES
-from benchmarks.summary import BASELINES, BEST, OURS, Figures, level_with_whole, summarise
+from benchmarks.summary import BASELINES, BEST, METRICS_OF, OURS, Figures, level_with_whole, summarise
 from tsporec._internal.files import write_whole
 from tsporec.evaluation.evaluator import FULL
+from tsporec.metrics import ndcg
 
 MISSING = "missing"
+TITLES = {"ndcg@10": "NDCG@10", "recall@10": "Recall@10", "recall@1": "Recall@1"}
 SHORT_BUDGETS = (4, 8, 16)
 """Budgets of the short table."""
 Summary = dict[str, dict[str, Figures]]
@@ -38,25 +40,27 @@ def quality_block(summary: Summary) -> str:
         for case in CASES:
             figures = summary.get(catalogue, {}).get(case)
             parts.append(f"### {catalogue}, {case}")
-            parts += [f"{MISSING}: no cell is measured."] if figures is None else list(_section(CASES[case], figures))
+            parts += [f"{MISSING}: no cell is measured."] if figures is None else list(_section(case, figures))
     return "\n\n".join(parts)
 
 
-def _section(scorers: Sequence[str], case: Figures) -> Iterator[str]:
+def _section(name: str, case: Figures) -> Iterator[str]:
+    scorers, metrics = CASES[name], METRICS_OF[name]
     cells = {(cell["scorer"], cell["budget"]): cell for cell in case["cells"]}
     new = round(case["rows"] * (1 - case["repeats"]))
     commits = sorted({commit for cell in case["cells"] for commit in cell["commits"]})
     hardware = case["environment"]["hardware"]
     shown = case["resolution"]
     noise = f" Differences under {shown['difference']:.4f} are not shown by these seeds." if shown else ""
+    level = (f"Popularity: NDCG@10 {case['popularity']['ndcg@10']:.4f}." if name == "embedding"
+             else f"Each row ranks 10 items: chance has NDCG@10 {ndcg(range(1, 11), 10).mean():.4f}.")  # fmt: skip
     yield (
         f"{case['items']:,} items of {case['tokens'] / case['items']:.0f} tokens, {new:,} rows with a new target "
-        f"({case['repeats']:.1%} of all rows are repeats and stand apart). Popularity: NDCG@10 "
-        f"{case['popularity']['ndcg@10']:.4f}.{noise} Commit {', '.join(commits)}, {hardware['threads']} thread(s) of "
-        f"{hardware['cpu']}."
+        f"({case['repeats']:.1%} of all rows are repeats and stand apart). {level}{noise} Commit {', '.join(commits)}, "
+        f"{hardware['threads']} thread(s) of {hardware['cpu']}."
     )
     budgets = [*BUDGETS, None]
-    for metric, title in (("ndcg@10", "NDCG@10"), ("recall@10", "Recall@10")):
+    for metric in metrics:
         best = {
             budget: max((c["mean"][metric] for (_, b), c in cells.items() if b == budget), default=None)
             for budget in BUDGETS
@@ -68,21 +72,21 @@ def _section(scorers: Sequence[str], case: Figures) -> Iterator[str]:
             deviation = cell["deviation"].get(metric)
             return f"{text} ± {deviation:.4f}" if deviation is not None else f"{text} (1 seed)"
 
-        yield _grid(title, scorers, budgets, cells, value)
+        yield _grid(TITLES[metric], scorers, budgets, cells, value)
     rest = [name for name in scorers if name not in ("head", FULL)]
     yield _grid("NDCG@10 − head (95%)", rest, BUDGETS, cells, lambda cell: _interval(cell, "head", "ndcg@10"))
-    titles = [f"{metric} − {rival} (95%)" for metric in ("NDCG@10", "Recall@10") for rival in ("best", "whole text")]
+    titles = [f"{TITLES[metric]} − {rival} (95%)" for metric in metrics for rival in ("best", "whole text")]
     lines = [f"| scorer | tokens | best baseline | {' | '.join(titles)} |", "|" + " --- |" * 7]
-    for name in (scorer for scorer in OURS if scorer in scorers):
+    for ours in (scorer for scorer in OURS if scorer in scorers):
         for budget in BUDGETS:
-            if (cell := cells.get((name, budget))) is None:
-                lines.append(f"| {name} | {budget} | " + " | ".join([MISSING] * 5) + " |")
+            if (cell := cells.get((ours, budget))) is None:
+                lines.append(f"| {ours} | {budget} | " + " | ".join([MISSING] * 5) + " |")
                 continue
             known = sum((baseline, budget) in cells for baseline in BASELINES)
             rival = cell["versus"].get(BEST)
             named = MISSING if rival is None else f"{rival['scorer']} (of {known})"
-            values = [_interval(cell, rival, m) for m in ("ndcg@10", "recall@10") for rival in (BEST, FULL)]
-            lines.append(f"| {name} | {budget} | {named} | {' | '.join(values)} |")
+            values = [_interval(cell, rival, m) for m in metrics for rival in (BEST, FULL)]
+            lines.append(f"| {ours} | {budget} | {named} | {' | '.join(values)} |")
     yield "\n".join(lines)
     if (shared := f"selector{TOTAL}") in scorers:
         yield _grid("NDCG@10 − selector (95%)", [shared], BUDGETS, cells, lambda c: _interval(c, "selector", "ndcg@10"))

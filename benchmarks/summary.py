@@ -24,7 +24,11 @@ BEST = "best baseline"
 COMPARED: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float64]]] = {
     "ndcg@10": lambda ranks: ndcg(ranks, 10),
     "recall@10": lambda ranks: recall(ranks, 10),
+    "recall@1": lambda ranks: recall(ranks, 1),
 }
+"""Metrics that the ranks up to 10 decide."""
+METRICS_OF = {"embedding": ("ndcg@10", "recall@10"), "generative": ("ndcg@10", "recall@1")}
+"""Case -> the metrics that cells are compared by. Prompts rank ten items, so their Recall@10 is 1."""
 Figures = dict[str, Any]
 
 
@@ -56,7 +60,8 @@ class Measured:
         if not seeds:
             return None
         found: Figures = {"scorer": other.cell.scorer, "seeds": seeds}
-        for metric, of in COMPARED.items():
+        for metric in METRICS_OF[self.cell.case]:
+            of = COMPARED[metric]
             ours, theirs = (np.mean([of(one.ranks[s]) for s in seeds], axis=0) for one in (self, other))
             found[metric] = paired_bootstrap(ours, theirs, users.tolist())
             found[f"{metric} gain"] = found[metric][0] / float(theirs.mean())
@@ -65,14 +70,15 @@ class Measured:
     def figures(self, texts: int) -> Figures:
         """Return the cell's own figures. ``texts`` is the number of items or prompts that are read."""
         fits = self.found["fits"]
+        values = {metric: [of(ranks).mean() for ranks in self.ranks.values()] for metric, of in COMPARED.items()}
         seconds = {key: float(np.mean([fit["seconds"][key] for fit in fits])) for key in fits[0]["seconds"]}
         return {
             "scorer": self.cell.scorer,
             "budget": self.cell.budget,
             "seeds": self.seeds,
             "commits": sorted({fit["commit"] for fit in fits}),
-            "mean": self.found["mean"],
-            "deviation": self.found["deviation"],
+            "mean": {metric: float(np.mean(each)) for metric, each in values.items()},
+            "deviation": {metric: float(np.std(each, ddof=1)) for metric, each in values.items() if len(each) > 1},
             "repeats": None if fits[0]["repeats"] is None else float(np.mean([fit["repeats"] for fit in fits])),
             "tokens": float(np.mean([fit["tokens"] for fit in fits])) / texts,
             "seconds": seconds,
