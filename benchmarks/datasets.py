@@ -15,7 +15,7 @@ import numpy as np
 
 from tsporec.data.items import FIELDS, Interactions, Item, item_text
 from tsporec.data.readers import read_items, read_sequences
-from tsporec.data.splits import leave_one_out
+from tsporec.data.splits import make_rows, split
 from tsporec.evaluation.task import Task, prepare
 
 CATEGORIES = ("Office_Products", "Industrial_and_Scientific")
@@ -65,7 +65,8 @@ def read_catalogue(data: Path, name: str) -> Catalogue:
     if name not in WHOLE:
         raise ValueError(f"there is no catalogue {name!r}; expected one of {', '.join(CATALOGUES)}.")
     items, interactions = (data / file for file in WHOLE[name])
-    return Catalogue(read_items(items), *leave_one_out(read_sequences(interactions)))
+    train, held_out = split(read_sequences(interactions))
+    return Catalogue(read_items(items), train, make_rows(train, held_out))
 
 
 def read_task(

@@ -42,25 +42,46 @@ def run(*arguments):
 
 def evaluate_arguments(files):
     return [
-        "evaluate", "--items", files / "items.jsonl", "--train", files / "interactions.csv",
-        "--test", files / "interactions.csv", "--model", files / "model",
+        "evaluate", "--items", files / "items.jsonl", "--interactions", files / "interactions.csv",
+        "--model", files / "model",
     ]  # fmt: skip
 
 
-def test_evaluate_prints_a_table_and_writes_results(files, tmp_path, monkeypatch):
+def train_arguments(files):
+    return [
+        "train", "--items", files / "items.jsonl", "--interactions", files / "interactions.csv",
+        "--model", files / "model", "--budget", 3, "--item-rounds", 1, "--layers", 1,
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Evaluations whose fits stop at once."""
     import tsporec.evaluation.evaluator
 
-    quick = {"eval_every": 5, "patience": 1}
-    monkeypatch.setattr(tsporec.evaluation.evaluator, "EmbeddingConfig", lambda **k: EmbeddingConfig(**{**k, **quick}))
+    config = EmbeddingConfig(eval_every=5, patience=1)
+    monkeypatch.setattr(tsporec.evaluation.evaluator, "EmbeddingConfig", lambda: config)
+
+
+@pytest.mark.usefixtures("quick")
+def test_evaluate_prints_a_table_and_writes_results(files, tmp_path):
     every = "head,random,tfidf,self_information,attention,centroid,selector,full"
     result = run(
         *evaluate_arguments(files), "--budget", "2,4", "--scorers", every, "--layers", 1, "--seeds", "0,1",
         "--output", tmp_path / "r.json", "--plot", tmp_path / "p.svg", "--cache", tmp_path / "cache",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "self_information" in result.output
-    cells = json.loads((tmp_path / "r.json").read_text())["cells"]
-    assert len(cells) == 2 * 7 + 1
+    assert "self_information" in result.stdout
+    table = [line for line in result.stdout.splitlines() if not line.startswith(("next:", "plot", "results"))]
+    assert max(map(len, table)) <= 80
+    assert "tokens" in result.stdout
+    assert "next: tsporec compress --items" in result.stdout
+    written = json.loads((tmp_path / "r.json").read_text())
+    assert len(written["cells"]) == 2 * 7 + 1
+    assert written["settings"]["format"] == {"items": "plain", "interactions": "plain"}
+    assert written["settings"]["split"] == "last-item"
+    assert written["settings"]["selector"]["name"] == "tsporec/base"
+    assert written["verdicts"]["adapted"]["scorer"] == "selector"
     assert "<svg" in (tmp_path / "p.svg").read_text()
 
 
@@ -77,25 +98,34 @@ def test_evaluate_prints_a_table_and_writes_results(files, tmp_path, monkeypatch
         (["--cases", ""], "expected one or more names"),
         (["--scorers", "llmlingua2"], "needs a checkpoint"),
         (["--format", "xml"], "there is no format 'xml'"),
-        (["--fields", "colour"], "no item has text in the fields"),
+        (
+            ["--fields", "colour"],
+            "no item has text in the fields ['colour']; found description, title. Name those that",
+        ),
+        (["--id-field", "asin"], "no 'asin'; found ['id', 'title', 'description']"),
+        (
+            ["--scorers", "head,full", "--selector", "tsporec/base"],
+            "--selector is given, but the scorers are head, full",
+        ),
+        (["--scorers", "head", "--margin", "0.1"], "add full to --scorers"),
+        (["--split", "random"], "a split is one of last-item, time; found 'random'"),
+        (["--device", "warp"], "--device warp: "),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(files, tmp_path, change, message):
     result = run(*evaluate_arguments(files), *change, "--output", tmp_path / "r.json")
     assert result.exit_code == 2
-    assert message in result.output.replace("\n", " ")
+    assert message in result.stderr.splitlines()[-1]
+    assert result.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in result.output
-    assert result.output.count("\n") == 1
+    assert result.stdout == ""
     assert not list(tmp_path.iterdir())
 
 
 def test_train_leaves_a_selector_and_refuses_other_arguments(files, tmp_path):
     pytest.importorskip("datasets")
     pytest.importorskip("accelerate")
-    arguments = [
-        "train", "--items", files / "items.jsonl", "--train", files / "interactions.csv", "--model", files / "model",
-        "--budget", 3, "--item-rounds", 1, "--layers", 1, "--output", tmp_path / "run",
-    ]  # fmt: skip
+    arguments = [*train_arguments(files), "--no-verdict", "--output", tmp_path / "run"]
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     assert "round 1:" in result.output
@@ -110,6 +140,76 @@ def test_train_leaves_a_selector_and_refuses_other_arguments(files, tmp_path):
     assert config["weighting"] == "placed"
     result = run(*arguments, "--output", tmp_path / "tried", "--weighting", "idf,tfidf")
     assert "started from tfidf: NDCG@10" in result.output
+
+
+@pytest.mark.usefixtures("quick")
+def test_train_ends_with_a_verdict(files, tmp_path):
+    pytest.importorskip("datasets")
+    pytest.importorskip("accelerate")
+    result = run(*train_arguments(files), "--seeds", "0,1", "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    for row in ("head", "tfidf", "placed", "untrained", "selector", "full"):
+        assert f"\n {row} " in result.stdout
+    assert "3 tokens keep" in result.stdout.replace("\n", " ")
+    assert f"next: tsporec compress --items {files / 'items.jsonl'}" in result.stdout
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert written["settings"]["split"] == "last-item"
+    assert written["settings"]["selector"]["fingerprint"]
+    assert written["verdicts"]["adapted"]["seeds"] == 2
+    assert written["environment"]["versions"]["tsporec"]
+    result = run(*train_arguments(files), "--seeds", "0,1", "--output", tmp_path / "run", "--json")
+    assert json.loads(result.stdout)["cells"] == written["cells"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_split_in_files_is_the_split_of_the_command(files, tmp_path):
+    def cells(*data):
+        result = run(
+            "evaluate", "--items", files / "items.jsonl", "--model", files / "model", *data, "--budget", 2,
+            "--scorers", "head,full", "--seeds", 0, "--json",
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        return [cell["metrics"] for cell in json.loads(result.stdout)["cells"]]
+
+    whole = files / "interactions.csv"
+    for how in ("last-item", "time"):
+        done = run("split", "--interactions", whole, "--split", how, "--output", tmp_path / how)
+        assert done.exit_code == 0, done.output
+        parts = tmp_path / how / "train.csv", tmp_path / how / "test.csv"
+        assert cells("--interactions", parts[0], "--test", parts[1]) == cells("--interactions", whole, "--split", how)
+    assert "test.csv: 20 interactions of 20 users" in run(
+        "split", "--interactions", whole, "--output", tmp_path / "again"
+    ).stdout.replace("\n", " ")
+    for test, message in ((whole, "20 of 20 test sequences stand in the training"), (parts[1], "leave one out")):
+        more = [] if test == whole else ["--split", "time"]
+        refused = run(*evaluate_arguments(files), "--test", test, *more)
+        assert refused.exit_code == 2
+        assert message in refused.stderr
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_margin_is_a_gate(files):
+    common = [*evaluate_arguments(files), "--budget", 2, "--seeds", 0, "--scorers", "head,full"]
+    assert run(*common, "--margin", 1).exit_code == 0
+    failed = run(*common, "--margin", -1)  # no loss is below this
+    assert failed.exit_code == 3
+    assert "error: 2 tokens lose more than -100.0% of the whole text's NDCG@10 (--margin)" in failed.stderr
+    assert "next: tsporec train --items" in failed.stdout
+
+
+def test_version_doctor_and_an_interrupt(monkeypatch, tmp_path):
+    assert run("--version").stdout.startswith("tsporec ")
+    told = run("doctor")
+    assert told.exit_code == 0, told.output
+    for part in ("torch ", "extra cli: ", "top-k: numpy on the CPU", "tsporec/base, bundled"):
+        assert part in told.stdout
+
+    def train() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(typer.Exit) as stopped:
+        clean_errors(train)()
+    assert stopped.value.exit_code == 130
 
 
 def test_show_marks_what_is_kept(files):
@@ -131,6 +231,10 @@ def test_show_marks_what_is_kept(files):
     result = run("show", "--items", files / "items.jsonl", "--model", files / "model", "--item", 99)
     assert result.exit_code == 2
     assert "no item '99'" in result.output
+    common = ["show", "--items", files / "items.jsonl", "--model", files / "model", "--item", 5, "--scorer", "head"]
+    assert "→ Café crème notebook" in run(*common, "--ratio", 0.5).stdout
+    assert "leave one out" in run(*common, "--ratio", 0.5, "--budget", 4).stderr
+    assert "add selector or leave it out" in run(*common, "--selector", "tsporec/base").stderr
 
 
 def test_commands_take_a_learned_selector(files, tmp_path):
@@ -148,7 +252,7 @@ def test_commands_take_a_learned_selector(files, tmp_path):
     common = ["--items", files / "items.jsonl", "--model", files / "model"]
     shown = run("show", *common, "--item", 5, "--budget", 2, "--selector", tmp_path / "mine")
     assert shown.exit_code == 0, shown.output
-    assert shown.output.rstrip().endswith("]")
+    assert "[12] [pack]\n→ 12 pack" in shown.output
     assert shown.output != run("show", *common, "--item", 5, "--budget", 2).output
     explicit = run("show", *common, "--item", 5, "--budget", 2, "--selector", tmp_path / "mine", "--scorer", "selector")
     assert explicit.output == shown.output
@@ -263,10 +367,7 @@ def test_push_and_train_push(files, tmp_path, monkeypatch):
     assert result.output == "pushed: there\n"
     options = {"commit_message": "First", "revision": None, "private": True, "create_pr": True}
     assert pushed.pop() == (tmp_path, "me/mine", options)
-    arguments = [
-        "train", "--items", files / "items.jsonl", "--train", files / "interactions.csv", "--model", files / "model",
-        "--budget", 3, "--item-rounds", 1, "--layers", 1, "--push-to-hub", "me/mine", "--output",
-    ]  # fmt: skip
+    arguments = [*train_arguments(files), "--no-verdict", "--push-to-hub", "me/mine", "--output"]
     folder = tmp_path / "run" / "selector"
     result = run(*arguments, tmp_path / "run")
     assert result.exit_code == 0, result.output

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tsporec.data.cleaning import clean_text
 from tsporec.data.items import Interactions, Item, check_known, item_text, tokenize_items
 from tsporec.data.readers import common, hllm, read_items, read_sequences
-from tsporec.data.splits import hold_out_users, leave_one_out, merge_windows, training_sequences
+from tsporec.data.splits import hold_out_users, merge_windows, training_sequences
 
 EXPECTED = [
     Item("1", {"title": "Gel pen", "description": "Writes. Fine."}),
@@ -150,6 +150,87 @@ def test_minionerec_rows(tmp_path):
     assert read_sequences(path) == [Interactions(user, items) for user, items in expected.items()]
 
 
+ROWS = [{"id": 1, "title": "Gel pen", "description": "Writes. Fine."}, {"id": 2, "title": "Paper", "description": None}]
+TABLES = {
+    "items.jsonl": lines(*ROWS),
+    "items.json": json.dumps(ROWS, indent=1),
+    "lines.json": "\n" + lines(*ROWS),
+    "items.csv": "item_id,title,description\n1,Gel pen,Writes. Fine.\n2,Paper,\n",
+    "items.tsv": "item_id\ttitle\tdescription\n1\tGel pen\tWrites. Fine.\n2\tPaper\t\n",
+}
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize("name", TABLES)
+def test_own_items_in_every_file(tmp_path, name, end):
+    assert read_items(write(tmp_path / (name + end), TABLES[name])) == EXPECTED
+
+
+def test_own_items_in_tables_and_parquet(tmp_path):
+    pandas, datasets = pytest.importorskip("pandas"), pytest.importorskip("datasets")
+
+    class Polars:
+        def to_dicts(self):
+            return ROWS
+
+    frame = pandas.DataFrame(ROWS)
+    frame.to_parquet(tmp_path / "items.parquet")
+    for source in (ROWS, iter(ROWS), Polars(), frame, datasets.Dataset.from_list(ROWS), tmp_path / "items.parquet"):
+        assert read_items(source) == EXPECTED
+    assert read_items(frame.rename(columns={"id": "asin"}), id_field="asin") == EXPECTED
+    (tmp_path / "items.parquet").write_bytes(b"PAR1 but no more")
+    with pytest.raises(ValueError, match=r"items\.parquet:1: not a parquet file"):
+        read_items(tmp_path / "items.parquet")
+
+
+def test_what_is_no_table_is_named():
+    for source in (7, {"id": 1}, None):
+        with pytest.raises(TypeError, match="expected a file, a DataFrame"):
+            read_items(source)
+    with pytest.raises(TypeError, match="row 1 is int; expected a mapping"):
+        read_items([1])
+    with pytest.raises(ValueError, match=r"list:2: no 'item_id' or 'id'; found \['title'\]"):
+        read_items([{"id": 1}, {"title": "x"}])
+    with pytest.raises(TypeError, match="the format mind is one of files; found list"):
+        read_items([], "mind")
+    with pytest.raises(ValueError, match=r"leave out id_field=… \(--id-field\)"):
+        read_items("X.item", id_field="asin")
+
+
+TIMES = [
+    ("2024-05-02", "2024-05-01", "2024-05-03"),
+    ("2024-05-01T12:00:00Z", "2024-05-01 11:59:59", "2024-05-01T14:00:00+01:00"),
+    (1714600000, 1714500000, 1714700000),
+    ("1714600000000", "1714500000000", "1714700000000.5"),
+    (1714600000000000000, 1714500000000000000, 1714700000000000000),
+    (2, 1, 3),
+]
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_times_are_read_in_any_unit(tmp_path, times):
+    pandas = pytest.importorskip("pandas")
+    rows = [{"user_id": "u", "id": item, "date": time} for item, time in zip("213", times, strict=True)]
+    found = read_sequences(write(tmp_path / "X.jsonl", lines(*rows)))
+    assert found == [Interactions("u", ("1", "2", "3"))]
+    assert max(found[0].times) < 2e9
+    assert read_sequences(pandas.DataFrame(rows)) == found
+    if isinstance(times[0], str) and "-" in times[0]:
+        rows = [{**row, "date": pandas.Timestamp(row["date"])} for row in rows]
+        assert read_sequences(rows)[0].times == found[0].times
+
+
+def test_histories_and_missing_times(tmp_path):
+    rows = [{"user": "u", "history_item_id": [1, 2], "item_id": 3}]
+    assert read_sequences(rows) == [Interactions("u", ("1", "2", "3"))]
+    assert read_sequences(rows)[0].row
+    with pytest.raises(ValueError, match="1 records have 'history_item_id' and 1 have none"):
+        read_sequences([*rows, {"user": "u", "item_id": 3}])
+    with pytest.raises(ValueError, match="1 of 2 interactions have a time"):
+        read_sequences([{"user": "u", "item_id": 3, "time": 1}, {"user": "u", "item_id": 4}])
+    assert read_sequences([{"user": "u", "item_id": 3}])[0].times == ()
+
+
 def test_hllm_leaves_out_what_pandas_takes_for_missing(tmp_path):
     missing = ["nan", "NaN", "None", "NULL", "N/A", "", "null", "NA", "<NA>"]
     path = write(tmp_path / "X.csv", "item_id,title,text\n" + "".join(f"{i},Pen,{m}\n" for i, m in enumerate(missing)))
@@ -178,7 +259,7 @@ def test_a_gzipped_line_is_bounded(tmp_path, monkeypatch):
 DEEP = "[" * 400 + "]" * 400
 MALFORMED = [
     ("items.jsonl", '{"id": 1}\n{"id": 2, "ti', r"items\.jsonl:2: not a JSON object a line"),
-    ("items.jsonl", '{"title": "x"}\n', r"items\.jsonl:1: no 'id'"),
+    ("items.jsonl", '{"title": "x"}\n', r"items\.jsonl:1: no 'item_id' or 'id'"),
     ("items.jsonl", "[1]\n", r"items\.jsonl:1: expected a JSON object, found list"),
     ("X.item.json", '{"1": {"title": "a"},\n "2": {"ti', r"X\.item\.json:2: not JSON .*is the file cut"),
     ("X.item.json", '{"1": "a"}', "item '1' is str"),
@@ -191,7 +272,7 @@ MALFORMED = [
     ("items.jsonl", "[" * 100_000, r"items\.jsonl:1: not"),
     ("items.jsonl", f'{{"id": 1, "title": {DEEP}}}', r"items\.jsonl:1: item '1': .*nested more than 50"),
     ("X.item.json", f'{{"1": {{"title": {DEEP}}}}}', r"X\.item\.json: item '1': .*nested more than 50"),
-    ("items.jsonl", '{"id": "nan"}\n', r"items\.jsonl:1: no 'id'"),
+    ("items.jsonl", '{"id": "nan"}\n', r"items\.jsonl:1: no 'item_id' or 'id'"),
     ("items.jsonl", "\n", r"items\.jsonl: the catalogue is empty"),
     ("X.item.json", "{}", r"X\.item\.json: the catalogue is empty"),
 ]
@@ -207,12 +288,13 @@ MALFORMED_SEQUENCES = [
     ("X.valid.csv", "user_id,history_item_id,item_id\nu,__import__('os'),3\n", r":2: expected a literal list"),
     ("X.valid.csv", 'user_id,history_item_id,item_id\nu,"[1, 2",3\n', r":2: expected a literal list"),
     ("X.valid.csv", 'user_id,history_item_id,item_id\nu,"[1, 2]', r":2: not a CSV row .*is the file cut"),
-    ("X.valid.csv", "user_id,item_id\n", r":1: no column 'history_item_id'"),
+    ("X.valid.csv", "user_id,item_id\n", "there is no interaction"),
+    ("X.valid.csv", "user_id,item_id,item_id\n", r":1: the column 'item_id' stands in the header twice"),
     ("X.valid.csv", "", "the file is empty"),
     ("interactions.csv", "user_id,item_id,timestamp\nu,1,soon\n", r":2: expected a timestamp, found 'soon'"),
     ("behaviors.tsv", "1\tu\tyesterday\t\t\n", r":1: expected a time like"),
     ("behaviors.tsv", "1\tu\t11/11/2019 9:05:58 AM\tN1\tN2 N3\n", r":1: impression 'N2' has no click label"),
-    ("interactions.csv", "user_id,item_id,timestamp\nu,1,1\n\nu,2,nan\n", r":4: expected a timestamp, found 'nan'"),
+    ("interactions.csv", "user_id,item_id,timestamp\nu,1,1\n\nu,2,nan\n", r":4: no 'timestamp' or 'time'"),
     ("interactions.csv", 'user_id,"item_id,timestamp\n', "not a CSV row"),
     ("X.valid.csv", 'user_id,history_item_id,item_id\nu,"[[1]]",3\n', r":2: expected an id"),
     ("X.valid.csv", "user_id,history_item_id,item_id\nu,[{[]: 1}],3\n", r":2: expected a literal list"),
@@ -249,7 +331,7 @@ def test_a_cut_gzip_a_missing_file_and_an_unknown_format(tmp_path):
     (tmp_path / "x.bin").touch()
     with pytest.raises(ValueError, match="does not show the format"):
         read_items(tmp_path / "x.bin")
-    with pytest.raises(ValueError, match="there is no format 'x'"):
+    with pytest.raises(ValueError, match=r"there is no format 'x'.*\(--format\): plain \(your own .*hllm \("):
         read_items(path, "x")
 
 
@@ -318,8 +400,6 @@ def test_splits():
     assert len(held) == 5
     assert sorted(rest + held, key=lambda s: s.user_id) == sorted(many, key=lambda s: s.user_id)
     assert hold_out_users(many, 0.1, seed=3) == (rest, held)
-    train, whole = leave_one_out([Interactions("u", ("1", "2", "3")), Interactions("v", ("1",))])
-    assert (train, whole) == ([Interactions("u", ("1", "2"))], [Interactions("u", ("1", "2", "3"))])
 
 
 @pytest.mark.real

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tsporec.data.items import Interactions
 from tsporec.data.readers import read_sequences
-from tsporec.data.splits import hold_out_users, leave_one_out, merge_windows, split_by_time, training_sequences
+from tsporec.data.splits import hold_out_users, make_rows, merge_windows, refuse_learned, split, training_sequences
 
 
 def windows(user, items, width):
@@ -45,47 +45,83 @@ def test_users_are_held_out_whole_and_alike(names, fraction, seed):
     assert held
 
 
-events = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12)), max_size=40)
+events = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12)), min_size=1, max_size=40)
 
 
-@given(events, st.sampled_from([(0.1, 0.1), (0.0, 0.3), (0.4, 0.0), (0.3, 0.3)]), st.integers(1, 4))
-def test_a_split_by_time_is_its_definition(events, shares, history):
+def sequences_of(events):
     users = {}
     for number, (user, time) in sorted(enumerate(events), key=lambda e: e[1][1]):
         users.setdefault(user, []).append((str(number), float(time)))
-    sequences = [
-        Interactions(u, tuple(i for i, _ in touched), tuple(t for _, t in touched)) for u, touched in users.items()
-    ]
-    train, valid, test = split_by_time(sequences, *shares, history)
+    return [Interactions(u, tuple(i for i, _ in touched), tuple(t for _, t in touched)) for u, touched in users.items()]
+
+
+@given(events, st.sampled_from([0.1, 0.3, 0.9]))
+def test_a_split_by_time_is_its_definition(events, share):
+    sequences = sequences_of(events)
+    train, held_out = split(sequences, "time", share)
     moments = sorted(float(time) for _, time in events)
-    late = [round((1 - sum(shares)) * len(moments)), round((1 - shares[1]) * len(moments))]
-    first, second = ([*moments, float("inf")][min(cut, len(moments))] for cut in late)
-    expected = [], [], []
-    for user, touched in users.items():
-        early = [item for item, time in touched if time < first]
-        if len(early) > 1:
-            expected[0].append(Interactions(user, tuple(early)))
-        for place, (_, time) in enumerate(touched):
-            if place and time >= first:
-                row = tuple(item for item, _ in touched[max(0, place - history) : place + 1])
-                expected[1 if time < second else 2].append(Interactions(user, row))
-    assert (train, valid, test) == expected
-    assert all(max(s.times) < first for s in train)
+    first = moments[min(round((1 - share) * len(moments)), len(moments) - 1)]
+    for found, kept in ((train, lambda time: time < first), (held_out, lambda time: time >= first)):
+        expected = {s.user_id: tuple(i for i, t in zip(s.item_ids, s.times, strict=True) if kept(t)) for s in sequences}
+        assert {s.user_id: s.item_ids for s in found} == {user: items for user, items in expected.items() if items}
+    assert held_out
+
+
+@given(events, st.sampled_from(["last-item", "time"]), st.booleans())
+def test_rows_end_in_what_is_held_out_and_nothing_of_it_is_learned(events, how, timed):
+    sequences = sequences_of(events)
+    if not timed and how == "last-item":
+        sequences = [Interactions(s.user_id, s.item_ids) for s in sequences]
+    train, held_out = split(sequences, how)
+    refuse_learned(train, held_out)
+    rows = make_rows(train, held_out)
+    whole = {s.user_id: s.item_ids for s in sequences}
+    assert all(row.row and whole[row.user_id][: len(row.item_ids)] == row.item_ids for row in rows)
+    targets = {(s.user_id, i) for s in held_out for i in s.item_ids if whole[s.user_id][0] != i}
+    assert {(row.user_id, row.item_ids[-1]) for row in rows} == targets
+    assert not {(s.user_id, i) for s in train for i in s.item_ids} & targets
+    # The file of test rows may begin with what was learned from.
+    known = {s.user_id: s for s in train}
+    longer = [known.get(h.user_id, Interactions(h.user_id, ())) for h in held_out]
+    longer = [
+        Interactions(h.user_id, k.item_ids + h.item_ids, k.times + h.times)
+        for k, h in zip(longer, held_out, strict=True)
+    ]
+    assert make_rows(train, longer) == rows
+
+
+def test_the_last_items_are_held_out():
+    sequences = [Interactions("u", ("1", "2", "3")), Interactions("v", ("1",)), Interactions("w", ("1", "2"))]
+    train, held_out = split(sequences)
+    assert [s.item_ids for s in train] == [("1", "2"), ("1",), ("1",)]
+    assert make_rows(train, held_out) == [sequences[0], sequences[2]]
+    twice = [Interactions("u", ("1", "2", "2"), (1.0, 5.0, 5.0))]  # one event, in the log two times
+    assert [s.item_ids for s in split(twice)[0]] == [("1",)]
+
+
+def test_what_is_learned_and_tested_is_refused():
+    users = [Interactions(str(u), ("1", "2", str(u)), (1.0, 2.0, 3.0)) for u in range(3, 7)]
+    bare = [Interactions(s.user_id, s.item_ids) for s in users]
+    rows = [Interactions(s.user_id, s.item_ids, row=True) for s in users]
+    last = [Interactions(s.user_id, s.item_ids[-1:], s.times[-1:]) for s in users]
+    for known, held in ((users, users), (bare, bare), (users, rows), (users, last), (bare, last)):
+        with pytest.raises(ValueError, match=r"4 of 4 test sequences stand in .*, for example item '3' of user '3'"):
+            refuse_learned(known, held)
+    refuse_learned(users, [Interactions("3", ("1",), (9.0,))])  # touched again
+    refuse_learned(bare, [Interactions("3", ("1", "2", "3", "1"))])  # a file with the histories
+    with pytest.raises(ValueError, match="1 of 2 test sequences"):
+        refuse_learned(users, [*last[:1], Interactions("4", ("9",), (9.0,))])
 
 
 def test_what_cannot_be_split_is_named():
     with pytest.raises(ValueError, match="'u' has 2 items and 0 times"):
-        split_by_time([Interactions("u", ("1", "2"))])
-    with pytest.raises(ValueError, match="a sum in"):
-        split_by_time([], 0.5, 0.5)
+        split([Interactions("u", ("1", "2"))], "time")
+    with pytest.raises(ValueError, match=r"share must be in \(0, 1\)"):
+        split([], "time", 1.0)
+    with pytest.raises(ValueError, match="a split is one of last-item, time; found 'random'"):
+        split([], "random")
     with pytest.raises(ValueError, match=r"fraction must be in \(0, 1\)"):
         hold_out_users([], 1.0)
-    assert split_by_time([]) == ([], [], [])
-
-
-def test_leave_one_out():
-    sequences = [Interactions("u", ("1", "2", "3")), Interactions("v", ("1",)), Interactions("w", ("1", "2"))]
-    assert leave_one_out(sequences) == ([Interactions("u", ("1", "2"))], [sequences[0], sequences[2]])
 
 
 @pytest.mark.real

@@ -1,7 +1,7 @@
-"""The command line: ``tsporec demo | train | evaluate | show | compress | card | push``.
+"""The command line: ``tsporec demo | train | evaluate | split | show | compress | card | push | doctor``.
 
-``app`` holds the commands, ``catalog`` those on a compressed catalogue, ``hub`` those that share a selector, and
-``demo`` the demonstration. ``options`` holds what several of them use.
+``app`` lists the commands. Each has a file of its name, but ``hub`` holds ``card`` and ``push``, and ``data`` holds
+``split`` and reads a user's files. ``options`` holds what several commands use.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from tsporec.evaluation.evaluator import FULL, Evaluator
 from tsporec.evaluation.report import highlighted, make_console, results_table
 from tsporec.evaluation.results import environment, write_results
 from tsporec.evaluation.task import Task, prepare
+from tsporec.evaluation.verdict import PLANTED, judge
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.rewards.coconsumption import CoConsumptionReward
 from tsporec.learning.rounds import learn_selector
@@ -30,9 +31,6 @@ from tsporec.tokens.ragged import RaggedTokens
 
 # The texts are short, so the softmax is wider and patience longer than on real ones.
 _RECOMMENDER = EmbeddingConfig(width=64, dropout=0.1, temperature=0.2, learning_rate=3e-3)
-PLANTED = "planted"
-"""The name of the scorer that knows the planted words: the ceiling."""
-
 LEARNING = LearningConfig(
     budgets=(4,),
     network_rounds=3,
@@ -72,11 +70,12 @@ def run_demo(budget: int = 4, seed: int = 0, output: Path | None = None) -> dict
         learned = learn_demo_selector(task, catalogue, budget, seed, Path(folder))
     scorers = demo_scorers(task, catalogue, lm, learned)
     evaluator = Evaluator(task, ItemEncoder(lm), _RECOMMENDER, seeds=[seed])
-    evaluation = evaluator.run(scorers, [budget])
+    evaluation = evaluator.run(scorers, [budget], rivals=list(scorers))
     found = {name: _recall(scorer, task, catalogue, budget) for name, scorer in scorers.items()}
     cells = [cell for cell in evaluation.cells if cell.budget] + [cell for cell in evaluation.cells if not cell.budget]
     shares = [f"{100 * found[cell.scorer]:.0f}%" for cell in cells]
-    console.print(results_table(evaluation, "adapted", {"planted words kept": shares}))
+    console.print(results_table(evaluation, "adapted", {"planted": shares}))
+    console.print(str(judge(evaluation)), style="bold")
     console.print(
         f"{len(catalogue.items)} generated items of {task.tokens.lengths[0]} words, {len(task.test)} users; "
         f"{int(catalogue.planted.sum()) // len(catalogue.items)} planted words a text carry what users like."
@@ -92,6 +91,7 @@ def run_demo(budget: int = 4, seed: int = 0, output: Path | None = None) -> dict
         "command": "demo",
         "budget": budget,
         "planted_recall": found,
+        "verdict": judge(evaluation).to_dict(),
         **evaluation.to_dict(),
         "seconds": time.perf_counter() - start,
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -14,6 +15,15 @@ R = TypeVar("R")
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
+ADVANCED = "Advanced"
+"""The panel of the help for options that few need."""
+
+
+def advanced(*names: str, help: str) -> Any:  # noqa: A002
+    """Make an option of the panel for options that few need."""
+    return typer.Option(*names, help=help, rich_help_panel=ADVANCED)
+
+
 ItemsOption = Annotated[Path, typer.Option("--items", help="The catalogue: a file of items.")]
 ModelOption = Annotated[str, typer.Option("--model", help="A causal LM: a folder or a Hub id.")]
 FieldsOption = Annotated[str, typer.Option("--fields", help="Text fields in order, comma-separated.")]
@@ -22,26 +32,50 @@ GranularityOption = Annotated[
     str, typer.Option("--granularity", help="token: keep exactly the best tokens. word: keep whole words.")
 ]
 FormatOption = Annotated[
-    str | None, typer.Option("--format", help="Format of the files. Default: read from their names.")
+    str | None,
+    typer.Option(
+        "--format",
+        help="Format of the files: plain (your own), minionerec, recbole, amazon2018, amazon2023, mind or hllm. "
+        "Default: read from their names.",
+    ),
 ]
+LayersOption = Annotated[
+    int | None, advanced("--layers", help="Read with the first layers of the model. Default: all.")
+]
+MaxTokensOption = Annotated[int, advanced("--max-tokens", help="Read this many tokens of a text at most.")]
+DeviceOption = Annotated[str, advanced("--device", help="Device of the model, such as cpu, cuda or cuda:1.")]
+SeedsOption = Annotated[str, typer.Option("--seeds", help="Seeds of the recommenders, comma-separated.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+_STOPPED = {
+    "train": "The same command goes on where it stopped.",
+    "compress": "The same command goes on where it stopped.",
+    "evaluate": "With --cache DIR, the same command keeps finished work and goes on.",
+}
+_PYTHON_NAME = re.compile(r"\S+ \((--[\w-]+)\)")
 
 
 def clean_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn an error that this package raised into one line and exit code 2.
+    """Turn an error that this package raised into one line and exit code 2, and Ctrl-C into one line and code 130.
 
-    A ``ValueError`` that comes out of another library is a fault of this one: it keeps its traceback. ``OSError`` and
-    a missing extra are the user's to mend, wherever they are raised.
+    Messages name a Python argument and then its flag: "fields=… (--fields)". Only the flag is printed. An error of
+    another library is a fault of this one: it keeps its traceback. ``OSError`` and a missing extra are the user's to
+    mend, wherever they are raised.
     """
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except (ValueError, ImportError, OSError) as error:
-            if isinstance(error, ValueError) and not _raised_here(error):
+        except (ValueError, TypeError, ImportError, OSError) as error:
+            if isinstance(error, ValueError | TypeError) and not _raised_here(error):
                 raise
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {_PYTHON_NAME.sub(lambda found: found[1], str(error))}", err=True)
             raise typer.Exit(2) from error
+        except KeyboardInterrupt:
+            typer.echo(f"stopped. {_STOPPED.get(command.__name__, 'Nothing was written.')}", err=True)
+            raise typer.Exit(130) from None
 
     return run
 
@@ -81,24 +115,46 @@ def numbers(text: str, option: str, least: int) -> list[int]:
     return found
 
 
+def load_model(name: str, device: str) -> tuple[Any, Any]:
+    """Load (causal LM on ``device``, tokenizer)."""
+    from tsporec.language_model import load_causal_lm
+
+    lm, tokenizer = load_causal_lm(name)
+    try:
+        return lm.to(device), tokenizer
+    except (RuntimeError, AssertionError) as error:  # torch's errors for devices that are not there
+        raise ValueError(f"--device {device}: {str(error).splitlines()[0]}") from error
+
+
+def check_scorers(wanted: Sequence[str], selector: str | None, classifier: str | None) -> None:
+    """Refuse scorers that do not exist, and checkpoints for scorers that are not among them."""
+    from tsporec.scorers import SCORERS
+
+    for name in wanted:
+        if name not in (*SCORERS, "selector", "full"):
+            raise ValueError(f"there is no scorer {name!r}; expected {', '.join(SCORERS)}, selector or full.")
+    for option, value, name in (("--selector", selector, "selector"), ("--classifier", classifier, "llmlingua2")):
+        if value is not None and name not in wanted:
+            raise ValueError(f"{option} is given, but the scorers are {', '.join(wanted)}; add {name} or leave it out.")
+    if "llmlingua2" in wanted and classifier is None:
+        raise ValueError("the scorer llmlingua2 needs a checkpoint: give --classifier.")
+
+
 def build_scorer(
-    name: str, corpus: Any, lm: Any, tokenizer: Any, layers: int | None, selector: str, classifier: str | None
+    name: str, corpus: Any, lm: Any, tokenizer: Any, layers: int | None, selector: str | None, classifier: str | None
 ) -> Any:
     """Make the scorer called ``name`` for ids of ``tokenizer``; None for the whole text."""
-    from tsporec.scorers import SCORERS, make_scorer
+    from tsporec.scorers import make_scorer
+    from tsporec.selector.hub import DEFAULT
     from tsporec.selector.model import TokenSelector
 
     if name == "full":
         return None
     if name == "selector":
-        return TokenSelector.from_pretrained(selector).for_tokenizer(tokenizer)
+        return TokenSelector.from_pretrained(selector or DEFAULT).for_tokenizer(tokenizer)
     if name in ("self_information", "attention", "centroid"):
         # Surprisal needs the whole model: its head reads the last layer.
         return make_scorer(name, model=lm, layers=None if name == "self_information" else layers)
     if name == "llmlingua2":
-        if classifier is None:
-            raise ValueError("the scorer llmlingua2 needs a checkpoint: give --classifier.")
         return make_scorer(name, model=classifier).for_tokenizer(tokenizer)
-    if name not in SCORERS:
-        raise ValueError(f"there is no scorer {name!r}; expected {', '.join(SCORERS)}, selector or full.")
     return make_scorer(name).fit(corpus)

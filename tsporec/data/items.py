@@ -36,14 +36,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Interactions:
-    """The items that one user touched, oldest first. In an evaluation row the last item is the target.
+    """The items that one user touched, oldest first.
 
-    ``times`` has the time of each interaction, in the file's unit; it is empty if the file has no times.
+    ``times`` has the time of each interaction in seconds; it is empty if the file has no times. In a ``row`` the last
+    item is a target, and those before it are its history.
     """
 
     user_id: str
     item_ids: tuple[str, ...]
     times: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    row: bool = field(default=False, compare=False, repr=False)
 
 
 def item_text(item: Item, fields: Sequence[str] = FIELDS) -> str:
@@ -53,6 +55,20 @@ def item_text(item: Item, fields: Sequence[str] = FIELDS) -> str:
     'Gel pen\nPilot'
     """
     return "\n".join(item.fields[name] for name in fields if item.fields.get(name))
+
+
+def check_fields(items: Iterable[Item], fields: Sequence[str]) -> None:
+    """Refuse names of fields in which no item has text. Of the default fields, one is enough.
+
+    >>> check_fields([Item("1", {"name": "Gel pen"})], ["name"])
+    """
+    found = {name for item in items for name in item.fields}
+    missing = [name for name in fields if name not in found]
+    if len(missing) == len(fields) or (missing and tuple(fields) != FIELDS):
+        raise ValueError(
+            f"no item has text in the fields {missing}; found {', '.join(sorted(found)) or 'none'}. Name those that "
+            "hold the text with fields=… (--fields)."
+        )
 
 
 def tokenize_texts(texts: Sequence[str], tokenizer: Any, max_tokens: int | None = None) -> RaggedTokens:

@@ -1,27 +1,167 @@
-"""Split users' sequences into training, validation and test."""
+"""Split users' sequences into what is trained on and what is tested on, and see that nothing is both."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from tsporec.data.items import Interactions
 
+SPLITS = ("last-item", "time")
+
+
+def split(
+    sequences: Sequence[Interactions], how: str = "last-item", share: float = 0.1
+) -> tuple[list[Interactions], list[Interactions]]:
+    """Split interactions into two parts: (to train on, held out). :func:`make_rows` makes test rows of the second.
+
+    Parameters
+    ----------
+    sequences : sequence of Interactions
+        One for each user. Rows of a user are merged first.
+    how : "last-item" or "time"
+        Hold out each user's last item, or every interaction from one moment on, which is the same for all users.
+    share : float
+        Share of all interactions that "time" holds out. Interactions at the moment itself are held out. Default: 0.1.
+
+    Raises
+    ------
+    ValueError
+        If ``how`` is unknown, ``share`` is not in (0, 1), or "time" meets a sequence without times.
+
+    Examples
+    --------
+    >>> train, held_out = split([Interactions("u", ("1", "2", "3"))])
+    >>> train[0].item_ids, held_out[0].item_ids
+    (('1', '2'), ('3',))
+    >>> split([Interactions("u", ("1", "2", "3", "4"), (1, 2, 3, 4))], "time", share=0.5)[1][0].item_ids
+    ('3', '4')
+    """
+    if how not in SPLITS:
+        raise ValueError(f"a split is one of {', '.join(SPLITS)}; found {how!r}.")
+    if any(sequence.row for sequence in sequences):
+        sequences = merge_windows(sequences)
+    cuts = [_last(sequence) for sequence in sequences] if how == "last-item" else _before_moment(sequences, share)
+    parts = list(zip(sequences, cuts, strict=True))
+    train = [_part(sequence, slice(cut)) for sequence, cut in parts if cut]
+    return train, [_part(sequence, slice(cut, None)) for sequence, cut in parts if cut < len(sequence.item_ids)]
+
+
+def _last(sequence: Interactions) -> int:
+    """Return where a user's last event begins: one of several equal events must not be trained on."""
+    items, times = sequence.item_ids, sequence.times
+    cut = len(items) - 1
+    while times and cut > 1 and (items[cut - 1], times[cut - 1]) == (items[-1], times[-1]):
+        cut -= 1
+    return max(cut, 1)
+
+
+def _before_moment(sequences: Sequence[Interactions], share: float) -> list[int]:
+    """Return how many events of each user come before the moment that holds out ``share`` of all."""
+    if not 0 < share < 1:
+        raise ValueError(f"share must be in (0, 1), found {share}.")
+    for sequence in sequences:
+        if len(sequence.times) != len(sequence.item_ids):
+            raise ValueError(
+                f"user {sequence.user_id!r} has {len(sequence.item_ids)} items and {len(sequence.times)} times, so a "
+                "split by time is not possible; give interactions with timestamps, or split by last-item."
+            )
+    moments = np.sort([time for sequence in sequences for time in sequence.times])
+    first = moments[min(round((1 - share) * len(moments)), len(moments) - 1)]
+    return [sum(time < first for time in sequence.times) for sequence in sequences]
+
+
+def make_rows(train: Sequence[Interactions], held_out: Sequence[Interactions]) -> list[Interactions]:
+    """Make test rows, each a history and then a target.
+
+    Rows that have a history stay as they are. Every other interaction that is held out is a target. Its history is
+    what its user touched before: in ``train``, up to its time if there are times, and among what is held out. If a
+    held-out sequence begins with its user's training sequence, that beginning is history. A user's first interaction
+    has no history and makes no row.
+
+    >>> make_rows([Interactions("u", ("1", "2"))], [Interactions("u", ("3",))])[0].item_ids
+    ('1', '2', '3')
+    """
+    rows: list[Interactions] = []
+    for known, held in _pairs(train, held_out):
+        history = known.item_ids
+        if held.row:
+            rows.append(held)
+            continue
+        if known.times and held.times:
+            history = tuple(i for i, time in zip(history, known.times, strict=True) if time <= held.times[0])
+        whole = history + held.item_ids
+        ends = range(max(len(history), 1) + 1, len(whole) + 1)
+        rows += [Interactions(held.user_id, whole[:end], row=True) for end in ends]
+    return rows
+
+
+def refuse_learned(train: Sequence[Interactions], held_out: Sequence[Interactions]) -> None:
+    """Refuse test targets that stand in the training sequences.
+
+    With times, one event that is in both is enough. Without them, a user's training sequence that ends with what is
+    held out may also be a repeat, so most users must have one. A row that has a new target must stand in training as a
+    whole.
+
+    Raises
+    ------
+    ValueError
+        The count and an example are named.
+
+    Examples
+    --------
+    >>> refuse_learned([Interactions("u", ("1", "2"))], [Interactions("u", ("3",))])  # nothing is in both
+    """
+    learned, repeats = [], []
+    for known, held in _pairs(train, held_out):
+        whole, part = known.item_ids, held.item_ids
+        if held.row:
+            places = range(len(whole) - len(part) + 1) if len(part) > 1 and part[-1] not in part[:-1] else ()
+            if any(whole[i : i + len(part)] == part for i in places):
+                learned.append(held)
+        elif known.times and held.times:
+            if not set(zip(whole, known.times, strict=True)).isdisjoint(zip(part, held.times, strict=True)):
+                learned.append(held)
+        elif whole[-len(part) :] == part:
+            repeats.append(held)
+    found = learned + repeats if 2 * len(repeats) > len(held_out) else learned
+    if found:
+        raise ValueError(
+            f"{len(found)} of {len(held_out)} test sequences stand in the training interactions, for example item "
+            f"{found[0].item_ids[-1]!r} of user {found[0].user_id!r}. Take them out of the training file, or give one "
+            "file alone, which is then split."
+        )
+
+
+def _pairs(
+    train: Sequence[Interactions], held_out: Sequence[Interactions]
+) -> Iterator[tuple[Interactions, Interactions]]:
+    """Yield (the user's training sequence, what is held out without that sequence at its start)."""
+    known = {sequence.user_id: sequence for sequence in merge_windows(train)}
+    for held in held_out:
+        before = known.get(held.user_id, Interactions(held.user_id, ()))
+        begun = len(before.item_ids)
+        repeats = not held.row and held.item_ids[:begun] == before.item_ids and len(held.item_ids) > begun
+        yield before, _part(held, slice(begun, None)) if repeats else held
+
 
 def merge_windows(rows: Sequence[Interactions]) -> list[Interactions]:
     """Merge each user's rows, which are windows of one sequence in time order, into that sequence.
 
-    A row continues the sequence by its longest overlap with the end. A row that the sequence contains adds nothing.
+    A row continues the sequence by its longest overlap with the end. A row that the sequence contains adds nothing. A
+    user's only row stays as it is, with its times.
 
     >>> rows = [Interactions("u", ("1", "2")), Interactions("u", ("1", "2", "3")), Interactions("u", ("2", "3", "4"))]
     >>> merge_windows(rows)[0].item_ids
     ('1', '2', '3', '4')
     """
-    known: dict[str, tuple[str, ...]] = {}
+    known: dict[str, Interactions] = {}
     for row in rows:
-        known[row.user_id] = _join(known.get(row.user_id, ()), row.item_ids)
-    return [Interactions(user, items) for user, items in known.items()]
+        before = known.get(row.user_id)
+        whole = row if before is None else Interactions(row.user_id, _join(before.item_ids, row.item_ids))
+        known[row.user_id] = whole
+    return list(known.values())
 
 
 def training_sequences(train: Sequence[Interactions], test: Sequence[Interactions] = ()) -> list[Interactions]:
@@ -57,57 +197,8 @@ def hold_out_users(
     return [s for s in sequences if s.user_id not in held], [s for s in sequences if s.user_id in held]
 
 
-def leave_one_out(sequences: Sequence[Interactions]) -> tuple[list[Interactions], list[Interactions]]:
-    """Hold out each user's last item: (training sequences without it, evaluation rows with it as the target).
-
-    >>> train, rows = leave_one_out([Interactions("u", ("1", "2", "3"))])
-    >>> train[0].item_ids, rows[0].item_ids
-    (('1', '2'), ('1', '2', '3'))
-    """
-    whole = [s for s in sequences if len(s.item_ids) > 1]
-    return [Interactions(s.user_id, s.item_ids[:-1]) for s in whole if len(s.item_ids) > 2], whole
-
-
-def split_by_time(
-    sequences: Sequence[Interactions], valid: float = 0.1, test: float = 0.1, history: int = 10
-) -> tuple[list[Interactions], list[Interactions], list[Interactions]]:
-    """Split at two moments that are the same for all users: (training sequences, validation rows, test rows).
-
-    ``valid`` and ``test`` are the shares of all interactions in the validation period and in the test period after it.
-    An interaction at the moment of a cut belongs to the later period. A row has at most ``history`` items before its
-    target (10 as in MiniOneRec); a user's first interaction makes no row. Sequences without times are a ValueError.
-
-    >>> train, valid, test = split_by_time([Interactions("u", tuple("abcd"), (1, 2, 3, 4))], 0.25, 0.25)
-    >>> train[0].item_ids, valid[0].item_ids, test[0].item_ids
-    (('a', 'b'), ('a', 'b', 'c'), ('a', 'b', 'c', 'd'))
-    """
-    if min(valid, test) < 0 or not 0 < valid + test < 1 or history < 1:
-        raise ValueError(
-            f"valid and test must be shares with a sum in (0, 1) and history at least 1; found {valid}, {test}, "
-            f"{history}."
-        )
-    for sequence in sequences:
-        if len(sequence.times) != len(sequence.item_ids):
-            raise ValueError(
-                f"user {sequence.user_id!r} has {len(sequence.item_ids)} items and {len(sequence.times)} times; "
-                "read interactions with timestamps, or use leave_one_out."
-            )
-    moments = np.sort(np.concatenate([s.times for s in sequences])) if sequences else np.zeros(0)
-    cuts = [round(share * len(moments)) for share in (1 - valid - test, 1 - test)]
-    first, second = (moments[cut] if cut < len(moments) else np.inf for cut in cuts)
-    train: list[Interactions] = []
-    valid_rows: list[Interactions] = []
-    test_rows: list[Interactions] = []
-    for sequence in sequences:
-        user, items, times = sequence.user_id, sequence.item_ids, sequence.times
-        known = sum(time < first for time in times)
-        if known > 1:
-            train.append(Interactions(user, items[:known], times[:known]))
-        for place in range(max(known, 1), len(items)):
-            window = slice(max(0, place - history), place + 1)
-            rows = valid_rows if times[place] < second else test_rows
-            rows.append(Interactions(user, items[window], times[window]))
-    return train, valid_rows, test_rows
+def _part(sequence: Interactions, places: slice) -> Interactions:
+    return Interactions(sequence.user_id, sequence.item_ids[places], sequence.times[places])
 
 
 def _join(known: tuple[str, ...], window: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tsporec._internal.extras import require
+from tsporec.evaluation.evaluator import FULL
 from tsporec.evaluation.measures import Cell, Evaluation
+from tsporec.evaluation.verdict import best_rule, beyond_noise
 from tsporec.selection import Selection
 from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 
 
 def make_console() -> Any:
-    """Return a rich ``Console``. It is 140 columns wide without a terminal, because 80 would cut the tables."""
-    width = None if sys.stdout.isatty() else 140
+    """Return a rich ``Console``, 80 columns wide without a terminal."""
+    width = None if sys.stdout.isatty() else 80
     return require("rich.console", extra="cli").Console(highlight=False, width=width)
 
 
@@ -76,35 +79,53 @@ def _blank(text: str) -> int:
 def results_table(evaluation: Evaluation, case: str, extra: dict[str, list[str]] | None = None) -> Any:
     """Return a rich ``Table`` of one case. A row is a scorer at a budget; the best of each budget is bold.
 
-    Metrics are of new targets; the NDCG@10 of repeats has a column of its own. The caption gives popularity and the
-    smallest difference that the seeds show. ``extra`` maps headings of further columns to their values, one a row.
+    Each row has the differences of its NDCG@10 to the first tokens, to the best other rule at its budget and to the
+    whole text, with half of their 95% intervals. A star marks differences beyond noise. Metrics are of new targets. The
+    caption gives popularity and the smallest difference that the seeds show. ``extra`` maps headings of further columns
+    to their values, one a row.
 
     >>> results_table(Evaluation([], 80, 0.0, [0], {"ndcg@10": 0.01}, {}), "adapted").title
     'adapted, 80 test rows, 1 seed(s)'
     """
-    table_module = require("rich.table", extra="cli")
-    cells = [cell for cell in evaluation.cells if cell.case == case]
-    cells.sort(key=lambda cell: (cell.budget is None, cell.budget or 0))
-    title = f"{case}, {evaluation.rows} test rows, {len(evaluation.seeds)} seed(s)"
-    table = table_module.Table(title=title, caption=table_notes(evaluation, case))
-    table.add_column("scorer")
-    head = ["budget", "Recall@10", "NDCG@10", "MRR", "repeats", "NDCG@10 - head (95%)", "tokens", "score s", "encode s"]
-    for column in [*head, *(extra or {})]:
-        table.add_column(column, justify="right")
-    best = {
-        (metric, cell.budget): max(c.metrics[metric] for c in cells if c.budget == cell.budget)
-        for cell in cells
-        for metric in cell.metrics
-    }
+    cells = _sorted_cells(evaluation, case)
+    head = ["text", "tokens", "NDCG@10", "− head", "− best rule", "− whole", *(extra or {})]
+    table = _table(head, f"{case}, {evaluation.rows} test rows, {len(evaluation.seeds)} seed(s)")
+    table.caption = table_notes(evaluation, case)
+    whole = next((cell.tokens for cell in cells if cell.budget is None), 0)
     for i, cell in enumerate(cells):
-        values = [
-            f"[bold]{value:.4f}[/bold]" if cell.budget and value == best[metric, cell.budget] else f"{value:.4f}"
-            for metric, value in cell.metrics.items()
-        ]
-        values.append("" if cell.repeats is None else f"{cell.repeats:.4f}")
-        times = [f"{cell.score_seconds:.1f}", f"{cell.encode_seconds:.1f}"]
-        row = [cell.scorer, str(cell.budget or "all"), *values, _interval(cell), f"{cell.tokens:,}", *times]
+        share = f" ({cell.tokens / whole:.0%})" if whole and cell.budget else ""
+        best = cell.budget and cell.metrics["ndcg@10"] == max(
+            other.metrics["ndcg@10"] for other in cells if other.budget == cell.budget
+        )
+        value = f"{cell.metrics['ndcg@10']:.4f}"
+        rule = best_rule(cells, cell) if cell.budget else None
+        differences = [_difference(evaluation, cell, rival) for rival in ("head", rule, FULL)]
+        row = [cell.scorer, f"{cell.budget or 'all'}{share}", f"[bold]{value}[/bold]" if best else value, *differences]
         table.add_row(*row, *(column[i] for column in (extra or {}).values()))
+    return table
+
+
+def details_table(evaluation: Evaluation, case: str) -> Any:
+    """Return a rich ``Table`` of the other figures: metrics of new targets, NDCG@10 of repeats, tokens and seconds."""
+    table = _table(["text", "budget", "Recall@10", "MRR", "repeats", "tokens", "score s", "encode s"], case)
+    for cell in _sorted_cells(evaluation, case):
+        repeats = "" if cell.repeats is None else f"{cell.repeats:.4f}"
+        metrics = [f"{cell.metrics[name]:.4f}" for name in ("recall@10", "mrr")]
+        times = [f"{cell.score_seconds:.1f}", f"{cell.encode_seconds:.1f}"]
+        table.add_row(cell.scorer, str(cell.budget or "all"), *metrics, repeats, f"{cell.tokens:,}", *times)
+    return table
+
+
+def _sorted_cells(evaluation: Evaluation, case: str) -> list[Cell]:
+    cells = [cell for cell in evaluation.cells if cell.case == case]
+    return sorted(cells, key=lambda cell: (cell.budget is None, cell.budget or 0))
+
+
+def _table(head: list[str], title: str) -> Any:
+    box = require("rich.box", extra="cli").SIMPLE_HEAD
+    table = require("rich.table", extra="cli").Table(title=title, box=box, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in head:
+        table.add_column(column, justify="left" if column == "text" else "right", no_wrap=column == "text")
     return table
 
 
@@ -126,11 +147,27 @@ def table_notes(evaluation: Evaluation, case: str) -> str:
     return "\n".join(notes)
 
 
-def _interval(cell: Cell) -> str:
-    if "head" not in cell.versus:
+def _difference(evaluation: Evaluation, cell: Cell, rival: str | None) -> str:
+    if rival not in cell.versus:
         return ""
-    mean, low, high = cell.versus["head"]["ndcg@10"]
-    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]".replace("[", r"\[")
+    mean, low, high = cell.versus[rival]["ndcg@10"]
+    star = "*" if beyond_noise(evaluation, cell, rival) else ""
+    return f"{mean:+.4f}±{(high - low) / 2:.4f}{star}".replace("0.", ".")
+
+
+def print_texts(
+    console: Any,
+    names: Sequence[str],
+    tokens: RaggedTokens,
+    selection: Selection,
+    tokenizer: Any,
+    segments: Iterable[int],
+) -> None:
+    """Print each segment's name, its text with the kept tokens highlighted, and the kept tokens alone."""
+    short = selection.apply(tokens)
+    for i in segments:
+        console.print(plain_text(names[i], "bold"), highlighted(tokens, selection, tokenizer, i), sep="\n")
+        console.print("→", plain_text(read_pieces(tokenizer).text(short[i])[0].strip()), end="\n\n")
 
 
 def plot_quality(evaluation: Evaluation, path: str | Path, metric: str = "ndcg@10") -> Path:

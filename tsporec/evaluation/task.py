@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
-from tsporec.data.items import FIELDS, Interactions, Item, check_known, tokenize_items
+from tsporec.data.items import FIELDS, Interactions, Item, check_fields, check_known, tokenize_items
 from tsporec.data.splits import hold_out_users, training_sequences
 from tsporec.metrics import ranks
 from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
@@ -159,7 +159,7 @@ def prepare(
     Raises
     ------
     ValueError
-        If no test row has a history and a target, training users are too few, or no item has text.
+        If no test row has a history and a target, training users are too few, or no item has text in a field.
 
     Examples
     --------
@@ -171,6 +171,7 @@ def prepare(
     """
     index = {item.id: i for i, item in enumerate(items)}
     train, test = check_known(items, train, unknown), check_known(items, test, unknown, targets=True)
+    check_fields(items, fields)
     rows = [row for row in test if len(row.item_ids) > 1]
     if not rows:
         raise ValueError("no test row has a history and a target; expected at least two items in some row.")
@@ -182,6 +183,4 @@ def prepare(
         return [[index[item] for item in sequence.item_ids] for sequence in sequences]
 
     tokens = tokenize_items(items, tokenizer, fields, max_tokens)
-    if tokens.num_tokens == 0:
-        raise ValueError(f"no item has text in the fields {list(fields)}; name the fields that hold it.")
     return Task(tokens, indices(rest), indices(held), indices(rows), [row.user_id for row in rows])

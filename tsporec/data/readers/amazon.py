@@ -2,50 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tsporec.data.items import Interactions, Item
-from tsporec.data.readers.common import by_user, convert, field, identifier, instant, json_lines, make_item
+from tsporec.data.readers.common import json_lines, make_items, make_sequences
 
 _FIELDS = {
-    2018: ("title", "description", "feature", "brand", "category"),
-    2023: ("title", "description", "features", "store", "categories"),
+    2018: ("asin", "title", "description", "feature", "brand", "category"),
+    2023: ("parent_asin", "title", "description", "features", "store", "categories"),
 }
+_COLUMNS = {2018: ("reviewerID", "asin", "unixReviewTime"), 2023: ("user_id", "parent_asin", "timestamp")}
 
 
-def read_items_2018(path: str | Path) -> list[Item]:
-    """Read the items of ``meta_X.json(.gz)`` of the 2018 crawl. The id is ``asin``."""
-    return _read_items(Path(path), "asin", 2018)
+def item_reader(crawl: int) -> Callable[[str | Path], list[Item]]:
+    """Return the reader of ``meta_X.json(.gz)`` (2018) or ``meta_X.jsonl(.gz)`` (2023)."""
+
+    def read(path: str | Path) -> list[Item]:
+        names = _FIELDS[crawl]
+        records = ((line, {name: record.get(name) for name in names}) for line, record in json_lines(Path(path)))
+        # The 2018 crawl holds some items twice, with equal fields; the first is kept.
+        first: dict[str, Item] = {}
+        for item in make_items(path, records, names[0]):
+            first.setdefault(item.id, item)
+        return list(first.values())
+
+    return read
 
 
-def read_items_2023(path: str | Path) -> list[Item]:
-    """Read the items of ``meta_X.jsonl(.gz)`` of the 2023 crawl. The id is ``parent_asin``."""
-    return _read_items(Path(path), "parent_asin", 2023)
+def sequence_reader(crawl: int) -> Callable[[str | Path], list[Interactions]]:
+    """Return the reader of reviews: one sequence for each user."""
 
+    def read(path: str | Path) -> list[Interactions]:
+        user, item, time = _COLUMNS[crawl]
+        return make_sequences(path, json_lines(Path(path)), (user,), (item,), (time,))
 
-def read_sequences_2018(path: str | Path) -> list[Interactions]:
-    """Read one sequence for each user from 2018 reviews: ``reviewerID``, ``asin``, ``unixReviewTime``."""
-    return _read_sequences(Path(path), "reviewerID", "asin", "unixReviewTime")
-
-
-def read_sequences_2023(path: str | Path) -> list[Interactions]:
-    """Read one sequence for each user from 2023 reviews: ``user_id``, ``parent_asin``, ``timestamp``."""
-    return _read_sequences(Path(path), "user_id", "parent_asin", "timestamp")
-
-
-def _read_items(path: Path, key: str, crawl: int) -> list[Item]:
-    items: dict[str, Item] = {}  # the 2018 crawl holds some items twice, with equal fields; the first is kept
-    for line, record in json_lines(path):
-        item_id = identifier(path, line, field(path, line, record, key))
-        if item_id not in items:
-            items[item_id] = make_item(path, line, item_id, {name: record.get(name) for name in _FIELDS[crawl]})
-    return list(items.values())
-
-
-def _read_sequences(path: Path, user: str, item: str, time: str) -> list[Interactions]:
-    events = []
-    for line, record in json_lines(path):
-        when = convert(path, line, str(field(path, line, record, time)), instant, "a time")
-        names = (identifier(path, line, field(path, line, record, name)) for name in (user, item))
-        events.append((next(names), when, next(names)))
-    return by_user(events)
+    return read

@@ -8,20 +8,30 @@ import json
 import math
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, datetime, time, timezone
 from functools import partial
+from numbers import Integral
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
 from tsporec.data.items import Interactions, Item
+from tsporec.data.printed import read_printed_list
 
 csv.field_size_limit(2**27)
 _LONGEST_LINE = 2**27  # bytes of a gzipped line: a small file can expand to any size
-_MISSING = frozenset({"nan", "NaN", "<NA>", "NaT"})
+_MISSING = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
 """How pandas and numpy write a missing value."""
+HISTORY = "history_item_id"
+"""The column of a row's history. MiniOneRec and LC-Rec write a printed list there."""
+
+Path_: TypeAlias = str | Path
+"""A file, or the name of a table in memory: where a fault is."""
+Records: TypeAlias = Iterable[tuple[int, dict[str, Any]]]
+"""The line or row number of each record, and its columns."""
 
 
-def fault(path: Path, line: int | None, found: str) -> ValueError:
+def fault(path: Path_, line: int | None, found: str) -> ValueError:
     """Make the error for a malformed line, or file if ``line`` is None."""
     return ValueError(f"{path}{f':{line}' if line else ''}: {found}")
 
@@ -53,19 +63,24 @@ def text_lines(path: Path) -> Iterator[str]:
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Read (line number, object) from a file with one JSON object on each line; empty lines are skipped."""
     for number, line in enumerate(text_lines(path), start=1):
-        if not line.strip():
-            continue
-        record = _json(path, line, number)
-        if not isinstance(record, dict):
-            raise fault(path, number, f"expected a JSON object, found {type(record).__name__}.")
-        yield number, record
+        if line.strip():
+            yield number, _object(path, number, _json(path, line, number))
+
+
+def json_array(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Read (place, object) from a file that holds one JSON array of objects."""
+    for number, record in enumerate(_json(path, "".join(text_lines(path))), start=1):
+        yield number, _object(path, number, record)
 
 
 def json_object(path: Path) -> dict[str, Any]:
     """Read the one JSON object of a file."""
-    value = _json(path, "".join(text_lines(path)))
+    return _object(path, None, _json(path, "".join(text_lines(path))))
+
+
+def _object(path: Path, number: int | None, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise fault(path, None, f"expected one JSON object, found {type(value).__name__}.")
+        raise fault(path, number, f"expected a JSON object, found {type(value).__name__}.")
     return value
 
 
@@ -82,12 +97,15 @@ def _json(path: Path, text: str, number: int | None = None) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {twice!r} stands there twice")
+        raise ValueError(f"the key {_twice(name for name, _ in pairs)!r} stands there twice")
     return found
 
 
-def table(path: Path, required: tuple[str, ...], delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
+def _twice(names: Iterable[str]) -> str:
+    return Counter(names).most_common(1)[0][0]
+
+
+def table(path: Path, required: tuple[str, ...] = (), delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
     """Read (line number, row) from a table with a header. Empty lines are skipped.
 
     The ``required`` columns must be there, and every row must have as many fields as the header. A row that spans
@@ -102,6 +120,8 @@ def table(path: Path, required: tuple[str, ...], delimiter: str = ",") -> Iterat
         header = next(reader, None)
         if header is None:
             raise fault(path, None, "the file is empty; expected a header.")
+        if len(set(header)) < len(header):
+            raise fault(path, 1, f"the column {_twice(header)!r} stands in the header twice.")
         missing = [name for name in required if name not in header]
         if missing:
             raise fault(path, 1, f"no column {missing[0]!r}; found {header}.")
@@ -114,21 +134,23 @@ def table(path: Path, required: tuple[str, ...], delimiter: str = ",") -> Iterat
         raise fault(path, reader.line_num, f"not a CSV row ({error}); is the file cut?") from error
 
 
-def field(path: Path, line: int, record: dict[str, Any], name: str) -> Any:
-    """Get ``record[name]``; raise the fault that it is missing."""
-    if record.get(name) in (None, "", *_MISSING):
-        raise fault(path, line, f"no {name!r}; found {sorted(record)}.")
-    return record[name]
+def field(path: Path_, line: int, record: Mapping[str, Any], *names: str) -> Any:
+    """Get the first of the columns ``names`` that has a value; raise the fault that there is none."""
+    for name in names:
+        value = record.get(name)
+        if not (value is None or (isinstance(value, str | float) and str(value) in _MISSING)):
+            return value
+    raise fault(path, line, f"no {' or '.join(map(repr, names))}; found {list(record)}.")
 
 
-def identifier(path: Path, line: int | None, value: Any) -> str:
+def identifier(path: Path_, line: int | None, value: Any) -> str:
     """Turn text or a whole number into an id. Anything else, such as ``1.0``, would equal no other id."""
-    if isinstance(value, bool) or not isinstance(value, str | int) or value in ("", *_MISSING):
+    if isinstance(value, bool) or not isinstance(value, str | Integral) or value in _MISSING:
         raise fault(path, line, f"expected an id (text or a whole number), found {value!r}.")
     return str(value)
 
 
-def make_item(path: Path, line: int | None, item_id: Any, fields: Mapping[str, Any]) -> Item:
+def make_item(path: Path_, line: int | None, item_id: Any, fields: Mapping[str, Any]) -> Item:
     """Make an item from raw fields; raise a fault that names file and line if an id or field is malformed."""
     name = identifier(path, line, item_id)
     try:
@@ -137,34 +159,94 @@ def make_item(path: Path, line: int | None, item_id: Any, fields: Mapping[str, A
         raise fault(path, line, f"item {name!r}: {error}") from error
 
 
-def instant(text: str) -> float:
-    """Read a time as a finite number."""
-    value = float(text)
+def make_items(path: Path_, records: Records, *ids: str) -> list[Item]:
+    """Make an item of each record. The id is the first of the columns ``ids`` with a value, all others are fields."""
+    items = []
+    for line, record in records:
+        item_id = field(path, line, record, *ids)
+        fields = {name: value for name, value in record.items() if not (name in ids and value == item_id)}
+        items.append(make_item(path, line, item_id, fields))
+    return items
+
+
+def make_sequences(
+    path: Path_, records: Records, user: tuple[str, ...], item: tuple[str, ...], time: tuple[str, ...]
+) -> list[Interactions]:
+    """Make sequences of records with a user, an item and, in all of them or in none, a time.
+
+    Each argument names the columns to look in. Records with a history (:data:`HISTORY`, a list) make one row each;
+    others make one time-ordered sequence for each user.
+    """
+    events: list[tuple[str, float | None, str]] = []
+    rows = []
+    for line, record in records:
+        who, target = (identifier(path, line, field(path, line, record, *names)) for names in (user, item))
+        if HISTORY in record:
+            history = convert(path, line, record[HISTORY], _history, "a literal list of item ids")
+            rows.append(Interactions(who, (*(identifier(path, line, one) for one in history), target), row=True))
+        else:
+            timed = any(name in record for name in time)
+            when = convert(path, line, field(path, line, record, *time), instant, "a timestamp") if timed else None
+            events.append((who, when, target))
+    if rows and events:
+        raise fault(path, None, f"{len(rows)} records have {HISTORY!r} and {len(events)} have none; expected one kind.")
+    return rows or by_user(path, events)
+
+
+def _history(value: Any) -> list[Any]:
+    history = read_printed_list(value, repair=False) if isinstance(value, str) else list(value)
+    if history is None:
+        raise ValueError("not a list")
+    return history
+
+
+def instant(value: Any) -> float:
+    """Read a time: a number, a date, or text of either. ISO dates give seconds since 1970, in UTC unless they say.
+
+    >>> instant("1970-01-02"), instant("1970-01-01 00:00:05"), instant("1970-01-01T01:00:00+01:00"), instant("7.5")
+    (86400.0, 5.0, 0.0, 7.5)
+    """
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+    if isinstance(value, date):
+        moment = value if isinstance(value, datetime) else datetime.combine(value, time())
+        value = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     if not math.isfinite(value):
-        raise ValueError(f"{text} is not a time")
-    return value
+        raise ValueError(f"{value} is not a time")
+    return float(value)
 
 
-def convert(path: Path, line: int, value: str, kind: Callable[[str], Any], expected: str) -> Any:
+def convert(path: Path_, line: int, value: Any, kind: Callable[[Any], Any], expected: str) -> Any:
     """Call ``kind(value)``; raise the fault that it is not what was expected."""
     try:
         return kind(value)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        shown = value if len(value) <= 60 else value[:60] + "…"
-        raise fault(path, line, f"expected {expected}, found {shown!r}.") from error
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError) as error:
+        text = str(value)
+        raise fault(
+            path, line, f"expected {expected}, found {text if len(text) <= 60 else text[:60] + '…'!r}."
+        ) from error
 
 
-def by_user(events: list[tuple[str, float, str]]) -> list[Interactions]:
+def by_user(path: Path_, events: list[tuple[str, float | None, str]]) -> list[Interactions]:
     """Group (user, time, item) events into one time-ordered sequence for each user.
 
-    Events of equal times keep the order of the file.
+    Events of equal times, or without times, keep the order of the file. Times become seconds: the largest one shows
+    whether the file has milliseconds, microseconds or nanoseconds since 1970.
     """
+    times = [when for _, when, _ in events if when is not None]
+    if times and len(times) < len(events):
+        raise fault(path, None, f"{len(times)} of {len(events)} interactions have a time; expected all or none.")
+    largest = max(map(abs, times), default=0)
+    unit = next((10.0**power for power in (9, 6, 3) if largest >= 10.0 ** (power + 8)), 1.0)
     users: dict[str, list[tuple[float, str]]] = {}
-    for user, time, item in events:
-        users.setdefault(user, []).append((time, item))
+    for user, when, item in events:
+        users.setdefault(user, []).append(((when or 0) / unit, item))
     sequences = []
     for user, touched in users.items():
         touched.sort(key=lambda event: event[0])
-        times, items = zip(*touched, strict=True)
-        sequences.append(Interactions(user, items, times))
+        moments, items = zip(*touched, strict=True)
+        sequences.append(Interactions(user, items, moments if times else ()))
     return sequences

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tsporec.data.items import Interactions, Item
-from tsporec.data.readers.common import by_user, convert, field, instant, make_item, table
+from tsporec.data.readers.common import make_items, make_sequences, table
 
 # HLLM reads this file with pandas and leaves out values that pandas takes for missing (trainset.py, line 199).
 _MISSING = frozenset((
@@ -16,19 +16,15 @@ _MISSING = frozenset((
 
 def read_items(path: str | Path) -> list[Item]:
     """Read the items of the information csv. Every column but ``item_id`` is a field, in the file's order."""
-    path = Path(path)
-    items = []
-    for line, row in table(path, ("item_id",)):
-        fields = {name: text for name, text in row.items() if name != "item_id" and text not in _MISSING}
-        items.append(make_item(path, line, field(path, line, row, "item_id"), fields))
-    return items
+    rows = table(Path(path), ("item_id",))
+    kept = (
+        (line, {name: text for name, text in row.items() if name == "item_id" or text not in _MISSING})
+        for line, row in rows
+    )
+    return make_items(path, kept, "item_id")
 
 
 def read_sequences(path: str | Path) -> list[Interactions]:
     """Read one sequence for each user from ``item_id,user_id,timestamp``."""
-    path = Path(path)
-    events = []
-    for line, row in table(path, ("item_id", "user_id", "timestamp")):
-        time = convert(path, line, row["timestamp"], instant, "a timestamp")
-        events.append((field(path, line, row, "user_id"), time, field(path, line, row, "item_id")))
-    return by_user(events)
+    rows = table(Path(path), ("item_id", "user_id", "timestamp"))
+    return make_sequences(path, rows, ("user_id",), ("item_id",), ("timestamp",))

@@ -33,13 +33,7 @@ def read_sequences(path: str | Path) -> list[Interactions]:
     first: dict[str, tuple[datetime, list[str]]] = {}
     clicks = []
     for line, (_, user, time, history, impressions) in _rows(path, _BEHAVIOURS):
-        when = convert(
-            path,
-            line,
-            time,
-            lambda text: datetime.strptime(text, "%m/%d/%Y %I:%M:%S %p"),
-            "a time like 11/11/2019 9:05:58 AM",
-        )
+        when = convert(path, line, time, _moment, "a time like 11/11/2019 9:05:58 AM")
         if user not in first or when < first[user][0]:
             first[user] = when, history.split()
         for shown in impressions.split():
@@ -48,9 +42,13 @@ def read_sequences(path: str | Path) -> list[Interactions]:
                 raise fault(path, line, f"impression {shown!r} has no click label (-0 or -1); use a labelled split.")
             if clicked == "1":
                 clicks.append((user, (when - _EPOCH).total_seconds(), item))
-    later = {sequence.user_id: sequence.item_ids for sequence in by_user(clicks)}
+    later = {sequence.user_id: sequence.item_ids for sequence in by_user(path, clicks)}
     whole = {user: (*history, *later.get(user, ())) for user, (_, history) in first.items()}
     return [Interactions(user, items) for user, items in whole.items() if items]
+
+
+def _moment(text: str) -> datetime:
+    return datetime.strptime(text, "%m/%d/%Y %I:%M:%S %p")
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, list[str]]]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from tsporec.data.items import Interactions, Item
-from tsporec.data.printed import read_printed_list
-from tsporec.data.readers.common import convert, fault, field, identifier, json_object, make_item, table
+from tsporec.data.readers.common import HISTORY, fault, identifier, json_object, make_item, make_sequences, table
 
 
 def read_items(path: str | Path) -> list[Item]:
@@ -24,30 +22,18 @@ def read_items(path: str | Path) -> list[Item]:
     return items
 
 
-def read_rows(path: str | Path) -> list[Interactions]:
-    """Read the rows of a csv: the history (``history_item_id``, a printed list), then the target (``item_id``)."""
-    path = Path(path)
-    rows = []
-    for line, row in table(path, ("user_id", "history_item_id", "item_id")):
-        history = convert(path, line, row["history_item_id"], _history, "a literal list of item ids")
-        items = [identifier(path, line, item) for item in (*history, field(path, line, row, "item_id"))]
-        rows.append(Interactions(field(path, line, row, "user_id"), tuple(items)))
-    return rows
-
-
 def read_sequences(path: str | Path) -> list[Interactions]:
-    """Read the sequences of ``X.inter.json``: ``{"user": [item, ...]}``, oldest first."""
+    """Read the rows of a csv, or the sequences of ``X.inter.json``: ``{"user": [item, ...]}``, oldest first.
+
+    A row of a csv is a history (``history_item_id``, a printed list), then the target (``item_id``).
+    """
     path = Path(path)
+    if ".json" not in path.suffixes:
+        rows = table(path, ("user_id", HISTORY, "item_id"))
+        return make_sequences(path, rows, ("user_id",), ("item_id",), ())
     sequences = []
     for user, items in json_object(path).items():
         if not isinstance(items, list):
             raise fault(path, None, f"user {user!r} has {type(items).__name__}, expected a list of items.")
         sequences.append(Interactions(user, tuple(identifier(path, None, item) for item in items)))
     return sequences
-
-
-def _history(text: str) -> list[Any]:
-    history = read_printed_list(text, repair=False)
-    if history is None:
-        raise ValueError("not a list")
-    return history

@@ -1,8 +1,7 @@
-"""The commands on a compressed catalogue: ``tsporec compress``, and ``tsporec show --catalog``."""
+"""``tsporec compress``: make a compressed catalogue."""
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -49,21 +48,3 @@ def compress(
     if report.known:
         console.print(f"{report.known} of them are items that the selector has learned weights for")
     console.print(f"{report.tokens_before} tokens before, {report.tokens_after} after; catalogue in {output}")
-
-
-def show_stored(path: Path, model: str, item: list[str] | None, count: int, k: int | None) -> None:
-    """Print the kept tokens of some items of a catalogue, as text."""
-    from tsporec.catalog.catalog import ItemCatalog
-    from tsporec.evaluation.report import make_console, plain_text
-    from tsporec.language_model import load_tokenizer
-
-    catalog = ItemCatalog.open(path, tokenizer=load_tokenizer(model))
-    if item and catalog.recipe.id_type == "int" and (wrong := [one for one in item if not one.isdecimal()]):
-        raise ValueError(f"the ids in {path} are whole numbers; found --item {wrong[0]!r}.")
-    known = int if catalog.recipe.id_type == "int" else str
-    ids = [known(one) for one in item] if item else list(islice(catalog, count))
-    if missing := [one for one in ids if one not in catalog]:
-        raise ValueError(f"no item {missing[0]!r} in {path}, which has {len(catalog)} items.")
-    console = make_console()
-    for one in ids:
-        console.print(plain_text(str(one)), plain_text(catalog.text(one, k)), "", sep="\n")

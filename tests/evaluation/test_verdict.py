@@ -1,0 +1,85 @@
+"""The sentence under a table follows from its figures."""
+
+from __future__ import annotations
+
+import pytest
+
+from tsporec.evaluation.measures import Cell, Evaluation, Resolution
+from tsporec.evaluation.verdict import best_rule, beyond_noise, judge
+
+WHOLE = 0.10
+
+
+def cell(scorer: str, budget: int | None, value: float, half: float = 0.004, **rivals: float) -> Cell:
+    """A cell whose differences to rivals have intervals of ``half`` to each side."""
+    below = {"full": WHOLE, "popularity": 0.02, **rivals}
+    versus = {
+        name: {"ndcg@10": (value - other, value - other - half, value - other + half)} for name, other in below.items()
+    }
+    return Cell(scorer, budget, "adapted", {"ndcg@10": value}, None, {}, (budget or 100) * 10, 0, 0, versus)
+
+
+def found(*cells: Cell, seeds: int = 3, difference: float = 0.001) -> Evaluation:
+    return Evaluation(list(cells), 50, 0.0, list(range(seeds)), {}, {"adapted": Resolution(0.001, difference)})
+
+
+CELLS = [
+    cell("head", 8, 0.06), cell("tfidf", 8, 0.07), cell("selector", 8, 0.08, head=0.06, tfidf=0.07),
+    cell("head", 16, 0.08), cell("tfidf", 16, 0.096), cell("selector", 16, 0.098, head=0.08, tfidf=0.096),
+    cell("full", None, WHOLE),
+]  # fmt: skip
+
+
+def test_the_smallest_level_budget_is_named():
+    verdict = judge(found(*CELLS))
+    assert str(verdict) == (
+        "16 tokens keep 98% of the whole text's NDCG@10 at 16% of its tokens; learning adds 2% over the best rule, "
+        "tfidf (not beyond noise). 16 tokens are the smallest budget level with the whole text."
+    )
+    assert verdict.to_dict()["text"] == str(verdict)
+    assert verdict.lost == pytest.approx({8: 0.16, 16: 0.0})
+    assert verdict.fails(0.02) == [8]
+    assert verdict.fails(0.2) == []
+
+
+def test_where_none_is_level_the_largest_is_judged():
+    verdict = judge(found(*CELLS[:3], cell("selector", 4, 0.03, head=0.06), CELLS[-1]))
+    assert (verdict.budget, verdict.level, verdict.rule) == (8, False, "tfidf")
+    assert "adds 14% over the best rule, tfidf (beyond noise)" in str(verdict)
+    assert "No budget of these is level" in str(verdict)
+
+
+def test_without_a_learned_selector_the_best_rule_is_judged():
+    verdict = judge(found(CELLS[0], cell("tfidf", 8, 0.07, head=0.06), CELLS[-1], seeds=1))
+    assert str(verdict).startswith(
+        "8 tokens by tfidf keep 70% of the whole text's NDCG@10 at 8% of its tokens; tfidf adds"
+    )
+    assert "1 seed(s) show little" in str(verdict)
+    losing = judge(found(cell("tfidf", 8, 0.07), cell("selector", 8, 0.05, tfidf=0.07), CELLS[-1]))
+    assert "learning loses 29% to the best rule, tfidf (beyond noise)" in str(losing)
+    alone = judge(found(CELLS[0]))
+    assert "add full or a rule" in str(alone)
+    with pytest.raises(ValueError, match="the whole text was not run"):
+        alone.fails(0.1)
+    with pytest.raises(ValueError, match="no short text to judge"):
+        judge(found(CELLS[-1]))
+
+
+def test_noise_is_of_users_and_of_seeds():
+    one = cell("selector", 8, 0.08, tfidf=0.07)
+    assert beyond_noise(found(one), one, "tfidf") == 1
+    assert beyond_noise(found(one, difference=0.02), one, "tfidf") == 0
+    assert beyond_noise(found(one), cell("selector", 8, 0.08, half=0.02, tfidf=0.07), "tfidf") == 0
+    assert beyond_noise(found(one), one, "full") == -1
+
+
+def test_a_recommender_that_learned_nothing_is_told():
+    weak = cell("full", None, 0.02)
+    assert "not clearly better than popularity" in str(judge(found(cell("head", 8, 0.019), weak)))
+
+
+def test_learned_planted_and_whole_are_no_rules():
+    cells = [cell(name, 8, 0.1 * i) for i, name in enumerate(("random", "tfidf", "selector", "planted"))]
+    assert best_rule(cells, cells[2]) == "tfidf"
+    assert best_rule(cells, cells[1]) == "random"
+    assert best_rule(cells[2:], cells[2]) is None

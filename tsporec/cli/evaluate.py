@@ -1,0 +1,190 @@
+"""``tsporec evaluate``, and the verdict that it and ``tsporec train`` end with."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tsporec.cli.data import (
+    DropOption,
+    IdFieldOption,
+    InteractionsOption,
+    SplitOption,
+    TestOption,
+    read_data,
+)
+from tsporec.cli.options import (
+    DeviceOption,
+    FieldsOption,
+    FormatOption,
+    ItemsOption,
+    JsonOption,
+    LayersOption,
+    MaxTokensOption,
+    ModelOption,
+    SeedsOption,
+    advanced,
+    build_scorer,
+    check_scorers,
+    load_model,
+    names,
+    numbers,
+)
+
+
+def evaluate(
+    items: ItemsOption,
+    interactions: InteractionsOption,
+    model: ModelOption,
+    test: TestOption = None,
+    split: SplitOption = None,
+    budget: Annotated[str, typer.Option(help="Tokens to keep of each text, comma-separated.")] = "8,16,32",
+    scorers: Annotated[
+        str | None,
+        typer.Option(
+            help="Scorers, comma-separated. 'full' is the whole text. Default: head,random,tfidf,full, and selector if "
+            "--selector is given."
+        ),
+    ] = None,
+    selector: Annotated[
+        str | None, typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one.")
+    ] = None,
+    fields: FieldsOption = "title,description",
+    seeds: SeedsOption = "0,1,2",
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Exit with code 3 if the short texts lose more than this share of the whole text's NDCG@10, beyond "
+            "the interval."
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write a results file (JSON) here.")] = None,
+    json_: JsonOption = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw quality against kept tokens to this PNG or SVG.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for finished work; the same command resumes there.")
+    ] = None,
+    cases: Annotated[
+        str,
+        advanced(help="adapted, frozen or both, comma-separated: whether the recommender is trained on the selection."),
+    ] = "adapted",
+    layers: LayersOption = None,
+    scorer_layers: Annotated[
+        int | None, advanced(help="Layers that the attention and centroid scorers read with. Default: --layers.")
+    ] = None,
+    max_tokens: MaxTokensOption = 256,
+    format_: FormatOption = None,
+    id_field: IdFieldOption = None,
+    classifier: Annotated[str | None, advanced(help="Checkpoint of the scorer llmlingua2.")] = None,
+    drop_unknown: DropOption = False,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Compare scorers at equal budgets: quality on held-out interactions, tokens and time."""
+    from tsporec.evaluation.evaluator import Evaluator
+    from tsporec.evaluation.report import plot_quality
+    from tsporec.evaluation.results import environment
+    from tsporec.evaluation.task import prepare
+    from tsporec.language_model import cut_layers
+    from tsporec.recommenders.encoder import ItemEncoder
+
+    budgets, seed_list = numbers(budget, "--budget", least=1), numbers(seeds, "--seeds", least=0)
+    wanted = names(scorers or f"head,random,tfidf,{'selector,' if selector else ''}full")
+    check_scorers(wanted, selector, classifier)
+    if margin is not None and "full" not in wanted:
+        raise ValueError("--margin compares with the whole text; add full to --scorers.")
+    origin = environment(seed_list[0])
+    data = read_data(items, interactions, test, split, format_, id_field, fields, max_tokens, drop_unknown)
+    lm, tokenizer = load_model(model, device)
+    task = prepare(data.items, data.train, data.rows, tokenizer, **data.options)
+    built = {
+        name: build_scorer(name, task.tokens, lm, tokenizer, scorer_layers or layers, selector, classifier)
+        for name in wanted
+    }
+    evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, layers)), seeds=seed_list, cache=cache)
+    evaluation = evaluator.run(built, budgets, names(cases), rivals=wanted)
+    settings = {
+        **data.origin, "model": Path(model).name, "layers": layers, "scorer_layers": scorer_layers, "budgets": budgets,
+        **describe_selector(selector, built.get("selector")),
+    }  # fmt: skip
+    verdict = conclude(
+        evaluation, {"command": "evaluate", "settings": settings}, origin, output, json_, details=True,
+        examples=(data.items, task.tokens, built, tokenizer),
+    )  # fmt: skip
+    if plot:
+        typer.echo(f"plot written to {plot_quality(evaluation, plot)}", err=json_)
+    if verdict is None:
+        return
+    source = ["--items", str(items), "--model", model]
+    if "selector" in wanted:
+        chosen = ["--selector", selector] if selector else []
+        following = ["compress", *source, *chosen, "--budget", str(verdict.budget), "--output", "catalog"]
+    else:
+        source += ["--interactions", str(interactions), "--budget", str(verdict.budget)]
+        following = ["train", *source, "--output", "run"]
+    say_next(following, json_)
+    if margin is not None and (lost := verdict.fails(margin)):
+        typer.echo(
+            f"error: {', '.join(map(str, lost))} tokens lose more than {margin:.1%} of the whole text's NDCG@10 "
+            "(--margin), beyond the interval.",
+            err=True,
+        )
+        raise typer.Exit(3)
+
+
+def conclude(
+    evaluation: Any, results: dict[str, Any], origin: dict[str, Any], output: Path | None, json_: bool, *,
+    details: bool, examples: tuple[Any, Any, dict[str, Any], Any],
+) -> Any:  # fmt: skip
+    """Print the tables, five texts and the verdict, or JSON of them, and write the results file.
+
+    Returns the verdict on the first case; None if no short text was measured.
+    """
+    import numpy as np
+
+    from tsporec.evaluation.report import details_table, make_console, print_texts, results_table
+    from tsporec.evaluation.results import write_results
+    from tsporec.evaluation.verdict import judge
+    from tsporec.selection import select
+
+    cases = dict.fromkeys(cell.case for cell in evaluation.cells)
+    short = any(cell.budget for cell in evaluation.cells)
+    verdicts = {case: judge(evaluation, case) for case in cases} if short else {}
+    results |= {"verdicts": {case: found.to_dict() for case, found in verdicts.items()}, **evaluation.to_dict()}
+    if output:
+        write_results(output, results, origin)
+    if json_:
+        typer.echo(json.dumps({"environment": origin, **results}, indent=1))
+        return next(iter(verdicts.values()), None)
+    console = make_console()
+    first = next(iter(verdicts.values()), None)
+    if first is not None:
+        items, tokens, scorers, tokenizer = examples
+        selection = select(scorers[first.scorer], tokens, first.budget)
+        cut = np.flatnonzero(np.diff(selection.cu_seqlens) < tokens.lengths)[:5]
+        print_texts(console, [item.id for item in items], tokens, selection, tokenizer, cut.tolist())
+    for case in cases:
+        if details:
+            console.print(details_table(evaluation, case))
+        console.print(results_table(evaluation, case))
+        if case in verdicts:
+            console.print(str(verdicts[case]), style="bold")
+    if output:
+        typer.echo(f"results written to {output}")
+    return first
+
+
+def say_next(command: list[str], json_: bool) -> None:
+    """Print the command that comes next."""
+    if not json_:
+        typer.echo(f"next: {shlex.join(['tsporec', *command])}")
+
+
+def describe_selector(name: str | None, selector: Any) -> dict[str, Any]:
+    """Name a selector in a results file by where it is and by its fingerprint."""
+    if selector is None:
+        return {}
+    return {"selector": {"name": name or "tsporec/base", "fingerprint": selector.fingerprint}}

@@ -1,0 +1,111 @@
+"""``tsporec show``: the kept tokens of some items, of a file or of a compressed catalogue."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tsporec.cli.data import IdFieldOption
+from tsporec.cli.options import (
+    DeviceOption,
+    FieldsOption,
+    FormatOption,
+    GranularityOption,
+    LayersOption,
+    build_scorer,
+    check_scorers,
+    load_model,
+    names,
+)
+
+
+def show(
+    model: Annotated[
+        str, typer.Option(help="Tokenizer, and causal LM for scorers that read with one: a folder or a Hub id.")
+    ],
+    items: Annotated[Path | None, typer.Option(help="File of items.")] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Instead of --items: a compressed catalogue.")] = None,
+    budget: Annotated[
+        int | None, typer.Option(help="Tokens to keep of each text. Default: 16, or all that the catalogue keeps.")
+    ] = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="Instead of --budget: the share of each text's tokens to keep.")
+    ] = None,
+    scorer: Annotated[
+        str | None,
+        typer.Option(
+            help="head, random, tfidf, self_information, attention, centroid or selector. Default: selector if "
+            "--selector is given, else tfidf."
+        ),
+    ] = None,
+    item: Annotated[
+        list[str] | None, typer.Option(help="Id of an item; repeat it for more. Default: the first items.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Number of items without --item.")] = 3,
+    fields: FieldsOption = "title,description",
+    granularity: GranularityOption = "token",
+    selector: Annotated[
+        str | None,
+        typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one."),
+    ] = None,
+    format_: FormatOption = None,
+    id_field: IdFieldOption = None,
+    layers: LayersOption = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Highlight the tokens that a scorer keeps of some items, or print what a compressed catalogue holds."""
+    if (items is None) == (catalog is None):
+        raise ValueError("show takes either --items or --catalog.")
+    if ratio is not None and (budget is not None or catalog is not None):
+        raise ValueError("--ratio stands in place of --budget, and for --items; leave one out.")
+    if catalog is not None:
+        return _show_stored(catalog, model, item, count, budget)
+    from tsporec.budget import Budget
+    from tsporec.data.items import check_fields, tokenize_items
+    from tsporec.data.readers import read_items
+    from tsporec.evaluation.report import make_console, print_texts
+    from tsporec.selection import pieces_of_words, select
+
+    assert items is not None
+    scorer = scorer or ("tfidf" if selector is None else "selector")
+    if scorer in ("llmlingua2", "full"):
+        raise ValueError(
+            f"show does not take the scorer {scorer}: 'full' keeps everything, and llmlingua2 needs a checkpoint. "
+            "Compare it with others by tsporec evaluate --scorers llmlingua2 --classifier CHECKPOINT."
+        )
+    check_scorers([scorer], selector, None)
+    catalogue = read_items(items, format_, id_field)
+    check_fields(catalogue, names(fields))
+    known = {found.id for found in catalogue}
+    if missing := [one for one in item or () if one not in known]:
+        raise ValueError(f"no item {missing[0]!r} in {items}, which has {len(catalogue)} items.")
+    lm, tokenizer = load_model(model, device)
+    corpus = tokenize_items(catalogue, tokenizer, names(fields))
+    built = build_scorer(scorer, corpus, lm, tokenizer, layers, selector, None)
+    shown = [found for found in catalogue if found.id in item] if item else catalogue[:count]
+    tokens = tokenize_items(shown, tokenizer, names(fields))
+    kept = Budget(keep_ratio=ratio) if ratio is not None else 16 if budget is None else budget
+    selection = select(built, tokens, kept, whole_words=pieces_of_words(granularity, tokenizer))
+    print_texts(make_console(), [found.id for found in shown], tokens, selection, tokenizer, range(len(shown)))
+    return None
+
+
+def _show_stored(path: Path, model: str, item: list[str] | None, count: int, k: int | None) -> None:
+    """Print the kept tokens of some items of a catalogue, as text."""
+    from tsporec.catalog.catalog import ItemCatalog
+    from tsporec.evaluation.report import make_console, plain_text
+    from tsporec.language_model import load_tokenizer
+
+    catalog = ItemCatalog.open(path, tokenizer=load_tokenizer(model))
+    if item and catalog.recipe.id_type == "int" and (wrong := [one for one in item if not one.isdecimal()]):
+        raise ValueError(f"the ids in {path} are whole numbers; found --item {wrong[0]!r}.")
+    known = int if catalog.recipe.id_type == "int" else str
+    ids = [known(one) for one in item] if item else list(islice(catalog, count))
+    if missing := [one for one in ids if one not in catalog]:
+        raise ValueError(f"no item {missing[0]!r} in {path}, which has {len(catalog)} items.")
+    console = make_console()
+    for one in ids:
+        console.print(plain_text(str(one)), plain_text(catalog.text(one, k)), "", sep="\n")

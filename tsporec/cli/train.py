@@ -1,0 +1,152 @@
+"""``tsporec train``: learn a selector from a user's data, and measure it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tsporec.cli import hub
+from tsporec.cli.data import (
+    Data,
+    DropOption,
+    IdFieldOption,
+    InteractionsOption,
+    SplitOption,
+    TestOption,
+    read_data,
+)
+from tsporec.cli.evaluate import conclude, describe_selector, say_next
+from tsporec.cli.options import (
+    DeviceOption,
+    FieldsOption,
+    FormatOption,
+    ItemsOption,
+    JsonOption,
+    LayersOption,
+    MaxTokensOption,
+    ModelOption,
+    SeedsOption,
+    advanced,
+    load_model,
+    names,
+    numbers,
+)
+
+
+def train(
+    items: ItemsOption,
+    interactions: InteractionsOption,
+    model: ModelOption,
+    output: Annotated[
+        Path, typer.Option(help="Folder for the selector and the recommender. The same command resumes there.")
+    ],
+    test: TestOption = None,
+    split: SplitOption = None,
+    budget: Annotated[
+        str, typer.Option(help="Tokens to keep of each text, comma-separated. The recommender is adapted to the first.")
+    ] = "8",
+    fields: FieldsOption = "title,description",
+    verdict: Annotated[
+        bool, typer.Option(help="Compare the selector with rules and the whole text at the end.")
+    ] = True,
+    seeds: SeedsOption = "0,1,2",
+    json_: JsonOption = False,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            help="Push the selector to this USER/NAME at the end, with the weights that it learned for your items."
+        ),
+    ] = None,
+    format_: FormatOption = None,
+    id_field: IdFieldOption = None,
+    reward: Annotated[
+        str, advanced(help="Rewards, comma-separated: coconsumption, recommendation, identity. Several weigh alike.")
+    ] = "coconsumption",
+    item_rounds: Annotated[int, advanced(help="Rounds that learn weights for the items of this catalogue.")] = 2,
+    network_rounds: Annotated[
+        int, advanced(help="Rounds before them that train the network, which serves any text.")
+    ] = 0,
+    weighting: Annotated[
+        str,
+        advanced(
+            help="Rule to start from: idf, tfidf or placed. Of several, the one that best predicts each training "
+            "user's last item."
+        ),
+    ] = "idf",
+    gate: Annotated[bool, advanced(help="Drop a round that lowers held-out NDCG@10. Costs one fit a round.")] = False,
+    layers: LayersOption = None,
+    max_tokens: MaxTokensOption = 256,
+    seed: Annotated[int, advanced(help="Random seed of learning.")] = 0,
+    drop_unknown: DropOption = False,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Learn a selector from your items and interactions, adapt a recommender to it, and say what it is worth.
+
+    The same command resumes a run that was stopped.
+    """
+    from tsporec.evaluation.results import environment
+    from tsporec.language_model import cut_layers
+    from tsporec.learning.config import LearningConfig
+    from tsporec.learning.pipeline import train as run_stages
+    from tsporec.selector.config import SelectorConfig
+
+    origin, weightings = environment(seed), tuple(names(weighting))
+    seed_list = numbers(seeds, "--seeds", least=0)
+    config = LearningConfig(
+        budgets=tuple(numbers(budget, "--budget", least=1)), network_rounds=network_rounds, item_rounds=item_rounds,
+        rewards=dict.fromkeys(names(reward), 1.0), gate=gate, seed=seed,
+        selector=SelectorConfig(weighting=weightings[0] if len(weightings) == 1 else "idf"),
+        weightings=weightings if len(weightings) > 1 else (),
+    )  # fmt: skip
+    data = read_data(items, interactions, test, split, format_, id_field, fields, max_tokens, drop_unknown)
+    lm, tokenizer = load_model(model, device)
+    lm = cut_layers(lm, layers)
+    done = run_stages(data.items, data.train, lm, tokenizer, output, config, **data.options)
+    for name, value in done.trials.items():
+        typer.echo(f"started from {name}: NDCG@10 {value:.4f} of training users' last items", err=json_)
+    for number, report in enumerate(done.rounds, start=1):
+        kept = "kept" if report["kept"] else "dropped: held-out quality fell"
+        quality = "" if report["quality"] is None else f", held-out NDCG@10 {report['quality']:.4f}"
+        typer.echo(f"round {number}: {report['pairs']:,} pairs{quality}, {kept}", err=json_)
+    known = {
+        "summary": f"Learned by tsporec train for {Path(model).name}.",
+        "data": [f"{items.name} ({len(data.items)} items)", f"{interactions.name} ({len(data.train)} sequences)"],
+        "tokenizers": [Path(model).name], "budgets": list(config.budgets), "environment": origin,
+        "reward": ", ".join(f"{name} {weight:g}" for name, weight in config.rewards.items() if weight),
+    }  # fmt: skip
+    hub.record_training(output / "selector", done.rounds, known, push_to_hub)
+    if verdict:
+        compare_learned(data, lm, tokenizer, done, config, seed_list, output, origin, json_)
+    typer.echo(f"selector in {output / 'selector'}, recommender in {output / 'recommender'}", err=json_)
+    using = ["--items", str(items), "--model", model, "--selector", str(output / "selector")]
+    say_next(["compress", *using, "--budget", str(config.budgets[0]), "--output", str(output / "catalog")], json_)
+
+
+def compare_learned(
+    data: Data, lm: Any, tokenizer: Any, done: Any, config: Any, seeds: list[int], output: Path, origin: dict[str, Any],
+    json_: bool,
+) -> None:  # fmt: skip
+    """Measure the selector, the rules it may start from and the whole text on the test rows; keep the results."""
+    from tsporec.evaluation.evaluator import FULL, Evaluator
+    from tsporec.evaluation.task import prepare
+    from tsporec.recommenders.encoder import ItemEncoder
+    from tsporec.scorers import make_scorer
+    from tsporec.selector.config import WEIGHTINGS, SelectorConfig
+    from tsporec.selector.model import TokenSelector
+
+    task = prepare(data.items, data.train, data.rows, tokenizer, **data.options)
+    start = max(done.trials, key=done.trials.get) if done.trials else config.selector.weighting
+    scorers: dict[str, Any] = {"head": make_scorer("head")}
+    for weighting in sorted(WEIGHTINGS, key=lambda name: name == start):
+        rule = TokenSelector(SelectorConfig(weighting=weighting)).for_tokenizer(tokenizer).fit(task.tokens)
+        scorers["untrained" if weighting == start else weighting] = rule
+    scorers |= {"selector": done.selector, FULL: None}
+    evaluator = Evaluator(task, ItemEncoder(lm), seeds=seeds, cache=output / "evaluation")
+    evaluation = evaluator.run(scorers, config.budgets, rivals=list(scorers))
+    settings = {**data.origin, **describe_selector(str(output / "selector"), done.selector), "starts from": start}
+    conclude(
+        evaluation, {"command": "train", "settings": settings}, origin, output / "results.json", json_, details=False,
+        examples=(data.items, task.tokens, scorers, tokenizer),
+    )  # fmt: skip
