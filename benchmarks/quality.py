@@ -43,7 +43,9 @@ LAYERS = 4
 """First layers of the language model, which the recommender reads items with."""
 READERS = ("self_information", "attention", "centroid")
 """Scorers that read the catalogue with a language model, which takes from minutes to hours."""
-SCORERS = ("head", "random", "tfidf", *READERS, "rule", "selector", FULL)
+CHECKPOINT = "llmlingua2"
+"""A scorer that is measured only where a checkpoint of it is given."""
+SCORERS = ("head", "random", "tfidf", *READERS, CHECKPOINT, "rule", "selector", FULL)
 CASES = {"embedding": SCORERS, "generative": (*SCORERS, f"selector{TOTAL}")}
 """Case -> the scorers that it can measure."""
 BUDGETS = (2, 4, 8, 16, 32)
@@ -79,6 +81,8 @@ class Suite:
         What decides the figures of all cases.
     dtype : torch.dtype
         Type that self-information's language model computes in. Default: float32.
+    checkpoint : folder or Hub id, optional
+        The token classifier of LLMLingua-2.
     """
 
     def __init__(
@@ -91,7 +95,9 @@ class Suite:
         origin: dict[str, Any],
         settings: dict[str, Any],
         dtype: torch.dtype = torch.float32,
+        checkpoint: str | None = None,
     ) -> None:
+        self.checkpoint = checkpoint
         self.evaluator, self.lm, self.tokenizer, self.cases = evaluator, lm, tokenizer, cases
         self.folder, self.origin, self.shared, self.dtype = folder, origin, settings, dtype
         self.tokens, self.known, self.readers = evaluator.task.tokens, dict[str, Scorer](), dict[str, Any]()
@@ -106,6 +112,8 @@ class Suite:
             reader = self._reader(cell.scorer)
             found["scorer_layers"] = reader.config.num_hidden_layers
             found["scorer_dtype"] = str(reader.dtype).removeprefix("torch.")
+        if cell.scorer == CHECKPOINT:
+            found["checkpoint"] = str(self.checkpoint)
         return found
 
     def run(self, cell: Cell, seeds: Sequence[int]) -> bool:
@@ -121,7 +129,7 @@ class Suite:
                 start, cpu = time.perf_counter(), time.process_time()
                 scorer = self.scorer(cell, seed)
                 learned_in = time.perf_counter() - start
-                if cell.scorer in READERS:
+                if cell.scorer in (*READERS, CHECKPOINT):
                     with locked(self.locks / f"{cell.catalogue}-{cell.scorer}") as ours:
                         if not ours:  # another process reads the catalogue with it now
                             return False
@@ -151,6 +159,9 @@ class Suite:
             return TokenSelector.from_pretrained().for_tokenizer(self.tokenizer).fit(self.tokens)
         if name in READERS:
             return WithoutRepeats(make_scorer(name, model=self._reader(name)), self.tokenizer)
+        if name == CHECKPOINT:
+            scorer = make_scorer(name, model=self.checkpoint).for_tokenizer(self.tokenizer)
+            return WithoutRepeats(scorer, self.tokenizer)
         options = {"tokenizer": self.tokenizer} if name == "tfidf" else {}
         return make_scorer(name, **options).fit(self.tokens)
 
@@ -228,9 +239,14 @@ def main() -> None:
                         help="test rows, or the last item of each training user, for choices")  # fmt: skip
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32",
                         help="type that self-information and the generative case compute in")  # fmt: skip
+    parser.add_argument("--llmlingua2", help="a checkpoint, whose scorer is measured too")
     parser.add_argument("--list", action="store_true", help="show what is done, and measure nothing")
     options = parser.parse_args()
     cells = plan(options.catalogues, options.cases, options.scorers, options.budgets)
+    if options.llmlingua2 is None:
+        if CHECKPOINT in (options.scorers or ()):
+            parser.error(f"--scorers names {CHECKPOINT}; give its checkpoint as --llmlingua2.")
+        cells = [cell for cell in cells if cell.scorer != CHECKPOINT]
     if options.list:
         return show(options.output, cells)
     origin, dtype = environment(options.seeds[0]), getattr(torch, options.dtype)
@@ -246,7 +262,7 @@ def main() -> None:
             titles = [item.fields.get("title", "") for item in read_catalogue(options.data, name).items]
             cases["generative"] = Generative(evaluator, titles, lm, tokenizer, GenerativeConfig(), dtype)
         shared = {"rows": options.rows, "fields": list(FIELDS)}
-        suite = Suite(evaluator, lm, tokenizer, cases, options.output, origin, shared, dtype)
+        suite = Suite(evaluator, lm, tokenizer, cases, options.output, origin, shared, dtype, options.llmlingua2)
         mine = [cell for cell in cells if cell.catalogue == name]
         left = work_through(mine, partial(suite.run, seeds=options.seeds))
         if left:

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.datasets import CATALOGUES
 from benchmarks.generative import TOTAL
 from benchmarks.options import comma_separated
-from benchmarks.quality import BUDGETS, CASES
+from benchmarks.quality import BUDGETS, CASES, CHECKPOINT
 from benchmarks.summary import BASELINES, BEST, METRICS_OF, OURS, Figures, level_with_whole, summarise
 from tsporec._internal.files import write_whole
 from tsporec.evaluation.evaluator import FULL
@@ -45,8 +45,9 @@ def quality_block(summary: Summary) -> str:
 
 
 def _section(name: str, case: Figures) -> Iterator[str]:
-    scorers, metrics = CASES[name], METRICS_OF[name]
     cells = {(cell["scorer"], cell["budget"]): cell for cell in case["cells"]}
+    given, metrics = {scorer for scorer, _ in cells}, METRICS_OF[name]
+    scorers = [scorer for scorer in CASES[name] if scorer != CHECKPOINT or scorer in given]
     new = round(case["rows"] * (1 - case["repeats"]))
     commits = sorted({commit for cell in case["cells"] for commit in cell["commits"]})
     hardware = case["environment"]["hardware"]
@@ -88,6 +89,8 @@ def _section(name: str, case: Figures) -> Iterator[str]:
             values = [_interval(cell, rival, m) for m in metrics for rival in (BEST, FULL)]
             lines.append(f"| {ours} | {budget} | {named} | {' | '.join(values)} |")
     yield "\n".join(lines)
+    if name == "embedding":
+        yield _grid("Select + encode, ms an item", scorers, budgets, cells, lambda cell: _milliseconds(cell, case))
     if (shared := f"selector{TOTAL}") in scorers:
         yield _grid("NDCG@10 − selector (95%)", [shared], BUDGETS, cells, lambda c: _interval(c, "selector", "ndcg@10"))
 
@@ -137,6 +140,11 @@ def _interval(cell: Figures, rival: str, metric: str) -> str:
     """Format a mean difference with its bounds: "+0.0400 [+0.0330, +0.0472]"."""
     found = cell["versus"].get(rival)
     return MISSING if found is None else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found[metric])
+
+
+def _milliseconds(cell: Figures, case: Figures) -> str:
+    """Format the time that it takes to score and to encode an item: "0.02 + 2.31"."""
+    return " + ".join(f"{1000 * cell['seconds'][part] / case['items']:.2f}" for part in ("score", "encode"))
 
 
 def fill(page: str, blocks: dict[str, str]) -> str:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from benchmarks.cells import Cell, read_cell, unpack
 from benchmarks.generative import TOTAL
-from benchmarks.quality import plan
+from benchmarks.quality import CHECKPOINT, plan
 from tsporec.evaluation.evaluator import FULL
 from tsporec.metrics import ndcg, paired_bootstrap, recall
 
-BASELINES = ("head", "random", "tfidf", "self_information", "attention", "centroid")
+BASELINES = ("head", "random", "tfidf", "self_information", "attention", "centroid", CHECKPOINT)
 """Scorers that others have published, or that need no thought."""
 OURS = ("selector", f"selector{TOTAL}", "rule")
 """Scorers that are compared with the best baseline and with the whole text."""

@@ -92,6 +92,18 @@ def test_self_information_says_what_it_computed_in(suite):
     assert suite.settings(Cell("made", "embedding", "attention", 2))["scorer_dtype"] == "float32"
 
 
+def test_llmlingua2_is_measured_from_a_checkpoint(suite, made, tmp_path):
+    from transformers import BertConfig, BertForTokenClassification
+
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    BertForTokenClassification(BertConfig(vocab_size=len(made.tokenizer), **shape)).save_pretrained(tmp_path / "model")
+    made.tokenizer.save_pretrained(tmp_path / "model")
+    suite.checkpoint = str(tmp_path / "model")
+    cell = Cell("made", "embedding", "llmlingua2", 2)
+    assert work_through([cell], partial(suite.run, seeds=[0])) == []
+    assert json.loads((tmp_path / f"{cell.name}.json").read_text())["settings"]["checkpoint"] == suite.checkpoint
+
+
 def test_rows_hold_the_user_of_each_new_target(suite, tmp_path):
     suite.run(HEAD, [0])
     found = json.loads((tmp_path / f"{HEAD.rows}.json").read_text())

@@ -85,6 +85,8 @@ def test_what_is_missing_is_shown_as_missing(summary):
     assert "(1 seed)" in rows["selector"]
     assert rows["full"].count("missing") == 0
     assert "| selector | 8 | tfidf (of 2) | +0." in films
+    assert "llmlingua2" not in page
+    assert "| head | missing | missing | 33.33 + 66.67 |" in films
     assert "missing" in short_block(summary)
     assert f"{cell_of(summary, 'head', 8)['mean']['ndcg@10']:.4f}" in short_block(summary)
 
