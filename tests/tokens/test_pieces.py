@@ -15,7 +15,7 @@ from tsporec.selector import vocabulary as features
 from tsporec.selector.compress_text import compress_text
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
-from tsporec.tokens.pieces import Pieces, read_pieces
+from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 from tsporec.tokens.spelling import Spelling, _byte_table
 
@@ -190,7 +190,7 @@ def test_slow_tokenizers_that_keep_spaces_or_write_bytes():
 
 
 def test_entries_that_are_no_text_are_refused():
-    for read in (read_pieces, tokenizer_fingerprint, Pieces, TokenSelector().for_tokenizer):
+    for read in (read_pieces, tokenizer_fingerprint, TokenSelector().for_tokenizer):
         with pytest.raises(ValueError, match=r"has the token b' gel', bytes; expected strings"):
             read(Slow([b" gel", "s"]))
 

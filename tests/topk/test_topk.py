@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsporec.tokens.ragged import lengths_to_offsets
-from tsporec.topk import cpu, reference, topk_gather, topk_mask, topk_padded, topk_select
+from tsporec.topk import cpu, pad_kept, reference, topk_gather, topk_mask, topk_select
 
 SPECIALS = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1.0, -1.0, 1e-40]
 
@@ -112,7 +112,7 @@ def test_padded_agrees_with_packed(case, side):
     tensors = [None if a is None else torch.from_numpy(a) for a in case]
     width = int(np.diff(new_cu).max(initial=0)) + 2
     payloads = [torch.arange(len(case[0])), torch.arange(2.0 * len(case[0])).view(-1, 2)]
-    padded, mask = topk_padded(*tensors[:3], payloads, width, *tensors[3:], fill=[-1, 0.5], side=side)
+    padded, mask = pad_kept(topk_mask(*tensors), tensors[1], payloads, width, fill=[-1, 0.5], side=side)
     assert mask.shape == (len(case[2]), width)
     assert padded[0][mask.bool()].tolist() == kept.tolist()
     assert torch.equal(padded[1][mask.bool()], payloads[1][torch.from_numpy(kept)])
@@ -124,12 +124,13 @@ def test_padded_agrees_with_packed(case, side):
 
 def test_padded_refuses_to_drop_what_does_not_fit():
     scores, cu = torch.randn(10), torch.tensor([0, 4, 10], dtype=torch.int32)
-    with pytest.raises(RuntimeError, match="raise k_max"):
-        topk_padded(scores, cu, 3, [scores], 2)
+    kept = topk_mask(scores, cu, 3)
+    with pytest.raises(RuntimeError, match="raise it"):
+        pad_kept(kept, cu, [scores], 2)
     with pytest.raises(ValueError, match="expected 'right' or 'left'"):
-        topk_padded(scores, cu, 3, [scores], 3, side="middle")
+        pad_kept(kept, cu, [scores], 3, side="middle")
     with pytest.raises(ValueError, match="fill has 2 values"):
-        topk_padded(scores, cu, 3, [scores], 3, fill=[0, 0])
+        pad_kept(kept, cu, [scores], 3, fill=[0, 0])
 
 
 def test_blocks_do_not_change_results(monkeypatch):
@@ -189,13 +190,10 @@ def test_mask_compiles_whole():
     cu, k = torch.tensor([0, 4, 10], dtype=torch.int32), torch.tensor([2, 3], dtype=torch.int32)
     compiled = torch.compile(lambda s: topk_mask(s, cu, k), fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(scores), topk_mask(scores, cu, k))
-    padded = torch.compile(lambda s: topk_padded(s, cu, k, [s], 3), fullgraph=True, backend="aot_eager")
-    for found, expected in zip(
-        padded(scores)[0] + [padded(scores)[1]],
-        [*topk_padded(scores, cu, k, [scores], 3)[0], topk_padded(scores, cu, k, [scores], 3)[1]],
-        strict=True,
-    ):
-        assert torch.equal(found, expected)
+    padded = torch.compile(lambda s: pad_kept(topk_mask(s, cu, k), cu, [s], 3), fullgraph=True, backend="aot_eager")
+    found, expected = (pad_kept(topk_mask(scores, cu, k), cu, [scores], 3), padded(scores))
+    assert torch.equal(found[0][0], expected[0][0])
+    assert torch.equal(found[1], expected[1])
 
 
 def test_select_and_gather_compile_whole_with_dynamic_shapes():
@@ -243,8 +241,8 @@ def test_counts_must_be_whole_numbers_on_every_path(count):
     for operation in (topk_mask, topk_select, lambda *given: topk_gather(*given, [scores])):
         with pytest.raises(ValueError, match=r"k is .*, expected a whole number of tokens from 0"):
             operation(scores, cu, count)
-    with pytest.raises(ValueError, match=r"k_max is .*, expected a whole number"):
-        topk_padded(scores, cu, 1, [scores], count)
+    with pytest.raises(ValueError, match=r"width is .*, expected a whole number"):
+        pad_kept(scores > 0, cu, [scores], count)
     assert topk_select(scores, cu, np.int64(2))[1].tolist() == [0, 2]
 
 

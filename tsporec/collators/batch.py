@@ -22,7 +22,7 @@ from tsporec.budget import Budget, as_budget
 from tsporec.collators.spans import IGNORED_LABEL
 from tsporec.selection import pieces_of_words, select_scored
 from tsporec.tokens.ragged import RaggedTokens
-from tsporec.topk import topk_mask, topk_padded
+from tsporec.topk import pad_kept, topk_mask
 
 __all__ = ["BatchSelector", "span_ids"]
 
@@ -178,16 +178,13 @@ class BatchSelector(nn.Module):
         if labels is not None:
             columns["labels"] = labels
             fill.append(IGNORED_LABEL)
-        # Pack the kept tokens of each row: equal scores keep all that is not forbidden, in order.
-        cut, mask = topk_padded(
-            keep.new_zeros(rows * length, dtype=torch.float32),
+        cut, mask = pad_kept(
+            keep.flatten(),
             torch.arange(rows + 1, dtype=torch.int32, device=keep.device) * length,
-            length,
             [column.flatten(0, 1) for column in columns.values()],
             int(keep.sum(dim=1).max()) if self.width is None and rows else self.width or 0,
-            forbidden=~keep.flatten(),
-            fill=fill,
-            side=self.padding_side,
+            fill,
+            self.padding_side,
         )
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0) * mask
         return {**dict(zip(columns, cut, strict=True)), "attention_mask": mask, "position_ids": positions}

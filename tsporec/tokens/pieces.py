@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
@@ -40,21 +40,18 @@ class Pieces:
     ([b' gel', b' pen'], [True, True, True, True, False, False])
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.fingerprint = tokenizer_fingerprint(tokenizer)
-        vocabulary = tokenizer.get_vocab()
+    def __init__(self, vocabulary: dict[str, int], parts: _Parts) -> None:
+        self.fingerprint, self.spelling = parts.fingerprint, parts.spelling
         size = max(vocabulary.values(), default=-1) + 1
         self.special: NDArray[np.bool_] = np.ones(size, dtype=bool)
         self.special[list(vocabulary.values())] = False
-        core = getattr(tokenizer, "backend_tokenizer", None)
-        self.spelling = spelling_by_marks(vocabulary) if core is None else spelling_of(core)
-        special, added = _read_added(tokenizer, self.spelling)
-        self.special[[i for i in special if i < size]] = True
+        special = [i for i in parts.special if i < size]
+        self.special[special] = True
         self.protected: NDArray[np.bool_] = np.zeros(size, dtype=bool)
-        self.protected[[i for i in special_token_ids(tokenizer) if i < size]] = True
-        self.bytes = [b""] * size
-        if (unknown := _unknown_id(tokenizer)) is not None:
-            self.bytes[unknown] = self.spelling.read("\ufffd")
+        self.protected[[i for i in special if i != parts.unknown]] = True
+        self.bytes, added = [b""] * size, dict(parts.added)
+        if parts.unknown is not None:
+            self.bytes[parts.unknown] = self.spelling.read("\ufffd")
         for token, index in vocabulary.items():
             if not self.special[index]:
                 before = b" " if added.get(index) else b""
@@ -90,26 +87,27 @@ class Pieces:
         """
         pieces = [self.bytes[i] for i in ids]
         joined = b"".join(pieces)
-        ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64) if pieces else np.zeros(0, np.int64)
-        starts = ends - np.fromiter(map(len, pieces), np.int64, len(pieces))
-        text = joined.decode("utf-8", errors="replace")
+        try:
+            text = joined.decode()
+        except UnicodeDecodeError:
+            texts = [piece.decode(errors="replace") for piece in pieces]
+            return "".join(texts), _spans(texts)
+        spans = _spans(pieces)
         if len(text) == len(joined):
-            return text, np.stack([starts, ends], axis=1)
-        # Character of each byte: "aé" has widths [1, 2] -> character [0, 1, 1], and then 2 for the end.
-        widths = np.fromiter((_width(c) for c in text), np.int64, len(text))
-        if widths.sum() != len(joined):
-            return self._replaced(pieces)
-        character = np.repeat(np.arange(len(text)), widths)
-        character = np.append(character, len(text))
-        ends_at = np.where(ends > starts, character[np.maximum(ends - 1, 0)] + 1, character[starts])
-        return text, np.stack([character[starts], ends_at], axis=1)
+            return text, spans
+        # Character of each byte: "aé" -> [0, 1, 1], and then 2 for the end. Bytes within a character are 0b10......
+        begins = np.frombuffer(joined, np.uint8) & 0xC0 != 0x80
+        character = np.append(np.cumsum(begins) - 1, len(text))
+        start, end = spans.T
+        stop = np.where(end > start, character[end - 1] + 1, character[start])
+        return text, np.stack([character[start], stop], axis=1)
 
-    def _replaced(self, pieces: list[bytes]) -> tuple[str, NDArray[np.int64]]:
-        """Decode each piece by itself. Used if the bytes of the whole text are not UTF-8."""
-        texts = [piece.decode("utf-8", errors="replace") for piece in pieces]
-        ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
-        starts = ends - np.fromiter(map(len, texts), np.int64, len(texts))
-        return "".join(texts), np.stack([starts, ends], axis=1)
+
+def _spans(parts: Sequence[str | bytes]) -> NDArray[np.int64]:
+    """Return start and end of each part in all parts joined, int64 ``[L, 2]``: ["ab", "c"] -> [[0, 2], [2, 3]]."""
+    lengths = np.fromiter(map(len, parts), np.int64, len(parts))
+    ends = np.cumsum(lengths)
+    return np.stack([ends - lengths, ends], axis=1)
 
 
 def special_token_ids(tokenizer: Any) -> list[int]:
@@ -121,20 +119,24 @@ def special_token_ids(tokenizer: Any) -> list[int]:
     >>> special_token_ids(word_tokenizer(["gel", "pen"]))
     [0, 1, 2]
     """
-    special, unknown = _special(tokenizer, getattr(tokenizer, "added_tokens_decoder", {})), _unknown_id(tokenizer)
-    return [i for i in special if i != unknown]
+    unknown = _unknown_id(tokenizer)
+    return [i for i in _special(tokenizer, getattr(tokenizer, "added_tokens_decoder", {})) if i != unknown]
 
 
-def _unknown_id(tokenizer: Any) -> int | None:
-    """Return the id of the unknown token; None if it marks something else too, as GPT-2's."""
-    names = ("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "mask_token_id")
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    return None if unknown in [getattr(tokenizer, name, None) for name in names] else unknown
+class _Parts(NamedTuple):
+    """Everything but the vocabulary that pieces are made from."""
+
+    fingerprint: str
+    spelling: Spelling
+    special: tuple[int, ...]
+    unknown: int | None
+    added: tuple[tuple[int, bool], ...]
+    """Ids of the tokens that the model lacks, which are found in a text as they are written; and whether each takes the
+    space before it along."""
 
 
 _KNOWN: WeakKeyDictionary[Any, tuple[tuple[str, Spelling | None], Pieces]] = WeakKeyDictionary()
-_SHARED: WeakValueDictionary[tuple[Any, ...], Pieces] = WeakValueDictionary()
-"""Pieces by everything they are made from, so that equal tokenizers share them."""
+_SHARED: WeakValueDictionary[_Parts, Pieces] = WeakValueDictionary()
 
 
 def read_pieces(tokenizer: Any) -> Pieces:
@@ -143,29 +145,21 @@ def read_pieces(tokenizer: Any) -> Pieces:
     Thousands of added tokens take far longer to read than a text takes to tokenise. They are read again only if the
     tokenizer grew, or has other named special tokens, another normalizer or another pre-tokenizer.
     """
-    fingerprint, core = tokenizer_fingerprint(tokenizer), getattr(tokenizer, "backend_tokenizer", None)
-    state = fingerprint, None if core is None else spelling_of(core)  # the vocabulary decides a slow one
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    state = tokenizer_fingerprint(tokenizer), None if core is None else spelling_of(core)
     known = _KNOWN.get(tokenizer)
     if known is None or known[0] != state:
-        special, added = _read_added(tokenizer, state[1])
-        parts = state, _unknown_id(tokenizer), tuple(special), tuple(sorted(added.items()))
+        vocabulary, tokens = tokenizer.get_vocab(), getattr(tokenizer, "added_tokens_decoder", {})
+        spelling = state[1] or spelling_by_marks(vocabulary)
+        space, size = "" if core is None else spelling.space, getattr(tokenizer, "vocab_size", 0)
+        added = {int(i): takes_space(core, space, token) for i, token in tokens.items() if int(i) >= size}
+        special = tuple(_special(tokenizer, tokens))
+        parts = _Parts(state[0], spelling, special, _unknown_id(tokenizer), tuple(sorted(added.items())))
         pieces = _SHARED.get(parts)
         if pieces is None:
-            pieces = _SHARED[parts] = Pieces(tokenizer)
+            pieces = _SHARED[parts] = Pieces(vocabulary, parts)
         known = _KNOWN[tokenizer] = state, pieces
     return known[1]
-
-
-def _read_added(tokenizer: Any, spelling: Spelling | None) -> tuple[list[int], dict[int, bool]]:
-    """Read the added tokens: (ids of special tokens, id -> whether the token takes the space before it along).
-
-    The second holds the tokens that the model lacks, which are found in a text as they are written.
-    """
-    tokens, size = getattr(tokenizer, "added_tokens_decoder", {}), getattr(tokenizer, "vocab_size", 0)
-    core = getattr(tokenizer, "backend_tokenizer", None)
-    space = "" if core is None or spelling is None else spelling.space
-    added = {int(i): takes_space(core, space, token) for i, token in tokens.items() if int(i) >= size}
-    return _special(tokenizer, tokens), added
 
 
 def _special(tokenizer: Any, added: Mapping[int, Any]) -> list[int]:
@@ -173,9 +167,11 @@ def _special(tokenizer: Any, added: Mapping[int, Any]) -> list[int]:
     return sorted(marked | {int(i) for i in getattr(tokenizer, "all_special_ids", [])})
 
 
-def _width(character: str) -> int:
-    code = ord(character)
-    return 1 if code < 0x80 else 2 if code < 0x800 else 3 if code < 0x10000 else 4
+def _unknown_id(tokenizer: Any) -> int | None:
+    """Return the id of the unknown token; None if it marks something else too, as GPT-2's."""
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "mask_token_id")
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    return None if unknown in [getattr(tokenizer, name, None) for name in names] else unknown
 
 
 def ids_in_prompt(tokenizer: Any, text: str) -> list[int]:

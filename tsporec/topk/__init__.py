@@ -16,7 +16,7 @@ from torch import Tensor
 from tsporec.topk import ops  # noqa: F401 - registers the operators of torch.ops.tsporec
 from tsporec.topk.checks import check_count, check_payloads
 
-__all__ = ["topk_gather", "topk_mask", "topk_padded", "topk_select"]
+__all__ = ["pad_kept", "topk_gather", "topk_mask", "topk_select"]
 
 Flags: TypeAlias = Tensor | None
 
@@ -24,7 +24,7 @@ Flags: TypeAlias = Tensor | None
 def topk_mask(
     scores: Tensor, cu_seqlens: Tensor, k: Tensor | int, protected: Flags = None, forbidden: Flags = None
 ) -> Tensor:
-    """Mark the best k tokens of each segment.
+    """Mark the best k tokens of each segment, bool [T].
 
     Parameters
     ----------
@@ -37,11 +37,6 @@ def topk_mask(
     protected, forbidden : bool [T], optional
         Tokens that are always, or never, kept. Forbidden beats protected.
 
-    Returns
-    -------
-    bool [T]
-        True where the token is kept.
-
     Raises
     ------
     ValueError
@@ -52,34 +47,25 @@ def topk_mask(
     >>> topk_mask(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([0, 3], dtype=torch.int32), 2).tolist()
     [True, False, True]
     """
-    mask: Tensor = torch.ops.tsporec.topk_mask.default(
-        scores, cu_seqlens, _budgets(k, cu_seqlens), protected, forbidden
-    )
+    k = _budgets(k, cu_seqlens)
+    mask: Tensor = torch.ops.tsporec.topk_mask.default(scores, cu_seqlens, k, protected, forbidden)
     return mask
 
 
 def topk_select(
     scores: Tensor, cu_seqlens: Tensor, k: Tensor | int, protected: Flags = None, forbidden: Flags = None
 ) -> tuple[Tensor, Tensor]:
-    """Find the best k tokens of each segment. Arguments and errors are those of `topk_mask`.
+    """Find the best k tokens of each segment: (positions into [T], int64 [K], ascending; new offsets int32 [N+1]).
 
-    Returns
-    -------
-    kept : int64 [K]
-        Kept positions into [T], ascending.
-    new_cu_seqlens : int32 [N+1]
-        Offsets of the segments in `kept`.
+    Arguments and errors are those of `topk_mask`.
 
-    Examples
-    --------
     >>> scores = torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0])
     >>> kept, cu = topk_select(scores, torch.tensor([0, 3, 5], dtype=torch.int32), 2)
     >>> kept.tolist(), cu.tolist()
     ([0, 2, 3, 4], [0, 2, 4])
     """
-    kept: tuple[Tensor, Tensor] = torch.ops.tsporec.topk_select.default(
-        scores, cu_seqlens, _budgets(k, cu_seqlens), protected, forbidden
-    )
+    k = _budgets(k, cu_seqlens)
+    kept: tuple[Tensor, Tensor] = torch.ops.tsporec.topk_select.default(scores, cu_seqlens, k, protected, forbidden)
     return kept
 
 
@@ -95,8 +81,6 @@ def topk_gather(
 
     Gradients pass to the payloads. Other arguments and errors are those of `topk_mask`.
 
-    Examples
-    --------
     >>> scores, cu = torch.tensor([3.0, 1.0, 2.0]), torch.tensor([0, 3], dtype=torch.int32)
     >>> ids, new_cu = topk_gather(scores, cu, 2, [torch.tensor([7, 8, 9])])
     >>> ids.tolist(), new_cu.tolist()
@@ -107,81 +91,61 @@ def topk_gather(
     return [*(payload.index_select(0, kept) for payload in payloads), new_cu]
 
 
-def topk_padded(
-    scores: Tensor,
+def pad_kept(
+    kept: Tensor,
     cu_seqlens: Tensor,
-    k: Tensor | int,
     payloads: Sequence[Tensor],
-    k_max: int,
-    protected: Flags = None,
-    forbidden: Flags = None,
+    width: int,
     fill: Sequence[int | float] | None = None,
     side: str = "right",
 ) -> tuple[list[Tensor], Tensor]:
-    """Cut every payload to the best k tokens of each segment, as a padded batch of a fixed width.
+    """Cut every payload [T, ...] to the kept tokens, as a padded batch: ([N, width, ...], attention mask [N, width]).
 
-    The width is an argument, so no shape depends on the data. The call compiles with `fullgraph=True` and needs no
-    synchronisation with a GPU. Scores, offsets, budgets and masks are those of `topk_mask`.
+    The width is an argument, so no shape depends on the data. With `topk_mask` it compiles with `fullgraph=True` and
+    needs no synchronisation with a GPU.
 
     Parameters
     ----------
-    payloads : sequence of tensors [T, ...]
-    k_max : int
-        Width of the batch in tokens. No segment may keep more, protected tokens included.
+    kept : bool [T]
+        Tokens that stay, as from `topk_mask`. A segment with more than ``width`` of them is a RuntimeError (on a GPU:
+        an asynchronous device assertion).
     fill : sequence of numbers, optional
         Padding value of each payload. Default: 0.
     side : "right" or "left"
         Side of the padding.
 
-    Returns
-    -------
-    payloads : list of tensors [N, k_max, ...]
-    attention_mask : int64 [N, k_max]
-        1 for a token, 0 for padding.
-
-    Raises
-    ------
-    ValueError
-        If an argument is not as above.
-    RuntimeError
-        If a segment keeps more than k_max tokens (on a GPU: an asynchronous device assertion).
-
     Examples
     --------
-    >>> scores, cu = torch.tensor([3.0, 1.0, 2.0, 5.0]), torch.tensor([0, 3, 4], dtype=torch.int32)
-    >>> (ids,), attention_mask = topk_padded(scores, cu, 2, [torch.tensor([7, 8, 9, 6])], k_max=2)
+    >>> kept, cu = torch.tensor([True, False, True, True]), torch.tensor([0, 3, 4], dtype=torch.int32)
+    >>> (ids,), attention_mask = pad_kept(kept, cu, [torch.tensor([7, 8, 9, 6])], width=2)
     >>> ids.tolist(), attention_mask.tolist()
     ([[7, 9], [6, 0]], [[1, 1], [1, 0]])
     """
     if side not in ("right", "left"):
         raise ValueError(f"side is {side!r}, expected 'right' or 'left'")
-    check_count("k_max", k_max)
+    check_count("width", width)
     fill = [0] * len(payloads) if fill is None else fill
     if len(fill) != len(payloads):
         raise ValueError(f"fill has {len(fill)} values, expected one for each of the {len(payloads)} payloads")
-    tokens, segments = scores.shape[0], cu_seqlens.shape[0] - 1
-    check_payloads(payloads, tokens)
-    kept = topk_mask(scores, cu_seqlens, k, protected, forbidden)
-    cu = cu_seqlens.long()
+    check_payloads(payloads, kept.shape[0])
+    cu, segments = cu_seqlens.long(), cu_seqlens.shape[0] - 1
     # Kept tokens before each position -> before [0, 1, 1, 2, 3] and counts [2, 1] in the example above.
     before = torch.cat([cu.new_zeros(1), kept.cumsum(0)])
     counts = before[cu[1:]] - before[cu[:-1]]
-    torch._assert_async((counts <= k_max).all(), "a segment keeps more than k_max tokens: raise k_max")
+    torch._assert_async((counts <= width).all(), "a segment keeps more tokens than the width: raise it")
     # Row and column of each token in the batch -> segment [0, 0, 0, 1], column [0, 1, 1, 0].
-    segment = torch.searchsorted(cu, torch.arange(tokens, device=cu.device), right=True) - 1
+    segment = torch.searchsorted(cu, torch.arange(kept.shape[0], device=cu.device), right=True) - 1
     column = before[:-1] - before[cu[segment]]
     if side == "left":
-        column = column + k_max - counts[segment]
+        column = column + width - counts[segment]
     # Dropped tokens go to one spare slot at the end -> slot [0, 4, 1, 2].
-    slot = torch.where(kept, segment * k_max + column, segments * k_max)
+    slot = torch.where(kept, segment * width + column, segments * width)
     padded = []
     for payload, value in zip(payloads, fill, strict=True):
-        out = payload.new_full((segments * k_max + 1, *payload.shape[1:]), value)
-        out = out.index_copy(0, slot, payload)
-        padded.append(out[:-1].view(segments, k_max, *payload.shape[1:]))
-    columns = torch.arange(k_max, device=cu.device)
-    held = counts[:, None]
-    attention = columns < held if side == "right" else columns >= k_max - held
+        out = payload.new_full((segments * width + 1, *payload.shape[1:]), value).index_copy(0, slot, payload)
+        padded.append(out[:-1].view(segments, width, *payload.shape[1:]))
+    columns, held = torch.arange(width, device=cu.device), counts[:, None]
+    attention = columns < held if side == "right" else columns >= width - held
     return padded, attention.long()
 
 
