@@ -70,17 +70,14 @@ class StandIn:
         """Make the launcher take this for the driver of every device."""
         import cuda.core as core
 
-        class Module:
-            def __init__(self, code: bytes) -> None:
-                assert code.startswith(b"\x7fELF")
+        def get_kernel(name: str) -> SimpleNamespace:
+            return SimpleNamespace(name=name, attributes=SimpleNamespace(max_dynamic_shared_size_bytes=48 << 10))
 
-            @staticmethod
-            def from_cubin(code: bytes) -> Module:
-                return Module(code)
+        def compile_kernels(architecture: str) -> SimpleNamespace:
+            assert compiled(architecture).code.startswith(b"\x7fELF")
+            return SimpleNamespace(get_kernel=get_kernel)
 
-            def get_kernel(self, name: str) -> SimpleNamespace:
-                return SimpleNamespace(name=name, attributes=SimpleNamespace(max_dynamic_shared_size_bytes=48 << 10))
-
+        compiled = kernels.compile_kernels
         properties = SimpleNamespace(multiprocessor_count=processors, max_shared_memory_per_block_optin=shared_limit)
 
         def launch(stream, config, kernel, *arguments) -> None:
@@ -88,7 +85,7 @@ class StandIn:
             assert config.shmem_size <= kernel.attributes.max_dynamic_shared_size_bytes
             self.run(kernel.name, config.grid[0], config.block[0], config.shmem_size, arguments)
 
-        monkeypatch.setattr(core, "ObjectCode", Module)
+        monkeypatch.setattr(kernels, "compile_kernels", compile_kernels)
         monkeypatch.setattr(
             core, "Device", lambda index: SimpleNamespace(set_current=lambda: None, properties=properties)
         )

@@ -38,9 +38,9 @@ def one_thread():
 def nvrtc():
     pytest.importorskip("cuda.core", reason="cuda-core is not installed", exc_type=ImportError)
     try:
-        kernels.nvrtc_version()
+        kernels.compile_kernels("sm_90", io.StringIO())
     except Exception as error:
-        pytest.skip(f"NVRTC does not load: {error}")
+        pytest.skip(f"NVRTC does not compile: {error}")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,9 @@ def library(tmp_path_factory):
 def cache(tmp_path_factory, nvrtc):
     """A cache folder with the kernels for the stand-in's architecture, so that it compiles once."""
     folder = tmp_path_factory.mktemp("cache")
-    kernels.cubin("sm_90", folder / "tsporec" / "kernels")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        kernels.compile_kernels("sm_90")
     return folder
 
 
@@ -158,8 +160,7 @@ def test_wrong_offsets_are_refused_and_read_nothing_they_should_not(driver, offs
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100", "sm_120"])
 def test_nvrtc_compiles_without_spills(nvrtc, architecture):
     report = io.StringIO()
-    code = kernels.compile_source(kernels.SOURCE.read_text(), architecture, report)
-    assert code.startswith(b"\x7fELF")
+    assert kernels.compile_kernels(architecture, report).code.startswith(b"\x7fELF")
     check_report(report.getvalue())
 
 
@@ -280,25 +281,14 @@ def test_thread_sanitizer_sees_a_missing_barrier(races):
     assert "data race" in races(0).stderr
 
 
-def test_cubin_cache(tmp_path, nvrtc, monkeypatch):
-    compiled = []
-    monkeypatch.setattr(
-        kernels, "compile_source", lambda source, arch: compiled.append(arch) or b"code for " + arch.encode()
-    )
-    assert kernels.cubin("sm_80", tmp_path) == kernels.cubin("sm_80", tmp_path) == b"code for sm_80"
-    assert kernels.cubin("sm_90", tmp_path) == b"code for sm_90"
-    assert compiled == ["sm_80", "sm_90"]
-    for damage in (lambda c: c[:-1], lambda c: b"", lambda c: c + b"x", lambda c: bytes([c[0] ^ 1]) + c[1:]):
-        (path,) = tmp_path.glob("*.sm_80.cubin")
-        path.write_bytes(damage(path.read_bytes()))
-        assert kernels.cubin("sm_80", tmp_path) == b"code for sm_80"
-    assert compiled == ["sm_80", "sm_90"] + 4 * ["sm_80"]
-    monkeypatch.setattr(kernels, "nvrtc_version", lambda: "99.9")
-    kernels.cubin("sm_80", tmp_path)
-    assert len(compiled) == 7
-    assert len(list(tmp_path.iterdir())) == 3
+def test_compiled_kernels_are_kept(tmp_path, nvrtc, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code = kernels.compile_kernels("sm_90").code
+    (kept,) = [path for path in (tmp_path / "tsporec").rglob("*") if path.is_file()]
+    assert kept.read_bytes() == code == kernels.compile_kernels("sm_90").code
     (tmp_path / "file").write_text("a file where the folder should be")
-    assert kernels.cubin("sm_80", tmp_path / "file" / "folder") == b"code for sm_80"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert kernels.compile_kernels("sm_90").code == code
 
 
 def test_without_kernels_torch_runs_and_warns_once(monkeypatch):

@@ -1,14 +1,11 @@
 """The kernels of `topk.cu`: compiled with NVRTC once for each architecture, loaded once for each device.
 
-A compiled file (cubin) is kept on disk for later processes. Its name is the digest of source, architecture and NVRTC
-version. It starts with the SHA-256 of the rest, so a damaged file is found and built again. `cuda-core` is imported
-only when the first GPU tensor comes.
+Compiled kernels are kept on disk for later processes. `cuda-core` is imported only when the first GPU tensor comes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 import warnings
@@ -17,13 +14,10 @@ from typing import Any
 
 import torch
 
-from tsporec._internal.files import write_whole
-
 SOURCE = Path(__file__).with_name("topk.cu")
 BLOCK_THREADS = 256
 NAMES = ("topk_plan", "topk_plan_masked", "topk_warp_32", "topk_warp_16", "topk_block_32", "topk_block_16")
 
-_DIGEST_BYTES = 32
 _lock = threading.Lock()
 _loaded: dict[int, Kernels | None] = {}
 
@@ -45,7 +39,7 @@ class Kernels:
             device.set_current()
             major, minor = torch.cuda.get_device_capability(index)
             # The kernels stay valid as long as the code object they were loaded from.
-            self._code = core.ObjectCode.from_cubin(cubin(f"sm_{major}{minor}"))
+            self._code = compile_kernels(f"sm_{major}{minor}")
             self._kernels = {name: self._code.get_kernel(name) for name in NAMES}
             self.processors = int(device.properties.multiprocessor_count)
             self.shared_limit = int(device.properties.max_shared_memory_per_block_optin)
@@ -93,38 +87,19 @@ def kernels_on(device: torch.device) -> Kernels | None:
         return _loaded[index]
 
 
-def cubin(architecture: str, folder: Path | None = None) -> bytes:
-    """Read the compiled kernels for an architecture such as "sm_90" from the cache, or compile and cache them.
+def compile_kernels(architecture: str, log: Any = None) -> Any:
+    """Compile the kernels for an architecture such as "sm_90", or read them from the cache. This needs no GPU.
 
-    The cache is ``folder``, by default `tsporec/kernels` under $XDG_CACHE_HOME or ~/.cache. If it cannot be written to,
-    nothing is cached. Compiling needs no GPU.
+    The cache is `tsporec/kernels` under $XDG_CACHE_HOME or ~/.cache. If it cannot be written to, nothing is cached. A
+    file given as ``log`` gets the compiler's report: registers, stack and spills of each kernel.
     """
-    if folder is None:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tsporec" / "kernels"
-    source = SOURCE.read_text(encoding="utf-8")
-    name = hashlib.sha256("\0".join([source, architecture, nvrtc_version()]).encode()).hexdigest()[:32]
-    path = folder / f"{name}.{architecture}.cubin"
-    with contextlib.suppress(OSError):
-        content = path.read_bytes()
-        if hashlib.sha256(content[_DIGEST_BYTES:]).digest() == content[:_DIGEST_BYTES]:
-            return content[_DIGEST_BYTES:]
-    code = compile_source(source, architecture)
-    with contextlib.suppress(OSError):
-        write_whole(path, hashlib.sha256(code).digest() + code)
-    return code
-
-
-def compile_source(source: str, architecture: str, log: Any = None) -> bytes:
-    """Compile CUDA C++. A file given as ``log`` gets the report: registers, stack and spills of each kernel."""
     from cuda.core import Program, ProgramOptions
+    from cuda.core.utils import FileStreamProgramCache
 
     options = ProgramOptions(arch=architecture, std="c++17", ptxas_options=["-v"] if log is not None else None)
-    return bytes(Program(source, "c++", options).compile("cubin", logs=log).code)
-
-
-def nvrtc_version() -> str:
-    """Read the version of the NVRTC library, for example "13.0"."""
-    from cuda.bindings import nvrtc
-
-    _, major, minor = nvrtc.nvrtcVersion()
-    return f"{major}.{minor}"
+    program = Program(SOURCE.read_text(encoding="utf-8"), "c++", options)
+    if log is None:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tsporec" / "kernels"
+        with contextlib.suppress(OSError):
+            return program.compile("cubin", cache=FileStreamProgramCache(folder))
+    return program.compile("cubin", logs=log)
