@@ -72,11 +72,10 @@ def test_long_and_many_segments_agree_with_forward(selector):
     np.testing.assert_allclose(selector.score(tokens), expected, rtol=1e-5, atol=1e-5)
 
 
-@given(st.integers(0, 2**32 - 1), st.booleans())
-def test_both_layouts_agree(seed, wide):
-    """With a vocabulary that leaves no room for places beside the pairs, too."""
+@given(st.integers(0, 2**32 - 1))
+def test_both_layouts_agree(seed):
     rng = np.random.default_rng(seed)
-    tokens, absent = random_tokens(rng, 9, 12, 40), 2**57 if wide else 12
+    tokens, absent = random_tokens(rng, 9, 12, 40), 12
     expected = lay_out(torch.from_numpy(tokens.ids), torch.from_numpy(tokens.cu_seqlens), absent)
     found = lay_out_numpy(tokens.ids, tokens.cu_seqlens, absent)
     for name in ("rows", "row_ids", "segment", "inside", "lengths"):

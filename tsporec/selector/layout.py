@@ -51,8 +51,6 @@ def groups(cu_seqlens: NDArray[np.int32]) -> list[tuple[int, int]]:
     [(0, 1), (1, 3)]
     """
     runs, first, count = [], 0, len(cu_seqlens) - 1
-    if count and cu_seqlens[-1] + count <= GROUP:
-        return [(0, count)]
     ends = cu_seqlens + np.arange(count + 1)  # an empty segment counts as a token
     while first < count:
         last = int(np.searchsorted(ends, ends[first] + GROUP, side="right")) - 1
@@ -97,45 +95,32 @@ def lay_out(ids: Tensor, cu_seqlens: Tensor, absent: int) -> Texts:
 
 def lay_out_numpy(ids: NDArray[np.int32], cu_seqlens: NDArray[np.int32], absent: int) -> Texts:
     """Lay out segments as :func:`lay_out` does, with the signals in float64."""
-    segments = len(cu_seqlens) - 1
-    total, at_segment = 1 + len(ids) + _GAP * segments, np.arange(segments)
-    starts = cu_seqlens[:-1] + (1 + _GAP * at_segment)
-    lengths = np.diff(cu_seqlens).astype(np.int64)
-    # Segment of each row: lengths [2, 1] -> [0, 0 0 0 0, 1 1 1].
+    segments = np.arange(len(cu_seqlens) - 1)
+    total, lengths = 1 + len(ids) + _GAP * len(segments), np.diff(cu_seqlens).astype(np.int64)
+    # Segment of each row: lengths [2, 1] -> [0, 0 0 0 0, 1 1 1]. Place of each row: [-1, 0 1 2 3, 0 1 2].
     taken = lengths + _GAP
     taken[0] += 1
-    segment, at = at_segment.repeat(taken), np.arange(total)
-    length = lengths.astype(np.float64)
-    place, log_length, length = at - starts[segment], np.log1p(length)[segment], length[segment]
-    place = place.astype(np.float64)
-    inside = place < length
+    segment, at = segments.repeat(taken), np.arange(total)
+    place = at - (cu_seqlens[:-1] + (1 + _GAP * segments))[segment]
+    inside = place < lengths[segment]
     inside[0] = False
     rows = inside.nonzero()[0]
     laid = np.full(total + 2 * _GAP, absent)
     laid[rows + _GAP] = ids
-    # Equal (segment, id) pairs side by side, in text order; each run of them is one id of one text.
-    pair = segment * (absent + 1) + laid[_GAP:-_GAP]
+    # Equal (segment, id) pairs side by side, in text order; each run of them is one id of one text. With the row in the
+    # low bits no two are equal, and sorting values alone is several times as fast.
     bits = total.bit_length()
-    if bits + (segments * (absent + 1)).bit_length() < 64:
-        # With the row in the low bits no two are equal, and sorting values alone is several times as fast.
-        pair = np.sort((pair << bits) | at)
-        order, pair = pair & ((1 << bits) - 1), pair >> bits
-    else:
-        order = np.argsort(pair, kind="stable")
-        pair = pair[order]
-    new = np.ones(total, dtype=np.bool_)
-    np.not_equal(pair[1:], pair[:-1], out=new[1:])
-    # Length of each run: firsts [0, 3, 4], total 6 -> [3, 1, 2].
-    firsts = new.nonzero()[0]
-    counts = np.empty_like(firsts)
-    np.subtract(firsts[1:], firsts[:-1], out=counts[:-1])
-    counts[-1] = total - firsts[-1]
-    place[0] = 0  # the empty first row stands before the first place
+    pair = np.sort(((segment * (absent + 1) + laid[_GAP:-_GAP]) << bits) | at)
+    order, pair = pair & ((1 << bits) - 1), pair >> bits
+    new = np.append(True, pair[1:] != pair[:-1])
+    counts = np.diff(np.append(new.nonzero()[0], total))  # length of each run
+    place = np.maximum(place, 0).astype(np.float64)
+    length = lengths.astype(np.float64)
     signals = np.empty((len(TEXT_SIGNALS), total), dtype=np.float64)
     signals[0, order] = new
     signals[1, order] = np.log(counts.astype(np.float64)).repeat(counts)
-    np.divide(place, np.maximum(length, 1), out=signals[2])
+    np.divide(place, np.maximum(length, 1)[segment], out=signals[2])
     np.log1p(place, out=signals[3])
-    signals[4] = log_length
+    signals[4] = np.log1p(length)[segment]
     found = (laid, rows, segment, inside.astype(np.float64), signals, lengths)
     return Texts(*map(torch.from_numpy, found))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
 from tsporec._internal.digest import digest
 from tsporec.budget import Budget
@@ -20,7 +21,7 @@ from tsporec.selector.config import NETWORK, RULES, SPREAD, SelectorConfig
 from tsporec.selector.hub import Shared
 from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.layout import Texts, groups, lay_out, lay_out_numpy
-from tsporec.selector.network import SIGNALS, FrozenSelector, ScoringNetwork, Table, logits, make_table
+from tsporec.selector.network import SIGNALS, FrozenSelector, ScoringNetwork, Table, logits, of_id
 from tsporec.selector.vocabulary import Vocabulary, inverse_frequencies, read_vocabulary
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -225,12 +226,19 @@ class TokenSelector(Shared, nn.Module):
             )
 
     def _make_table(self, network: ScoringNetwork, blend: Tensor, ids: NDArray[np.int64]) -> Table:
+        """Make the table of vocabulary ids ``[M]``, in the dtype of ``blend``.
+
+        It has no slots where these change nothing: without gradients, while the network's output weights are 0.
+        """
         self._check_precision()
         vocabulary = self._bound()
         idf = self.idf[torch.from_numpy(vocabulary.surface[ids]).to(blend.device)].to(blend.dtype)
         if self.config.weighting != "idf":
             idf = SPREAD * idf.clamp(min=1).log()
-        return make_table(network, blend, idf, vocabulary, ids)
+        signals = torch.cat([idf[:, None], torch.from_numpy(vocabulary.classes[ids]).to(blend)], dim=1)
+        rule = F.pad((signals * of_id(blend)).sum(dim=1), (0, 1))
+        counts = torch.is_grad_enabled() or bool(network.out.weight.any())
+        return Table(network.slots(vocabulary, ids, signals) if counts else None, rule)
 
     @torch.no_grad()
     def _table(self) -> tuple[Table, ScoringNetwork, Tensor]:

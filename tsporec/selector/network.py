@@ -78,7 +78,7 @@ class ScoringNetwork(nn.Module):
         places = weight.view(hidden, WINDOW, width).transpose(0, 1).reshape(WINDOW * hidden, width)
         slots = F.linear(rows, places).view(-1, WINDOW, hidden)
         # Signals and bias count at the token itself, place 2 of the window.
-        here = F.linear(signals, _of_id(of_signals), self.first.bias)
+        here = F.linear(signals, of_id(of_signals), self.first.bias)
         slots = torch.cat([slots[:, :2], slots[:, 2:3] + here[:, None], slots[:, 3:]], dim=1)
         return F.pad(slots.view(-1, hidden), (0, 0, 0, WINDOW)).float()
 
@@ -104,19 +104,6 @@ class ScoringNetwork(nn.Module):
         if dropout:
             deeper = F.dropout(deeper, dropout)
         return F.linear(deeper, self.out.weight)[:, 0]
-
-
-def make_table(
-    network: ScoringNetwork, blend: Tensor, idf: Tensor, vocabulary: Vocabulary, ids: NDArray[np.int64]
-) -> Table:
-    """Make the :class:`Table` of vocabulary ids ``[M]`` from their signal "idf" ``[M]``, in the dtype of ``blend``.
-
-    It has no slots where these change nothing: without gradients, while the network's output weights are 0.
-    """
-    signals = torch.cat([idf[:, None], torch.from_numpy(vocabulary.classes[ids]).to(blend)], dim=1)
-    rule = F.pad((signals * _of_id(blend)).sum(dim=1), (0, 1))
-    counts = torch.is_grad_enabled() or bool(network.out.weight.any())
-    return Table(network.slots(vocabulary, ids, signals) if counts else None, rule)
 
 
 def logits(network: ScoringNetwork, blend: Tensor, table: Table, texts: Texts, dropout: float = 0.0) -> Tensor:
@@ -155,6 +142,6 @@ class FrozenSelector(nn.Module):
         return logits(self.network, self.blend, table, lay_out(ids, cu_seqlens, table.absent))
 
 
-def _of_id(columns: Tensor) -> Tensor:
+def of_id(columns: Tensor) -> Tensor:
     """Return the columns of ``[..., len(SIGNALS)]`` that depend on the vocabulary id alone."""
     return torch.cat([columns[..., :1], columns[..., _OF_TEXT.stop :]], dim=-1)
