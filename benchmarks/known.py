@@ -75,7 +75,8 @@ def main() -> None:
         titles, descriptions = ([item.fields.get(key, "") for item in items] for key in ("title", "description"))
         texts = forms(titles, descriptions)
         made: dict[str, Any] = {form: tokenize_texts(texts[form], tokenizer) for form in texts}
-        corpus = made["as learned"]
+        made["title alone, item ids"] = made["title alone"].with_items(item.id for item in items)
+        corpus = made["as learned"].with_items(item.id for item in items)
         selector = TokenSelector.from_pretrained().for_tokenizer(tokenizer).fit(corpus)
         known = selector.with_item_weights(corpus)
         assert known.item_weights is not None
@@ -84,7 +85,7 @@ def main() -> None:
         for form, tokens in made.items():
             row = measure(selector, known, tokens)
             rows.append({"catalogue": name, "form": form, **row})
-            print(f"  {form:20s}" + "".join(f"{key} {value:.4g}  " for key, value in row.items()), flush=True)
+            print(f"  {form:22s}" + "".join(f"{key} {value:.4g}  " for key, value in row.items()), flush=True)
     print(f"results written to {write_results(options.output, {'command': 'known', 'rows': rows}, origin)}")
 
 
