@@ -137,10 +137,9 @@ def test_a_budget_cuts_every_text(tokenizer, k):
     wrapped = wrap_tokenizer(tokenizer, make_scorer("head"), Budget(tokens=k))
     whole = tokenizer(TEXTS)["input_ids"]
     for row, full in zip(wrapped(TEXTS)["input_ids"], whole, strict=True):
-        n = min(max(k, 2), len(full))
-        assert row == [*full[: n - 1], full[-1]]
+        assert row == [*full[: min(k + 1, len(full) - 1)], full[-1]]
     assert wrapped.encode(TEXTS[0]) == wrapped(TEXTS[0])["input_ids"] == wrapped(TEXTS)["input_ids"][0]
-    assert len(wrapped(TEXTS[0], truncation=True, max_length=5)["input_ids"]) == min(5, max(k, 2))
+    assert len(wrapped(TEXTS[0], truncation=True, max_length=5)["input_ids"]) == min(5, k + 2)
     pair = wrapped(TEXTS[0], TEXTS[1], return_tensors="np")
     assert pair["input_ids"].shape[0] == 1
 

@@ -157,3 +157,17 @@ def test_item_ids_beside_spans_find_what_words_cannot(tokenizer):
         collators[1]([{**feature, "item_ids": ["0", "1"]}])
     with pytest.raises(ValueError, match="feature 0: there is no column 'item_ids' of item ids"):
         collators[1]([feature])
+
+
+def test_the_special_tokens_that_a_tokenizer_adds_do_not_count():
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = make_tokenizer("bpe")
+    plain = known_selector(tokenizer, [Item(str(n), {"title": text}) for n, text in enumerate(TEXTS)])
+    kept = plain.compress_ids(TEXTS, 5, tokenizer, "token")
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    wrapped = wrap_tokenizer(tokenizer, plain, 5)
+    assert wrapped(TEXTS)["input_ids"] == [[1, *ids, 2] for ids in kept]
+    assert wrapped(TEXTS[0], TEXTS[1])["input_ids"] == [1, *kept[0], 2, *kept[1], 2]

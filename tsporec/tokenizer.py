@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -47,8 +47,8 @@ def wrap_tokenizer(
         An object, or a name, a folder or a Hub id to load. It is bound to ``tokenizer`` unless it already is. Default:
         the bundled selector.
     budget : Budget or int, optional
-        Budget of each encoded text, special tokens included. Each text of a pair has its own; they share a ``total``.
-        Default: texts are cut only if ``truncation`` would cut them, to the same length.
+        Budget of each text, without the special tokens that ``tokenizer`` adds. Each text of a pair has its own; they
+        share a ``total``. Default: texts are cut only if ``truncation`` would cut them, to the same length.
     keep_last : int
         Tokens at the end of an encoded text (or pair) that are kept if they fit: a prompt's question. Default 0.
     protected_ids : ints
@@ -109,12 +109,14 @@ class _Settings(NamedTuple):
     granularity: str
 
 
-class _Texts(NamedTuple):
-    """The N texts of R encoded rows: one of each row, or the two of a pair."""
+class _Rows(NamedTuple):
+    """R encoded rows of F tokens, and the N texts in them without what the tokenizer added."""
 
-    tokens: RaggedTokens
+    columns: dict[str, list[Any]]
+    lengths: Ints  # [R]
+    added: Bools  # [F]
+    tokens: RaggedTokens  # N texts: one of each row, or the two of a pair
     row: Ints  # [N]: the row of each text
-    added: Bools  # [T]: tokens that the tokenizer added
     firsts: list[Any]  # [R]: the first text of each row, not encoded
 
 
@@ -136,8 +138,8 @@ class SelectiveTruncation:
         """Encode as the tokenizer does, and keep the best tokens where texts are cut.
 
         1. The texts are encoded whole, by the tokenizer itself.
-        2. ``_keep`` selects the places to keep in each row. If all are kept, the tokenizer's own output is returned.
-        3. Every column is cut to the kept places, then padded and converted as the call asks.
+        2. ``_keep`` selects the tokens to keep. If all are kept, the tokenizer's own output is returned.
+        3. Every column is cut to the kept tokens, then padded and converted as the call asks.
         """
         plain = self.unwrapped
         options |= _by_name(plain.__call__, args)
@@ -154,13 +156,14 @@ class SelectiveTruncation:
         single = _is_text(text, options)
         if not single and not (hasattr(text, "__len__") and len(text)):
             return plain(text, text_pair, **options)
-        rows, texts = _encode_whole(plain, text, text_pair, single, options)
-        keep = self._keep(texts, truncation, limit)
-        if keep is None:
+        rows = _encode_whole(plain, text, text_pair, single, options)
+        keep = self._keep(rows, truncation, limit)
+        if keep.all():
             return plain(text, text_pair, **options)
-        for name, values in rows.items():
-            rows[name] = [[row[i] for i in places.tolist()] for row, places in zip(values, keep, strict=True)]
-        return self._finish(rows, single, padding, options)
+        places = [np.flatnonzero(part).tolist() for part in np.split(keep, np.cumsum(rows.lengths)[:-1])]
+        for name, values in rows.columns.items():
+            rows.columns[name] = [[row[i] for i in kept] for row, kept in zip(values, places, strict=True)]
+        return self._finish(rows.columns, single, padding, options)
 
     def encode(self, text: Any, text_pair: Any = None, *args: Any, **options: Any) -> Any:
         """Return the ids of one text, as the tokenizer's own method."""
@@ -187,55 +190,49 @@ class SelectiveTruncation:
         padding, truncation, limit, _ = strategies(**{name: options[name] for name in names})
         return padding, truncation.value, None if truncation.value == "do_not_truncate" else limit
 
-    def _keep(self, texts: _Texts, truncation: str, limit: int | None) -> list[Ints] | None:
-        """Return the kept places of each row, None if all are kept.
+    def _keep(self, rows: _Rows, truncation: str, limit: int | None) -> Bools:
+        """Return which tokens are kept: bool ``[F]``.
 
-        1. Mark what is protected, and score all tokens in one call.
+        1. Mark what is protected, and score all texts in one call.
         2. Find how many tokens each text keeps: by the budget, then by what truncation leaves of longer rows.
-        3. If more is protected in a text than it may keep, only what the tokenizer added is sure of its place.
-        4. Select, and count places from the start of each row.
+        3. Select. If more is protected in a text than it may keep, nothing in it is sure of its place.
         """
-        tokens, rows = texts.tokens, len(texts.firsts)
+        tokens, count = rows.tokens, len(rows.firsts)
         lengths = tokens.lengths.astype(np.int64)
-        row_lengths = np.bincount(texts.row, weights=lengths, minlength=rows).astype(np.int64)
-        if self._selection.budget is None and (row_lengths <= (limit or 0)).all():
-            return None
-        protected = self._protected(texts, row_lengths)
-        # Texts are scored without what the tokenizer added: [<s> gel pen </s>] -> [gel pen].
-        bare = tokens.keep(np.flatnonzero(~texts.added), lengths_to_offsets(lengths - _count(texts.added, tokens)))
-        scores = np.zeros(tokens.num_tokens, dtype=np.float32)
-        scores[~texts.added] = score_tokens(self._selection.selector, bare)
-        k = lengths
+        k = lengths.copy()
+        if self._selection.budget is None and (rows.lengths <= (limit or 0)).all():
+            return np.ones_like(rows.added)
+        protected, scores = self._protected(rows), score_tokens(self._selection.selector, tokens)
+        fixed = np.diff(np.append(0, np.cumsum(protected))[tokens.cu_seqlens])
         if self._selection.budget is not None:
-            samples = lengths_to_offsets(np.bincount(texts.row, minlength=rows))
+            samples = lengths_to_offsets(np.bincount(rows.row, minlength=count))
             k = np.minimum(k, self._selection.budget.resolve(scores, tokens.cu_seqlens, samples, protected))
-            k = np.maximum(k, _count(protected, tokens))
+            k = np.maximum(k, fixed)
         if limit is not None:
-            k = _within_limit(k, texts, truncation, limit)
-        if (k >= lengths).all():
-            return None
-        protected &= texts.added | np.repeat(_count(protected, tokens) <= k, lengths)
-        kept = select_scored(
-            scores, tokens, k.astype(np.int32), whole_words=self._whole_words, protected=protected
-        ).kept
-        starts = np.append(0, np.cumsum(row_lengths))
-        bounds = pairwise(np.searchsorted(kept, starts))
-        return [kept[a:b] - start for (a, b), start in zip(bounds, starts, strict=False)]
+            room = limit - (rows.lengths - np.bincount(rows.row, weights=lengths, minlength=count).astype(np.int64))
+            for row in np.flatnonzero(np.bincount(rows.row, weights=k, minlength=count) > room).tolist():
+                k[rows.row == row] = truncated_lengths(k[rows.row == row], int(room[row]), truncation)
+        protected &= np.repeat(fixed <= k, lengths)
+        whole_words = self._whole_words
+        kept = select_scored(scores, tokens, k.astype(np.int32), whole_words=whole_words, protected=protected).kept
+        keep = rows.added.copy()
+        keep[np.flatnonzero(~keep)[kept]] = True
+        return keep
 
-    def _protected(self, texts: _Texts, row_lengths: Ints) -> Bools:
-        """Return which tokens are kept if they fit: special ones, the last ``keep_last`` of a row, prompts."""
+    def _protected(self, rows: _Rows) -> Bools:
+        """Return which tokens of the texts are kept if they fit: bool ``[T]``."""
         _, _, keep_last, protected_ids, prompts, _ = self._selection
-        tokens = texts.tokens
-        protected = texts.added | np.isin(tokens.ids, [*special_token_ids(self), *protected_ids])
-        # The number of text tokens from each token to the end of its row: added [1, 0, 0, 1] -> [2, 2, 1, 0].
-        passed = np.append(0, np.cumsum(~texts.added))
-        ends = np.cumsum(row_lengths)
-        protected |= np.repeat(passed[ends], row_lengths) - passed[:-1] <= keep_last
-        for end, length, first in zip(ends.tolist(), row_lengths.tolist(), texts.firsts, strict=True):
+        tokens = rows.tokens
+        protected = np.isin(tokens.ids, [*special_token_ids(self), *protected_ids])
+        begins = np.searchsorted(rows.row, np.arange(len(rows.firsts) + 1))  # the first text of each row
+        starts = tokens.cu_seqlens[begins]
+        # The number of tokens from each to the end of its row: rows of 3 and 1 tokens -> [3, 2, 1, 1].
+        to_end = np.repeat(starts[1:], np.diff(starts)) - np.arange(tokens.num_tokens)
+        protected |= to_end <= keep_last
+        for first, start, end in zip(rows.firsts, starts[:-1], tokens.cu_seqlens[begins[:-1] + 1], strict=True):
             for prompt in [p for p in prompts if isinstance(first, str) and first.startswith(p)]:
                 asked = self.unwrapped(prompt, add_special_tokens=False)["input_ids"]
-                own = np.flatnonzero(~texts.added[end - length : end]) + end - length
-                protected[own[: len(asked)]] = True
+                protected[start : min(start + len(asked), end)] = True
         return protected
 
     def _finish(self, rows: dict[str, list[Any]], single: bool, padding: Any, options: Mapping[str, Any]) -> Any:
@@ -264,13 +261,8 @@ def _by_name(method: Any, args: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(list(inspect.signature(method).parameters)[2:], args, strict=False)) if args else {}
 
 
-def _encode_whole(
-    plain: Any, text: Any, text_pair: Any, single: bool, options: Mapping[str, Any]
-) -> tuple[dict[str, list[Any]], _Texts]:
-    """Return the columns of the rows, nothing cut, and their texts.
-
-    A row of 9 tokens whose second text starts at 5 has texts of 5 and 4 tokens.
-    """
+def _encode_whole(plain: Any, text: Any, text_pair: Any, single: bool, options: Mapping[str, Any]) -> _Rows:
+    """Encode the rows, nothing cut."""
     words = options.get("is_split_into_words", False)
     given = [text] if single else list(text)
     if text_pair is not None:
@@ -280,36 +272,23 @@ def _encode_whole(
     whole = {k: v for k, v in options.items() if k not in ("max_length", "stride", "return_length", "padding")}
     whole |= {"truncation": False, "return_tensors": None, "return_special_tokens_mask": True, "verbose": False}
     full = plain(text, text_pair, **whole)
-    rows = {name: [values] if single else list(values) for name, values in full.items()}
-    masks, bounds = rows["special_tokens_mask"], []
-    for number, ((first, second), mask) in enumerate(zip(pairs, masks, strict=True)):
-        starts = np.zeros(0, np.int64)
-        if full.encodings is not None:
-            starts = np.flatnonzero([s == 1 for s in full.encodings[number].sequence_ids])
+    columns = {name: [values] if single else list(values) for name, values in full.items()}
+    texts, row = [], []
+    for number, (ids, mask) in enumerate(zip(columns["input_ids"], columns["special_tokens_mask"], strict=True)):
+        places, (first, second) = np.flatnonzero(np.asarray(mask) == 0), pairs[number]
+        parts = [places]
+        if second is not None and full.encodings is not None:
+            of_second = np.array([one == 1 for one in full.encodings[number].sequence_ids], dtype=bool)[places]
+            parts = [places[~of_second], places[of_second]]
         elif second is not None:  # a slow tokenizer does not say: the first text's tokens are counted
             before = plain(first, add_special_tokens=False, is_split_into_words=words)["input_ids"]
-            starts = np.flatnonzero(np.asarray(mask) == 0)[len(before) :]
-        bounds.append([0, *starts[:1].tolist(), len(mask)])
-    lengths = [end - start for row in bounds for start, end in pairwise(row)]
-    ids = np.array(list(chain.from_iterable(rows["input_ids"])), dtype=np.int32)
+            parts = np.split(places, [len(before)])
+        texts += [np.asarray(ids, dtype=np.int32)[part] for part in parts]
+        row += [number] * len(parts)
+    masks = columns["special_tokens_mask"]
     added = np.array(list(chain.from_iterable(masks)), dtype=bool)
-    row = np.repeat(np.arange(len(bounds)), [len(b) - 1 for b in bounds])
-    return rows, _Texts(RaggedTokens(ids, lengths_to_offsets(lengths)), row, added, [first for first, _ in pairs])
-
-
-def _count(flags: Bools, tokens: RaggedTokens) -> Ints:
-    """Return how many tokens of each text are flagged: int64 ``[N]``."""
-    return np.diff(np.append(0, np.cumsum(flags))[tokens.cu_seqlens])
-
-
-def _within_limit(k: Ints, texts: _Texts, truncation: str, limit: int) -> Ints:
-    """Return ``k [N]`` such that no row keeps more than ``limit`` tokens, shared as the truncation strategy says."""
-    k, added = k.copy(), _count(texts.added, texts.tokens)
-    starts = np.searchsorted(texts.row, np.arange(len(texts.firsts) + 1))
-    for row in np.flatnonzero(np.bincount(texts.row, weights=k) > limit).tolist():
-        own = slice(starts[row], starts[row + 1])
-        k[own] = added[own] + truncated_lengths(k[own] - added[own], limit - int(added[own].sum()), truncation)
-    return k
+    lengths = np.array(list(map(len, masks)), dtype=np.int64)
+    return _Rows(columns, lengths, added, RaggedTokens.from_lists(texts), np.array(row), [first for first, _ in pairs])
 
 
 def _is_text(text: Any, options: Mapping[str, Any]) -> bool:
