@@ -83,32 +83,31 @@ class Budget:
     ) -> NDArray[np.int32]:
         """Return the number of tokens that each segment may keep.
 
+        Selection keeps ``min(max(k, protected), length)`` tokens of a segment.
+
+        A ``total`` alone reads the other arguments. It pays for the protected tokens and the best ``minimum`` tokens of
+        each segment. The rest goes to the best remaining tokens of the sample, whichever segment they are in.
+
         Parameters
         ----------
         scores : float ``[T]``
-            Only a ``total`` reads them. NaN ranks below every number.
+            NaN ranks below every number. Ties go to the earlier token.
         cu_seqlens : int32 ``[N + 1]``
             Offsets of N segments.
         sample_offsets : int ``[S + 1]``, optional
             Sample ``s`` has the segments ``sample_offsets[s]`` to ``sample_offsets[s + 1]``, oldest first. By default
             all segments are one sample.
         protected : bool ``[T]``, optional
-            Tokens that are always kept. A ``total`` counts them as spent; the other budgets do not read them.
+            Tokens that are always kept.
 
         Returns
         -------
         int32 ``[N]``
-            Selection keeps ``min(max(k, protected), length)`` tokens of a segment.
 
         Raises
         ------
         ValueError
             If ``sample_offsets`` do not start at 0, ascend and end at N.
-
-        Notes
-        -----
-        A total first pays for the protected tokens and the best ``minimum`` tokens of each segment. The rest goes to
-        the best remaining tokens of the sample, whichever segment they are in. Ties go to the earlier token.
         """
         lengths = np.diff(cu_seqlens)
         if self.tokens is not None:
@@ -138,15 +137,8 @@ class Budget:
 
 
 def as_budget(value: Budget | int) -> Budget:
-    """Return ``value`` as a :class:`Budget`; a whole number is a number of tokens for each segment.
+    """Return ``value`` as a :class:`Budget`; a whole number is a number of tokens. Anything else is a ``ValueError``.
 
-    Raises
-    ------
-    ValueError
-        If ``value`` is neither a Budget nor a whole number of at least 1.
-
-    Examples
-    --------
     >>> as_budget(16) == Budget(tokens=16)
     True
     """

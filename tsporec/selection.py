@@ -27,18 +27,10 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """The kept positions of N segments.
+    """The kept positions of N segments: K positions into the packed ``[T]`` tokens, ascending, and their offsets."""
 
-    Parameters
-    ----------
-    kept : int64 ``[K]``
-        Positions into the packed ``[T]`` tokens, ascending.
-    cu_seqlens : int32 ``[N + 1]``
-        Offsets of the segments in ``kept``.
-    """
-
-    kept: NDArray[np.int64]
-    cu_seqlens: NDArray[np.int32]
+    kept: NDArray[np.int64]  # [K]
+    cu_seqlens: NDArray[np.int32]  # [N + 1]
 
     def apply(self, tokens: RaggedTokens) -> RaggedTokens:
         """Return the kept tokens, in text order."""
@@ -133,18 +125,9 @@ def select_scored(
 ) -> Selection:
     """Keep the tokens or words with the highest scores of each segment, in text order.
 
-    Parameters
-    ----------
-    scores : float32 or float16 ``[T]``
-    budget : Budget, int or int32 ``[N]``
-        The budget of each segment; an array has one number of tokens for each of them.
+    ``scores`` are float32 or float16 ``[T]``. ``budget`` may also be int32 ``[N]``, the tokens of each segment. The
+    other parameters, the result and the errors are those of :func:`select`.
 
-    Notes
-    -----
-    The other parameters, the result and the errors are those of :func:`select`.
-
-    Examples
-    --------
     >>> tokens = RaggedTokens.from_lists([[7, 7, 7], [8, 8]])
     >>> select_scored(np.float32([3, 1, 2, 5, 4]), tokens, np.int32([2, 1])).kept.tolist()
     [0, 2, 3]

@@ -122,4 +122,4 @@ def test_the_description_round_trips_and_is_checked():
         assert old in data
         with pytest.raises(ValueError, match=message):
             State.from_json(data.replace(old, new).encode("latin-1"), Path("x"))
-    assert recipe().to_budget() == Budget(tokens=9)
+    assert recipe().budget == Budget(tokens=9)

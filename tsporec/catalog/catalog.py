@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -134,21 +134,11 @@ class ItemCatalog:
     def open(
         cls, path: str | Path, *, tokenizer: Any = None, selector: Any = None, verify: bool = False
     ) -> ItemCatalog:
-        """Open a catalogue.
+        """Open a catalogue; a ``ValueError`` if there is none, or it is unfinished or damaged.
 
-        Parameters
-        ----------
-        path : path
-        tokenizer, selector : optional
-            Refused unless they are those that the catalogue was built with.
-        verify : bool
-            Check the whole file before LMDB reads it, then every record. Default False. LMDB trusts its file: verify
-            one that comes from elsewhere.
-
-        Raises
-        ------
-        ValueError
-            If there is no catalogue, it is unfinished or damaged, or the tokenizer or selector is another.
+        A tokenizer or selector is refused unless it is the one that the catalogue was built with. ``verify=True``
+        checks the whole file before LMDB reads it, then every record. LMDB trusts its file, so verify one that comes
+        from elsewhere.
         """
         if verify and (Path(path) / DATA).is_file():
             check_pages(Path(path))
@@ -171,12 +161,8 @@ class ItemCatalog:
     ) -> ItemCatalog:
         """Add new items, replace those whose text has changed, delete some; all in one transaction.
 
-        Items with the stored text are skipped. This view stays as it is; one of the new state is returned.
-
-        Raises
-        ------
-        ValueError
-            If the tokenizer or selector is not the catalogue's, an id to delete is not there, or an id comes twice.
+        Items with the stored text are skipped. This view stays as it is; one of the new state is returned. Another
+        tokenizer or selector, an id to delete that is not there, or an id that comes twice is a ``ValueError``.
         """
         mine, how = self.recipe, Work(**work)
         selector = bound_selector(selector, tokenizer)
@@ -218,30 +204,24 @@ class ItemCatalog:
         Parameters
         ----------
         ids : list of int or str, or an integer array or tensor ``[M]``
-            Repeats are allowed.
+            Repeats are allowed. Ids of the wrong kind are a ``ValueError``.
         k : int, optional
             Return only the best ``k`` tokens of each, in text order: what a budget of ``k`` tokens would have kept.
         missing : str
-            ``"error"`` (default), or ``"empty"`` for an empty segment where an id is not in the catalogue.
+            What to do about an id that is not in the catalogue: ``"error"`` (default) is a ``KeyError``, ``"empty"``
+            gives an empty segment.
 
         Returns
         -------
         RaggedTokens
             Segment ``i`` is ``ids[i]``. ``.to_padded(pad_id, side)`` is the padded batch with its attention mask.
-
-        Raises
-        ------
-        KeyError
-            If an id is not in the catalogue.
-        ValueError
-            If the ids are of the wrong kind, ``k`` is more than was kept, or a record is damaged.
         """
         if k is not None and self.recipe.granularity == "word":
             raise ValueError(
                 f"{self.path} keeps whole words, which a smaller number of tokens could split; leave out k (--budget), "
                 "or build a catalogue with that budget."
             )
-        most = self.recipe.budget.get("tokens")
+        most = self.recipe.budget.tokens
         if k is not None and (k < 1 or (most is not None and k > most)):
             raise ValueError(f"k must be from 1 to {most or 'any number'}, the tokens kept of an item; found {k}.")
         return self._tokens(ids, k, missing)[0]
@@ -290,7 +270,7 @@ class ItemCatalog:
             "tokens_before": report.tokens_before,
             "kept_tokens": report.tokens_after,
             "bytes": (self.path / DATA).stat().st_size,
-            **vars(self.recipe),
+            **asdict(self.recipe),
         }
 
     def _tokens(self, ids: Any, k: int | None, missing: str) -> tuple[RaggedTokens, NDArray[np.integer]]:

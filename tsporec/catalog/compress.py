@@ -63,8 +63,7 @@ class Compressor:
         scores = score_tokens(self.selector, tokens)
         protected = np.isin(tokens.ids, special_token_ids(self.tokenizer))
         whole_words = pieces_of_words(self.recipe.granularity, self.tokenizer)
-        budget = self.recipe.to_budget()
-        selection = select_scored(scores, tokens, budget, whole_words=whole_words, protected=protected)
+        selection = select_scored(scores, tokens, self.recipe.budget, whole_words=whole_words, protected=protected)
         ranks, kept = rank(scores, selection, protected), selection.apply(tokens)
         records = encode_records(keys, chunk.digests(), tokens.lengths, kept, ranks, self.recipe.cell)
         return Records(keys, records, 0 if weights is None else weights.known - before)
@@ -109,9 +108,8 @@ def make_compressor(
         raise ValueError(f"fields must be a list of names; found {fields!r}.")
     selector = bound_selector(selector, tokenizer)
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
-    changed = {name: value for name, value in vars(budget).items() if value != getattr(Budget, name)}
     names = tokenizer_fingerprint(tokenizer), fingerprint_of(selector)
-    recipe = Recipe(*names, size, changed, tuple(fields), id_type, max_tokens, granularity)
+    recipe = Recipe(*names, size, budget, tuple(fields), id_type, max_tokens, granularity)
     return Compressor(tokenizer, selector, recipe)
 
 

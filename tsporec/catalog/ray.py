@@ -57,8 +57,6 @@ def build_with_ray(
     ------
     ImportError
         If Ray is not installed: ``pip install "tsporec[ray]"``.
-    ValueError
-        See :meth:`tsporec.ItemCatalog.build`.
     """
     data = require("ray.data", extra="ray")
     dataset = source if isinstance(source, data.Dataset) else _read(data, Path(source).absolute())

@@ -40,22 +40,20 @@ class Recipe:
         Fingerprints.
     vocabulary : int
         The largest token id plus one.
-    budget : dict
-        The fields of a :class:`~tsporec.Budget` that differ from their defaults.
+    budget : Budget, or dict of its fields
     fields : tuple of str
         Names of the item fields that make the text.
     id_type : str
         ``"int"`` or ``"str"``.
     max_tokens : int, optional
         Number of tokens of a text that are considered. By default all are.
-    granularity : str
-        ``"token"`` (default) or ``"word"``.
+    granularity : "token" or "word"
     """
 
     tokenizer: str
     selector: str
     vocabulary: int
-    budget: dict[str, Any]
+    budget: Budget
     fields: tuple[str, ...]
     id_type: str
     max_tokens: int | None = None
@@ -63,16 +61,15 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
-        names = (self.tokenizer, self.selector, self.granularity, *self.fields)
+        if isinstance(self.budget, dict):
+            object.__setattr__(self, "budget", Budget(**self.budget))
+        names = (self.tokenizer, self.selector, *self.fields)
         counts = (self.vocabulary, 1 if self.max_tokens is None else self.max_tokens)
         whole = all(is_whole(count) and 1 <= count <= 1 << 31 for count in counts)
         if not whole or not all(isinstance(name, str) for name in names) or self.id_type not in ("int", "str"):
             raise ValueError(f"a recipe has names, numbers from 1 to 2**31, and ids of 'int' or 'str'; found {self}.")
-        self.to_budget()
-
-    def to_budget(self) -> Budget:
-        """Return the budget."""
-        return Budget(**self.budget)
+        if self.granularity not in ("token", "word"):
+            raise ValueError(f"granularity must be 'word' or 'token'; found {self.granularity!r}.")
 
     def differences(self, other: Recipe) -> list[str]:
         """Name the fields in which ``other`` differs, with both values."""
@@ -82,7 +79,7 @@ class Recipe:
     @property
     def cell(self) -> np.dtype[Any]:
         """Dtype of one kept token: fields ``id`` and ``rank``."""
-        most = self.budget.get("tokens", 1 << 32)
+        most = self.budget.tokens or 1 << 32
         rank = "u1" if most <= 1 << 8 else "<u2" if most <= 1 << 16 else "<u4"
         return np.dtype([("id", "<u2" if self.vocabulary <= 1 << 16 else "<u4"), ("rank", rank)])
 
@@ -169,7 +166,7 @@ def encode_records(
     ranks: NDArray[np.int32],
     cell: np.dtype[Any],
 ) -> list[bytes]:
-    """Return one record for each of N items.
+    """Return a record for each of N items.
 
     ``digests [N]`` and ``lengths [N]`` are of the whole texts. ``kept`` has N segments of K tokens with ``ranks [K]``.
     """

@@ -43,8 +43,6 @@ class Work:
     start_method : str
         How worker processes are started: ``"spawn"`` (default), ``"forkserver"`` or ``"fork"``.
 
-    Examples
-    --------
     >>> Work(num_proc=2).chunk_items
     1024
     """
@@ -64,35 +62,18 @@ class Work:
 class BuildReport:
     """Count the work of a build or update.
 
-    Parameters
-    ----------
-    items, empty : int
-        Number of items compressed, and of those among them that have no token.
-    known : int
-        Number of items compressed for which the selector has item weights.
-    resumed : int
-        Number of items that an earlier, unfinished run had compressed. They are not in ``items``.
-    unchanged : int
-        Number of items of an update whose text is the stored one. They are not in ``items``.
-    tokens_before, tokens_after : int
-        Number of tokens of the items compressed: in their texts, and kept.
-    seconds : float
-        Wall-clock time.
-
-    Examples
-    --------
     >>> BuildReport(items=10, seconds=2.0).items_per_second
     5.0
     """
 
-    items: int = 0
-    empty: int = 0
-    known: int = 0
-    resumed: int = 0
-    unchanged: int = 0
-    tokens_before: int = 0
-    tokens_after: int = 0
-    seconds: float = 0.0
+    items: int = 0  # compressed
+    empty: int = 0  # without a token, among those compressed
+    known: int = 0  # for which the selector has item weights, among those compressed
+    resumed: int = 0  # compressed by an earlier, unfinished run
+    unchanged: int = 0  # of an update, with the stored text
+    tokens_before: int = 0  # in the texts of the items compressed
+    tokens_after: int = 0  # kept of them
+    seconds: float = 0.0  # wall-clock time
 
     @property
     def items_per_second(self) -> float:

@@ -30,22 +30,9 @@ __all__ = ["BatchSelector", "span_ids"]
 def span_ids(spans: Sequence[Sequence[tuple[int, int]]], attention_mask: Tensor) -> Tensor:
     """Number the tokens of each row's spans, for :class:`BatchSelector`.
 
-    Parameters
-    ----------
-    spans : list of lists of (start, end)
-        For each row, its spans as positions in the row without padding.
-    attention_mask : int or bool ``[B, L]``
-        0 in the padding, which may be on either side.
-
-    Returns
-    -------
-    int32 ``[B, L]``
-        ``n`` for the tokens of the row's n-th span, counted from 1; 0 outside spans.
-
-    Raises
-    ------
-    ValueError
-        If there is not one list for each row, or a span is outside its row or overlaps the one before.
+    ``spans`` has a list of ``(start, end)`` for each row, as positions in the row without padding. ``attention_mask``,
+    int or bool ``[B, L]``, is 0 in the padding, which may be on either side. The result, int32 ``[B, L]``, is ``n`` for
+    the tokens of a row's n-th span, counted from 1, and 0 elsewhere. Spans that do not fit are a ``ValueError``.
 
     Examples
     --------
@@ -142,29 +129,16 @@ class BatchSelector(nn.Module):
         labels: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Cut a batch.
+        """Cut a batch ``[B, L]``; another shape is a ``ValueError``.
 
-        Parameters
-        ----------
-        input_ids : int ``[B, L]``
-            The ids to score. They are returned too, unless ``inputs_embeds`` is given.
-        attention_mask : int or bool ``[B, L]``
-        span_ids : int ``[B, L]``
-            See :func:`span_ids`; neighbouring spans have different numbers.
-        labels : int ``[B, L]``, optional
-        inputs_embeds : float ``[B, L, D]``, optional
-            Gradients pass through.
+        Neighbouring spans have different numbers in ``span_ids``. Gradients pass through ``inputs_embeds`` float
+        ``[B, L, D]``.
 
         Returns
         -------
         dict
-            ``input_ids`` or ``inputs_embeds``, ``attention_mask``, ``position_ids`` (from 0 in each row, 0 in the
-            padding) and, if given, ``labels``: ``[B, width, ...]``, for ``model(**batch)``.
-
-        Raises
-        ------
-        ValueError
-            If a tensor does not have the shape of ``input_ids``.
+            ``input_ids`` or, if given, ``inputs_embeds``, ``attention_mask``, ``position_ids`` (from 0 in each row, 0
+            in the padding) and, if given, ``labels``: ``[B, width, ...]``, for ``model(**batch)``.
         """
         for name, column in (("attention_mask", attention_mask), ("span_ids", span_ids), ("labels", labels)):
             if column is not None and column.shape != input_ids.shape:

@@ -18,10 +18,9 @@ import torch
 from tsporec.catalog.catalog import ItemCatalog
 from tsporec.collators.columns import as_list
 from tsporec.tokens.pieces import ids_in_prompt
-from tsporec.tokens.ragged import RaggedTokens
+from tsporec.tokens.ragged import RaggedTokens, ranges
 
 Feature = dict[str, Any]
-_CACHED = 1024  # texts of prompts whose tokens are kept
 
 
 class Template(Protocol):
@@ -88,10 +87,11 @@ class CatalogCollator:
         histories = [as_list(feature[name]) for feature in features for name in columns]
         tokens = self.catalog.lookup(list(chain.from_iterable(histories)), self.k, missing=self.missing)
         ends = np.cumsum([0, *map(len, histories)])
-        runs = [tokens.take(np.arange(a, b)) for a, b in pairwise(ends)]
-        rests = [{name: value for name, value in feature.items() if name not in columns} for feature in features]
-        width = len(columns)
-        assembled = [self.template.assemble(rest, runs[n * width : (n + 1) * width]) for n, rest in enumerate(rests)]
+        runs = iter([tokens.take(np.arange(a, b)) for a, b in pairwise(ends)])
+        assembled = []
+        for feature in features:
+            rest = {name: value for name, value in feature.items() if name not in columns}
+            assembled.append(self.template.assemble(rest, [next(runs) for _ in columns]))
         return (self.base_collator or self.template.collate)(assembled)
 
 
@@ -136,24 +136,18 @@ class PackedItems:
                     f"an item has {longest} kept tokens, max_text_length is {self.max_text_length}; raise it to the "
                     "catalogue's budget, or give the collator a smaller k."
                 )
-            tail = [self.tail_id] * self.tail
-            rows = [[*ids, *tail] for ids in tokens.to_lists()]
-            first = [self.max_text_length - (len(row) - self.tail) for row in rows]
+            rows = [[*ids, *[self.tail_id] * self.tail] for ids in tokens.to_lists()]
+            first = self.max_text_length - tokens.lengths
             feature[f"{prefix}input_ids"] = _long(chain.from_iterable(rows))
             feature[f"{prefix}cu_input_lens"] = _long(map(len, rows))
-            feature[f"{prefix}position_ids"] = _long(
-                chain.from_iterable(range(start, start + len(row)) for start, row in zip(first, rows, strict=True))
-            )
+            feature[f"{prefix}position_ids"] = torch.from_numpy(ranges(first, tokens.lengths + self.tail))
         return feature
 
     def collate(self, features: list[Feature]) -> Feature:
         """Concatenate packed columns and stack the others."""
-        ends = ("input_ids", "cu_input_lens", "position_ids")
-        packed = {prefix + end for prefix in self.prefixes for end in ends}
-        return {
-            name: torch.cat([f[name] for f in features]) if name in packed else _stack([f[name] for f in features])
-            for name in features[0]
-        }
+        packed = {prefix + end for prefix in self.prefixes for end in ("input_ids", "cu_input_lens", "position_ids")}
+        columns = {name: [f[name] for f in features] for name in features[0]}
+        return {name: torch.cat(rows) if name in packed else _stack(rows) for name, rows in columns.items()}
 
 
 class ItemPrompt:
@@ -198,26 +192,18 @@ class ItemPrompt:
         if prompt.count("{items}") != 1:
             raise ValueError(f"the prompt must hold {{items}} once; found {prompt!r}.")
         self.before, self.after = prompt.split("{items}")
-        self.tokenizer, self.separator, self.answer, self.prefix = tokenizer, separator, answer, list(prefix)
-        self.columns = (ids,)
-        self._cache: dict[str, list[int]] = {}
+        self.tokenizer, self.answer, self.prefix, self.columns = tokenizer, answer, list(prefix), (ids,)
+        self.between = self._tokens(separator)
 
     def _tokens(self, text: str) -> list[int]:
-        found = self._cache.get(text)
-        if found is None:
-            found = ids_in_prompt(self.tokenizer, text) if text else []
-            if len(self._cache) >= _CACHED:
-                self._cache.clear()
-            self._cache[text] = found
-        return found
+        return ids_in_prompt(self.tokenizer, text) if text else []
 
     def assemble(self, feature: Feature, items: list[RaggedTokens]) -> Feature:
         """See :class:`Template`."""
         first = self.tokenizer(_fill(self.before, feature), add_special_tokens=False)["input_ids"]
         ids, spans = [*self.prefix, *first], []
         for number, item in enumerate(items[0].to_lists()):
-            if number:
-                ids += self._tokens(self.separator)
+            ids += self.between if number else []
             spans.append((len(ids), len(ids) + len(item)))
             ids += item
         ids += self._tokens(_fill(self.after, feature))
@@ -234,18 +220,17 @@ class ItemPrompt:
     def collate(self, features: list[Feature]) -> Feature:
         """Pad token columns on the tokenizer's side, move ``item_spans`` with the text, stack other columns."""
         pads = {"input_ids": self.tokenizer.pad_token_id or 0, "attention_mask": 0, "labels": -100}
-        width = max(len(f["input_ids"]) for f in features)
-        left = self.tokenizer.padding_side == "left"
-        batch: Feature = {}
-        for name in features[0]:
-            rows = [f[name] for f in features]
+        lengths, left = [len(f["input_ids"]) for f in features], self.tokenizer.padding_side == "left"
+        room = [max(lengths) - length for length in lengths]
+        batch: Feature = {name: [f[name] for f in features] for name in features[0]}
+        for name, rows in batch.items():
             if name in pads:
-                fill = [[pads[name]] * (width - len(row)) for row in rows]
-                both = zip(fill, rows, strict=True)
+                both = [([pads[name]] * by, row) for by, row in zip(room, rows, strict=True)]
                 batch[name] = torch.tensor([pad + row if left else row + pad for pad, row in both])
             elif name == "item_spans":
-                moved = [(width - len(f["input_ids"])) * left for f in features]
-                batch[name] = [[(a + by, b + by) for a, b in row] for by, row in zip(moved, rows, strict=True)]
+                batch[name] = [
+                    [(a + by * left, b + by * left) for a, b in row] for by, row in zip(room, rows, strict=True)
+                ]
             else:
                 batch[name] = _stack(rows)
         return batch

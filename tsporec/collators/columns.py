@@ -41,7 +41,7 @@ class Part(NamedTuple):
     spans: list[Span]  # ascending, without overlap
     budgets: list[int]  # the number of each span's budget
     items: list[Any]  # the id of each span's item, or None
-    labelled: NDArray[np.bool_] | None = None  # [L]: tokens with a label; None if no token has one
+    labelled: NDArray[np.bool_]  # [L]: tokens with a label
 
 
 class FlatColumns:
@@ -136,13 +136,12 @@ class FlatColumns:
                     f"{name} has {shape[0]} values and {self.ids} has {length} tokens; expected one value a token."
                 )
 
-    def _labelled(self, feature: Mapping[str, Any], length: int) -> NDArray[np.bool_] | None:
-        """Return which tokens have a label in any row: bool ``[L]``; None if labels are not per token."""
+    def _labelled(self, feature: Mapping[str, Any], length: int) -> NDArray[np.bool_]:
+        """Return which tokens have a label in any row: bool ``[L]``."""
         labels = feature.get(self.labels)
         if self.labels not in self.token_columns or shape_of(labels)[-1:] != (length,):
-            return None
-        rows: NDArray[np.bool_] = np.asarray(labels).reshape(-1, length) != IGNORED_LABEL
-        labelled: NDArray[np.bool_] = rows[0] if len(rows) == 1 else np.logical_or.reduce(rows)
+            return np.zeros(length, dtype=bool)
+        labelled: NDArray[np.bool_] = (np.asarray(labels).reshape(-1, length) != IGNORED_LABEL).any(axis=0)
         return labelled
 
     def _document_ends(self, feature: Mapping[str, Any], length: int) -> list[int]:

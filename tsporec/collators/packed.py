@@ -17,9 +17,8 @@ class PackedColumns:
     Parameters
     ----------
     *prefixes : str
-        A prefix names three columns: ``{prefix}input_ids [T]``, ``{prefix}cu_input_lens [N]`` and, if it is there,
-        ``{prefix}position_ids [T]``. The second holds the *lengths* of the N items, in spite of its name. A feature may
-        lack the columns of some prefixes, but not of all.
+        A prefix names three columns: ``{prefix}input_ids [T]``, ``{prefix}cu_input_lens [N]``, which are the *lengths*
+        of N items, and, if it is there, ``{prefix}position_ids [T]``. A feature may lack some prefixes, but not all.
     tail : int
         Placeholder tokens at the end of each item. They are always kept and do not count. Default 0.
     positions : str
@@ -79,7 +78,7 @@ class PackedColumns:
         ends = np.cumsum(lengths)
         spans = list(zip((ends - lengths).tolist(), (ends - self.tail).tolist(), strict=True))
         items = span_items(feature, self.item_ids and prefix + self.item_ids, len(spans))
-        return Part(ids, spans, [0] * len(spans), items)
+        return Part(ids, spans, [0] * len(spans), items, np.zeros(len(ids), dtype=bool))
 
     def rebuild(self, feature: Mapping[str, Any], kept: Sequence[Ints | None]) -> Mapping[str, Any]:
         """Return the feature with the ids, lengths and positions of the ``kept`` tokens of each part (None: all)."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,6 @@ from tsporec.selector.bound import bound_selector
 from tsporec.tokens.pieces import special_token_ids
 from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets, ranges
 
-T = TypeVar("T")
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
@@ -36,10 +36,7 @@ class CollatorAround:
     def __call__(self, features: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> Any:
         """Return the base collator's batch of the cut features. Further arguments go to the base collator.
 
-        Raises
-        ------
-        ValueError
-            If ids, spans or per-token columns of a feature are not as they should be. The message gives its number.
+        A feature whose ids, spans or per-token columns are not as they should be is a ``ValueError`` with its number.
         """
         return self.base_collator(self.cut(features), *args, **kwargs)
 
@@ -183,14 +180,22 @@ class SelectorCollator(CollatorAround):
         numbers : ints, optional
             The number that errors give to each feature. Default: its place in ``features``.
         """
-        numbers = range(len(features)) if numbers is None else numbers
-        rows = _each(self.layout.parts, numbers, features)
+        numbers = numbers or range(len(features))
+        rows, cut = [], []
+        for number, feature in zip(numbers, features, strict=True):
+            with _errors_of(number):
+                rows.append(self.layout.parts(feature))
         try:
             kept = iter(self._kept([part for row in rows for part in row]))
         except ValueError:
-            _each(self._kept, numbers, rows)  # find the feature at fault
+            for number, row in zip(numbers, rows, strict=True):  # find the feature at fault
+                with _errors_of(number):
+                    self._kept(row)
             raise
-        return _each(self.layout.rebuild, numbers, features, [[next(kept) for _ in row] for row in rows])
+        for number, feature, row in zip(numbers, features, rows, strict=True):
+            with _errors_of(number):
+                cut.append(self.layout.rebuild(feature, [next(kept) for _ in row]))
+        return cut
 
     def _kept(self, parts: list[Part]) -> list[Ints | None]:
         """Return the kept positions of each part, None if all are kept: steps 2 to 4 of :meth:`cut`."""
@@ -209,9 +214,7 @@ class SelectorCollator(CollatorAround):
         if any(item is not None for item in items):
             tokens = tokens.with_items(items)
         protected = np.isin(tokens.ids, self.protected_ids)
-        if any(part.labelled is not None for part in parts):
-            labelled = [np.zeros(len(p.ids), bool) if p.labelled is None else p.labelled for p in parts]
-            protected |= np.concatenate(labelled)[where]
+        protected |= np.concatenate([part.labelled for part in parts])[where]
         scores = score_tokens(self.scorer, tokens)
         budget_of_span = np.array([number for part in parts for number in part.budgets], dtype=np.int64)
         k = self._resolve(scores, tokens.cu_seqlens, counts, budget_of_span, protected)
@@ -226,11 +229,8 @@ class SelectorCollator(CollatorAround):
         self, scores: Scores, cu_seqlens: NDArray[np.int32], counts: Ints, budget_of_span: Ints, protected: Bools
     ) -> NDArray[np.int32]:
         """Return the tokens that each span may keep: int32 ``[N]``. The spans of a part share a total."""
-        if len(self.budgets) == 1:
-            return self.budgets[0].resolve(scores, cu_seqlens, lengths_to_offsets(counts), protected)
-        lengths = np.diff(cu_seqlens)
+        lengths, part_of_span = np.diff(cu_seqlens), np.repeat(np.arange(len(counts)), counts)
         k = np.zeros(len(lengths), dtype=np.int32)
-        part_of_span = np.repeat(np.arange(len(counts)), counts)
         for number, budget in enumerate(self.budgets):
             spans = budget_of_span == number
             tokens = np.repeat(spans, lengths)
@@ -240,15 +240,12 @@ class SelectorCollator(CollatorAround):
         return k
 
 
-def _each(work: Callable[..., T], numbers: Sequence[int], *columns: Sequence[Any]) -> list[T]:
-    """Call ``work`` on every row of the columns; its ValueErrors get the number of the feature."""
-    done: list[T] = []
+@contextmanager
+def _errors_of(number: int) -> Iterator[None]:
     try:
-        for arguments in zip(*columns, strict=True):
-            done.append(work(*arguments))  # noqa: PERF401 - the number of results is the place of the row at fault
+        yield
     except ValueError as error:
-        raise ValueError(f"feature {numbers[len(done)]}: {error}") from error
-    return done
+        raise ValueError(f"feature {number}: {error}") from error
 
 
 def _special_ids(tokenizer: Any, scorer: Scorer, spans: Any) -> Sequence[int]:

@@ -20,15 +20,8 @@ IGNORED_LABEL = -100
 
 
 class ColumnSpans:
-    """Read the spans from a column of the dataset.
+    """Read the spans from a column of the dataset: ``[(start, end), ...]``, positions in the feature's ids.
 
-    Parameters
-    ----------
-    column : str
-        Holds ``[(start, end), ...]``, positions in the feature's ids. Default "item_spans".
-
-    Examples
-    --------
     >>> ColumnSpans()({"input_ids": [5, 6, 7], "item_spans": [(1, 3)]})
     [(1, 3)]
     """
@@ -36,10 +29,9 @@ class ColumnSpans:
     def __init__(self, column: str = ITEM_SPANS) -> None:
         self.column, self.columns = column, (column,)
 
-    def __call__(self, feature: Mapping[str, Any]) -> Sequence[Span]:
+    def __call__(self, feature: Mapping[str, Any]) -> Any:
         """Return the column's value; a ValueError if ``feature`` lacks it."""
-        spans: Sequence[Span] = _column(feature, self.column)
-        return spans
+        return _column(feature, self.column)
 
 
 class MarkerSpans:
@@ -54,8 +46,6 @@ class MarkerSpans:
     ids : str
         Column of token ids. Default "input_ids".
 
-    Examples
-    --------
     >>> MarkerSpans(90, 91, 92)({"input_ids": [90, 5, 6, 92, 7, 91, 8]})
     [(1, 3), (4, 5)]
     """
@@ -152,27 +142,12 @@ class ItemStringSpans:
 def spans_of_strings(text: str, strings: Sequence[str], offsets: Any) -> list[Span]:
     """Return the span of the tokens of each string in ``text``.
 
-    Parameters
-    ----------
-    text : str
-    strings : list of str
-        In the order in which they stand in ``text``: each is searched behind the one before.
-    offsets : int ``[L, 2]``
-        Start and end of each token in characters of ``text``. Special tokens have no width and are in no string.
+    Strings stand in ``text`` in their order. ``offsets`` int ``[L, 2]`` are the start and end of each token in
+    characters of ``text``; special tokens have no width and are in no string. A span has the tokens that lie wholly in
+    its string; white space before the string does not count. A token that also holds a quote is therefore outside, and
+    never dropped. A string without such a token has no span. A string that is not in the text, or in which no token
+    has offsets, is a ``ValueError``.
 
-    Returns
-    -------
-    list of (start, end)
-        A span has the tokens that lie wholly in its string; white space before the string does not count. A token that
-        also holds a quote is therefore outside, and never dropped. A string without such a token has no span.
-
-    Raises
-    ------
-    ValueError
-        If a string is not in the text, or the tokens before and behind it have offsets but none has one inside it.
-
-    Examples
-    --------
     >>> spans_of_strings('a "gel pen", b', ["gel pen"], [(0, 1), (1, 3), (3, 6), (6, 10), (10, 11), (11, 14)])
     [(2, 4)]
     """
