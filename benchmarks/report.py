@@ -183,18 +183,21 @@ def draw(summary: Summary, folder: Path) -> list[Path]:
     panels = [(f"{name}, {case}", found) for name, cases in summary.items() for case, found in cases.items()]
     if not panels:
         raise ValueError("no cell is measured, so there is nothing to draw; run benchmarks.quality first.")
-    made = []
-    for name, label, point in _PLOTS:
-        figure, axes = pyplot.subplots(
-            1, len(panels), figsize=(5 * len(panels), 4), squeeze=False, layout="constrained"
-        )
-        for axis, (title, case) in zip(axes[0], panels, strict=True):
-            for scorer in dict.fromkeys(cell["scorer"] for cell in case["cells"]):
+    rows, made = (len(panels) + 1) // 2, []
+    for name, (horizontal, vertical, point) in _PLOTS.items():
+        figure, axes = pyplot.subplots(rows, 2, figsize=(10, 3.6 * rows), squeeze=False, layout="constrained")
+        for axis in axes.flat[len(panels) :]:
+            axis.set_axis_off()
+        for axis, (title, case) in zip(axes.flat, panels, strict=False):
+            for scorer, style in _STYLES.items():
                 points = [point(cell, case) for cell in case["cells"] if cell["scorer"] == scorer]
                 if line := sorted(one for one in points if one is not None):
-                    axis.plot(*zip(*line, strict=True), marker="o", markersize=3, label=scorer,
-                              linewidth=2 if scorer == "selector" else 1)  # fmt: skip
-            axis.set(title=title, xlabel=label, ylabel="NDCG@10", xscale="log")
+                    axis.plot(*zip(*line, strict=True), marker="o", markersize=3, label=scorer, **style)
+                    if scorer == FULL:
+                        axis.axhline(line[0][1], linestyle=":", linewidth=1, **style)
+            axis.set_xscale("log", base=2)
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.set(title=title, xlabel=horizontal, ylabel=vertical)
         axes[0][0].legend(fontsize="small")
         made.append(folder / f"{name}.svg")
         figure.savefig(made[-1], metadata={"Date": None})
@@ -210,8 +213,10 @@ def _by_tokens(cell: Figures, case: Figures) -> Point:
 
 
 def _by_seconds(cell: Figures, case: Figures) -> Point:
-    seconds = cell["seconds"]["score"] + cell["seconds"].get("encode", float("nan"))
-    return None if seconds != seconds else (1000 * seconds / case["items"], cell["mean"]["ndcg@10"])
+    if "encode" not in cell["seconds"]:
+        return None
+    seconds = cell["seconds"]["score"] + cell["seconds"]["encode"]
+    return 1000 * seconds / case["items"], cell["mean"]["ndcg@10"]
 
 
 def _gain(cell: Figures, case: Figures) -> Point:
@@ -220,11 +225,19 @@ def _gain(cell: Figures, case: Figures) -> Point:
     )
 
 
-_PLOTS = (
-    ("quality", "tokens of an item, or of a prompt", _by_tokens),
-    ("time", "milliseconds an item to select and encode", _by_seconds),
-    ("gain", "budget (NDCG@10 − head's)", _gain),
-)
+_PLOTS = {
+    "quality": ("tokens of an item, or of a prompt", "NDCG@10", _by_tokens),
+    "time": ("milliseconds an item to select and encode", "NDCG@10", _by_seconds),
+    "gain": ("budget in tokens", "NDCG@10 − head's", _gain),
+}
+_COLOURED = [scorer for scorer in dict.fromkeys(name for names in CASES.values() for name in names)
+             if scorer not in ("selector", FULL)]  # fmt: skip
+_STYLES: dict[str, dict[str, Any]] = {
+    **{scorer: {"color": f"C{i if i < 7 else i + 1}"} for i, scorer in enumerate(_COLOURED)},
+    "selector": {"color": "black"},
+    FULL: {"color": "C7"},
+}
+"""Lines of the figures; C7 is gray."""
 
 
 def main() -> None:
