@@ -43,6 +43,8 @@ class BaseScorer:
     """
 
     name = ""
+    tokenizer_fingerprint: str | None = None
+    """Fingerprint of the tokenizer that the scorer is bound to; None if it is unbound."""
 
     def score(self, tokens: RaggedTokens) -> Scores:
         """Return one score for each token: float32 ``[T]``; see :class:`Scorer`."""
@@ -61,17 +63,9 @@ class BaseScorer:
         return {}
 
     @property
-    def tokenizer_fingerprint(self) -> str | None:
-        """Fingerprint of the tokenizer that the scorer is bound to; None if it is unbound."""
-        return None
-
-    @property
     def fingerprint(self) -> str:
         """Digest of the name and :meth:`config`. Equal scorers have equal fingerprints."""
-        parts = [self.name]
-        for key, value in sorted(self.config().items()):
-            parts += [key, value]
-        return digest(*parts)
+        return digest(self.name, *(part for item in sorted(self.config().items()) for part in item))
 
 
 def score_tokens(scorer: Scorer, tokens: RaggedTokens) -> Scores:

@@ -63,7 +63,6 @@ class LanguageScorer(BaseScorer):
             )
         self.window = most if window is None else window
         self.reader: Pieces | None = None  # spells ids of another tokenizer than the model's
-        self._bound: str | None = None
         self._digest: list[Any] | None = None
 
     def special_positions(self) -> int:
@@ -77,15 +76,10 @@ class LanguageScorer(BaseScorer):
     def for_tokenizer(self, tokenizer: Any) -> LanguageScorer:
         """Return a scorer for ids of ``tokenizer``. It shares the model."""
         bound, pieces = copy.copy(self), read_pieces(tokenizer)
-        bound._bound = pieces.fingerprint
+        bound.tokenizer_fingerprint = pieces.fingerprint
         known = None if self.tokenizer is None else tokenizer_fingerprint(self.tokenizer)
         bound.reader = pieces if self.reads_text or known not in (None, pieces.fingerprint) else None
         return bound
-
-    @property
-    def tokenizer_fingerprint(self) -> str | None:
-        """Fingerprint of the tokenizer that the scorer is bound to; None if it is unbound."""
-        return self._bound
 
     def config(self) -> dict[str, Any]:
         """Return the window, a digest of the model and, if texts are tokenised again, both tokenizers' fingerprints."""

@@ -27,19 +27,6 @@ def spelled_terms(tokenizer: Any) -> NDArray[np.int64]:
     return numbers
 
 
-def repeated(tokens: RaggedTokens, terms: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mark tokens whose term stands earlier in their segment: bool ``[T]``.
-
-    >>> repeated(RaggedTokens.from_lists([[5, 6, 5], [5]]), np.array([5, 6, 5, 5])).tolist()
-    [False, False, True, False]
-    """
-    # (segment, term) pairs [T] -> first place of each pair
-    _, first = np.unique(tokens.segment_ids() * (2**31) + terms, return_index=True)
-    marks = np.ones(tokens.num_tokens, dtype=bool)
-    marks[first] = False
-    return marks
-
-
 class WithoutRepeats(BaseScorer):
     """Score tokens as ``scorer`` does, but rank repeated ones below all others.
 
@@ -61,19 +48,16 @@ class WithoutRepeats(BaseScorer):
         if getattr(scorer, "fingerprint", None) is None:
             raise ValueError(f"{type(scorer).__name__} has no fingerprint; give it one that changes with its scores.")
         self.scorer, self.terms = scorer, spelled_terms(tokenizer)
-        self._tokenizer = tokenizer_fingerprint(tokenizer)
-
-    @property
-    def tokenizer_fingerprint(self) -> str | None:
-        """Fingerprint of the tokenizer whose spellings are read."""
-        return self._tokenizer
+        self.tokenizer_fingerprint = tokenizer_fingerprint(tokenizer)
 
     def config(self) -> dict[str, Any]:
         """Return the other scorer's fingerprint and the tokenizer's."""
-        return {"scorer": self.scorer.fingerprint, "tokenizer": self._tokenizer}  # type: ignore[attr-defined]
+        return {"scorer": self.scorer.fingerprint, "tokenizer": self.tokenizer_fingerprint}  # type: ignore[attr-defined]
 
     def score(self, tokens: RaggedTokens) -> Scores:
         """Return the scores, float32 ``[T]``."""
-        scores = score_tokens(self.scorer, tokens).copy()
-        scores[repeated(tokens, self.terms[tokens.ids])] = np.finfo(np.float32).min
+        scores = np.full(tokens.num_tokens, np.finfo(np.float32).min)
+        # (segment, term) pairs [T] -> first place of each pair
+        _, first = np.unique(tokens.segment_ids() * (2**31) + self.terms[tokens.ids], return_index=True)
+        scores[first] = score_tokens(self.scorer, tokens)[first]
         return scores

@@ -33,14 +33,9 @@ class TfidfScorer(BaseScorer):
 
     def __init__(self, tokenizer: Any = None) -> None:
         self.terms = None if tokenizer is None else spelled_terms(tokenizer)
-        self._tokenizer = None if tokenizer is None else tokenizer_fingerprint(tokenizer)
+        self.tokenizer_fingerprint = None if tokenizer is None else tokenizer_fingerprint(tokenizer)
         self.idf: NDArray[np.float32] | None = None
         self.unseen = np.float32(0)
-
-    @property
-    def tokenizer_fingerprint(self) -> str | None:
-        """Fingerprint of the tokenizer whose spellings are read; None if token ids are the terms."""
-        return self._tokenizer
 
     def fit(self, corpus: RaggedTokens) -> TfidfScorer:
         """Count document frequencies; every segment is a document. Terms that never occur get the idf of ``df = 0``."""
@@ -56,7 +51,7 @@ class TfidfScorer(BaseScorer):
     def config(self) -> dict[str, Any]:
         """Return the fitted frequencies and the tokenizer."""
         idf = np.zeros(0, np.float32) if self.idf is None else self.idf
-        return {"idf": idf, "unseen": float(self.unseen), "tokenizer": self._tokenizer}
+        return {"idf": idf, "unseen": float(self.unseen), "tokenizer": self.tokenizer_fingerprint}
 
     def score(self, tokens: RaggedTokens) -> Scores:
         """Return the scores, float32 ``[T]``. A scorer that is not fitted, or an unknown id, is a ValueError."""
