@@ -1,17 +1,17 @@
 """Render the cells of ``benchmarks.quality`` as tables and figures, from the results files alone.
 
-python -m benchmarks.report --results benchmarks/results/quality --pages docs/benchmarks.md,README.md \
-    --figures docs/figures [--json]
+python -m benchmarks.report --results FOLDER --pages docs/benchmarks.md,README.md --figures docs/figures
 
 Each page holds blocks ``<!-- begin NAME -->`` to ``<!-- end NAME -->``, whose text is replaced: ``quality`` has all
-tables, ``quality summary`` a short one. The summary is written to ``summary.json`` in the folder of the cells.
-``--json`` prints it.
+tables, ``quality summary`` a short one, and ``quality figures`` links to the figures. The summary is written to
+``summary.json`` in the folder of the cells. ``--json`` prints it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -256,11 +256,12 @@ def main() -> None:
     if options.json:
         print(json.dumps(summary, indent=1))
     blocks = {"quality": quality_block(summary), "quality summary": short_block(summary)}
+    figures = draw(summary, options.figures) if options.figures else []
     for name in options.pages:
         page = Path(name)
-        write_whole(page, fill(page.read_text(), blocks).encode())
-    if options.figures:
-        draw(summary, options.figures)
+        links = [f"![{file.stem}]({Path(os.path.relpath(file, page.parent)).as_posix()})" for file in figures]
+        shown = {"quality figures": "\n\n".join(links)} if links else {}
+        write_whole(page, fill(page.read_text(), blocks | shown).encode())
 
 
 if __name__ == "__main__":
