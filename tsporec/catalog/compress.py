@@ -41,15 +41,7 @@ _worker: Compressor | None = None
 
 @dataclass(frozen=True)
 class Compressor:
-    """Turns chunks into records. It pickles, so each worker process has one.
-
-    Parameters
-    ----------
-    tokenizer : a Hugging Face tokenizer
-    selector : Scorer
-        Bound to ``tokenizer``.
-    recipe : Recipe
-    """
+    """Turns chunks into records, with a selector that is bound to the tokenizer. Each worker process has a copy."""
 
     tokenizer: Any
     selector: Any
@@ -70,12 +62,11 @@ class Compressor:
 
     def _tokens(self, chunk: Chunk) -> RaggedTokens:
         most, vocabulary = self.recipe.max_tokens, self.recipe.vocabulary
-        if chunk.tokens is None:
+        tokens = chunk.tokens
+        if tokens is None:
             tokens = tokenize_texts(chunk.texts or [], self.tokenizer, most)
-        elif most is None or chunk.tokens.lengths.max(initial=0) <= most:
-            tokens = chunk.tokens
-        else:
-            tokens = RaggedTokens.from_lists([row[:most] for row in chunk.tokens])
+        elif most is not None and tokens.lengths.max(initial=0) > most:
+            tokens = RaggedTokens.from_lists([row[:most] for row in tokens])
         bad = tokens.ids[(tokens.ids < 0) | (tokens.ids >= vocabulary)]
         if len(bad):
             raise ValueError(

@@ -57,13 +57,7 @@ def no_catalogue(folder: Path, unfinished: bool) -> ValueError:
 
 
 def check_pages(folder: Path) -> None:
-    """Check the structure of the whole file without LMDB, which trusts it.
-
-    Raises
-    ------
-    ValueError
-        If a page is missing or not as LMDB writes it.
-    """
+    """Check the structure of the whole file without LMDB, which trusts it. A damaged page is a ``ValueError``."""
     from lmdb import verify
 
     while True:

@@ -189,12 +189,8 @@ def decode_records(
 ) -> tuple[RaggedTokens, NDArray[np.integer]]:
     """Return the kept tokens of N records, or the best ``k`` of each, and the rank of every token.
 
-    An empty record gives an empty segment.
-
-    Raises
-    ------
-    ValueError
-        If a record has a length that no record has, or a token id is outside the vocabulary.
+    An empty record gives an empty segment. A record that was cut short, or has a token id outside the vocabulary, is a
+    ``ValueError``.
     """
     cell = recipe.cell
     sizes = np.fromiter(map(len, records), dtype=np.int64, count=len(records)) - HEADER.itemsize

@@ -23,17 +23,8 @@ _LINES, _PARQUET = (".jsonl", ".jsonl.gz", ".ndjson"), (".parquet",)
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """N items: their ids, and their texts or tokens.
+    """N items: their ids, and their texts or, if they are tokenised already, tokens without special tokens.
 
-    Parameters
-    ----------
-    ids : list of int or str, or an array
-    texts : list of str, optional
-    tokens : RaggedTokens, optional
-        Tokens without special tokens, for items that are tokenised already. They stand in place of ``texts``.
-
-    Examples
-    --------
     >>> len(Chunk(["a", "b"], texts=["blue gel pen", ""]))
     2
     """
@@ -69,17 +60,10 @@ Items: TypeAlias = str | Path | Iterable[Item] | Iterable[Mapping[str, Any]] | I
 def read_chunks(source: Any, fields: Sequence[str], id_field: str, size: int) -> Iterator[Chunk]:
     """Yield chunks of at most ``size`` items.
 
-    Parameters
-    ----------
-    source : path, or iterable of Item, mapping or Chunk
-        A path is a json lines or parquet file, a folder of those (read in the order of their names), or a file that
-        :func:`tsporec.data.readers.read_items` knows. A mapping is a row with ``id_field`` and text fields, which are
-        cleaned. A ``datasets.Dataset`` is an iterable of mappings. A Chunk is passed on as it is.
-    fields : list of str
-        Names of the text fields to join.
-    id_field : str
-        Name of the column of ids in a row. An :class:`~tsporec.data.items.Item` has its own id.
-    size : int
+    A path is a json lines or parquet file, a folder of those (read in the order of their names), or a file that
+    :func:`tsporec.data.readers.read_items` knows. Any other ``source`` is an iterable of Items, of mappings such as the
+    rows of a ``datasets.Dataset``, or of Chunks, which are passed on as they are. The text fields of a mapping are
+    cleaned; its id is in ``id_field``. ``fields`` names the text fields to join.
 
     Raises
     ------

@@ -140,10 +140,7 @@ class Store:
     def write(self, work: Callable[[Any], T]) -> T:
         """Return ``work(transaction)`` and commit it. It is called again if the map had to grow.
 
-        Raises
-        ------
-        OSError
-            If the disk is full or fails, or the folder may not be written. The last committed state stays.
+        If the disk is full or fails, or the folder may not be written, that is an ``OSError``; the last state stays.
         """
         while True:
             try:
@@ -249,10 +246,7 @@ _held: list[Store] = []
 
 
 def open_store(path: str | Path, *, create: bool = False) -> Store:
-    """Return the store of a folder, which is the only one in this process.
-
-    If there is none (and not ``create``), or it is damaged, that is a ``ValueError``.
-    """
+    """Return the one store of a folder in this process. No or a damaged catalogue is a ``ValueError``."""
     folder, data = Path(path), Path(path) / DATA
     with _opening:
         there = data.is_file() and data.stat().st_size > 0
@@ -301,10 +295,7 @@ if hasattr(os, "register_at_fork"):
 def writer_lock(folder: Path) -> Iterator[None]:
     """Be the folder's only writer. The folder is made if it is missing. A dead process holds no lock.
 
-    Raises
-    ------
-    ValueError
-        If another writer, which is named, has not ended within ``PATIENCE`` seconds.
+    Another writer, which is named, that has not ended within ``PATIENCE`` seconds is a ``ValueError``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     who, lock = folder / "writer.txt", FileLock(folder / "writer.lock")

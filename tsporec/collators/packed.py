@@ -10,6 +10,8 @@ import numpy as np
 from tsporec.collators.columns import Part, cut, flat_ids, like, shape_of, span_items
 from tsporec.collators.positions import Ints, policy
 
+_IDS, _LENGTHS, _POSITIONS = "input_ids", "cu_input_lens", "position_ids"
+
 
 class PackedColumns:
     """Describe packed columns; give it to :class:`~tsporec.collators.selector.SelectorCollator` as ``spans``.
@@ -23,10 +25,8 @@ class PackedColumns:
         Placeholder tokens at the end of each item. They are always kept and do not count. Default 0.
     positions : str
         How positions change. Default "right_align", as HLLM has them: the tail keeps its positions.
-    ids, lengths, position_ids : str
-        Suffixes of the columns' names, behind the prefix.
     item_ids : str, optional
-        Suffix of a column of the items' ids. It is removed before the base collator. Default: none.
+        Suffix, behind the prefix, of a column of the items' ids. It is removed before the base collator. Default: none.
 
     Examples
     --------
@@ -38,42 +38,34 @@ class PackedColumns:
     """
 
     def __init__(
-        self,
-        *prefixes: str,
-        tail: int = 0,
-        positions: str = "right_align",
-        ids: str = "input_ids",
-        lengths: str = "cu_input_lens",
-        position_ids: str = "position_ids",
-        item_ids: str | None = None,
+        self, *prefixes: str, tail: int = 0, positions: str = "right_align", item_ids: str | None = None
     ) -> None:
         if not prefixes or tail < 0:
             raise ValueError(f"give at least one prefix and a tail of 0 or more; found {prefixes} and {tail}.")
-        self.prefixes, self.tail, self.reposition = prefixes, tail, policy(positions)
-        self.ids, self.lengths, self.position_ids, self.item_ids = ids, lengths, position_ids, item_ids
+        self.prefixes, self.tail, self.reposition, self.item_ids = prefixes, tail, policy(positions), item_ids
 
     def parts(self, feature: Mapping[str, Any]) -> list[Part]:
         """Return one part for each prefix, with a span for each item, without its tail."""
         return [self._part(feature, prefix) for prefix in self._present(feature)]
 
     def _present(self, feature: Mapping[str, Any]) -> list[str]:
-        present = [p for p in self.prefixes if p + self.ids in feature]
+        present = [p for p in self.prefixes if p + _IDS in feature]
         if not present:
-            wanted = ", ".join(p + self.ids for p in self.prefixes)
+            wanted = ", ".join(p + _IDS for p in self.prefixes)
             raise ValueError(f"none of the columns {wanted} is among {sorted(feature)}.")
         return present
 
     def _part(self, feature: Mapping[str, Any], prefix: str) -> Part:
-        ids = flat_ids(feature[prefix + self.ids], prefix + self.ids)
-        lengths = flat_ids(feature.get(prefix + self.lengths, []), prefix + self.lengths)
+        ids = flat_ids(feature[prefix + _IDS], prefix + _IDS)
+        lengths = flat_ids(feature.get(prefix + _LENGTHS, []), prefix + _LENGTHS)
         if lengths.sum() != len(ids) or (lengths < self.tail).any():
             raise ValueError(
-                f"{prefix}{self.lengths} must be lengths of at least {self.tail} that add up to the {len(ids)} tokens "
-                f"of {prefix}{self.ids}; found {lengths.tolist()[:10]}, {lengths.sum()} in all."
+                f"{prefix}{_LENGTHS} must be lengths of at least {self.tail} that add up to the {len(ids)} tokens "
+                f"of {prefix}{_IDS}; found {lengths.tolist()[:10]}, {lengths.sum()} in all."
             )
-        positions = shape_of(feature.get(prefix + self.position_ids))
+        positions = shape_of(feature.get(prefix + _POSITIONS))
         if positions not in ((), (len(ids),)):
-            raise ValueError(f"{prefix}{self.position_ids} has {positions[0]} values for {len(ids)} tokens.")
+            raise ValueError(f"{prefix}{_POSITIONS} has {positions[0]} values for {len(ids)} tokens.")
         # Lengths [4, 2] with a tail of 1 -> spans [(0, 3), (4, 5)].
         ends = np.cumsum(lengths)
         spans = list(zip((ends - lengths).tolist(), (ends - self.tail).tolist(), strict=True))
@@ -87,11 +79,11 @@ class PackedColumns:
             columns.pop(f"{prefix}{self.item_ids}", None)
             if places is None:
                 continue
-            lengths = feature[prefix + self.lengths]
+            lengths = feature[prefix + _LENGTHS]
             ends = np.searchsorted(places, np.cumsum(np.asarray(lengths)))
-            columns[prefix + self.ids] = cut(feature[prefix + self.ids], places)
-            columns[prefix + self.lengths] = like(lengths, np.diff(ends, prepend=0))
-            name = prefix + self.position_ids
+            columns[prefix + _IDS] = cut(feature[prefix + _IDS], places)
+            columns[prefix + _LENGTHS] = like(lengths, np.diff(ends, prepend=0))
+            name = prefix + _POSITIONS
             if name in feature:
                 columns[name] = like(feature[name], self.reposition(np.asarray(feature[name], np.int64), places))
         return columns
