@@ -216,6 +216,7 @@ def test_a_round_that_lowers_quality_is_dropped(tmp_path, catalogue, task):
     known, rounds = learn_selector(task.tokens, start, reward, tmp_path / "a", config, lambda _: next(values))
     assert [r["kept"] for r in rounds] == [True, False, True]
     assert known.item_weights is not None
+    assert len(known.item_weights.ids) == len(catalogue.items), "items are found by their ids"
     values = iter([1.0, 0.0, 0.0, 0.0])
     same, rounds = learn_selector(task.tokens, start, reward, tmp_path / "b", config, lambda _: next(values))
     assert [r["kept"] for r in rounds] == [False, False, False]
