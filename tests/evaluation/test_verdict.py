@@ -33,7 +33,7 @@ CELLS = [
 def test_the_smallest_level_budget_is_named():
     verdict = judge(found(*CELLS))
     assert str(verdict) == (
-        "16 tokens keep 98% of the whole text's NDCG@10 at 16% of its tokens; learning adds 2% over the best rule, "
+        "16 tokens keep 98% of the whole text's NDCG@10 at 16% of its tokens; the selector adds 2% over the best rule, "
         "tfidf (not beyond noise). 16 tokens are the smallest budget level with the whole text."
     )
     assert verdict.to_dict()["text"] == str(verdict)
@@ -56,7 +56,7 @@ def test_without_a_learned_selector_the_best_rule_is_judged():
     )
     assert "1 seed(s) show little" in str(verdict)
     losing = judge(found(cell("tfidf", 8, 0.07), cell("selector", 8, 0.05, tfidf=0.07), CELLS[-1]))
-    assert "learning loses 29% to the best rule, tfidf (beyond noise)" in str(losing)
+    assert "the selector loses 29% to the best rule, tfidf (beyond noise)" in str(losing)
     alone = judge(found(CELLS[0]))
     assert "add full or a rule" in str(alone)
     with pytest.raises(ValueError, match="the whole text was not run"):

@@ -7,23 +7,24 @@ from typing import Annotated
 
 import typer
 
-from tsporec.cli.options import FieldsOption, FormatOption, GranularityOption, ItemsOption, SelectorOption, names
+from tsporec.cli import options
+from tsporec.cli.options import names
 from tsporec.selector.hub import DEFAULT
 
 
 def compress(
-    items: ItemsOption,
+    items: options.Items,
     model: Annotated[str, typer.Option(help="Tokenizer of the recommender: a folder or a Hub id.")],
     output: Annotated[Path, typer.Option(help="Folder of the compressed catalogue.")],
     budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
-    selector: SelectorOption = DEFAULT,
-    granularity: GranularityOption = "token",
-    fields: FieldsOption = "title,description",
+    selector: options.Selector = DEFAULT,
+    granularity: options.Granularity = "token",
+    fields: options.Fields = "title,description",
     id_field: Annotated[str, typer.Option(help="Column of ids in json lines and parquet.")] = "id",
     num_proc: Annotated[int, typer.Option(help="Number of worker processes.")] = 1,
     overwrite: Annotated[bool, typer.Option(help="Replace the catalogue that is there.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with a build that was cut off, or drop it.")] = True,
-    format_: FormatOption = None,
+    format_: options.Format = None,
 ) -> None:
     """Compress a catalogue once; recommenders then look items up by id.
 

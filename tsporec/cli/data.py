@@ -8,31 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tsporec.cli.options import FormatOption, names
-
-InteractionsOption = Annotated[
-    Path, typer.Option("--interactions", help="What users touched: a file of user_id, item_id and timestamp.")
-]
-TestOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--test",
-        help="The interactions to test on, or rows with their histories; then all of --interactions is trained on.",
-    ),
-]
-SplitOption = Annotated[
-    str | None,
-    typer.Option(
-        "--split",
-        help="Without --test, hold out each user's last item (last-item) or the latest tenth of all interactions "
-        "(time). Default: last-item.",
-    ),
-]
-IdFieldOption = Annotated[
-    str | None,
-    typer.Option("--id-field", help="Column of the items' ids in your own data. Default: item_id or id."),
-]
-DropOption = Annotated[bool, typer.Option("--drop-unknown", help="Leave out items that the catalogue lacks.")]
+from tsporec.cli import options
+from tsporec.cli.options import names
 
 
 @dataclass(frozen=True)
@@ -42,7 +19,7 @@ class Data:
     items: list[Any]
     train: list[Any]
     rows: list[Any]
-    options: dict[str, Any]
+    reading: dict[str, Any]
     """Arguments of :func:`tsporec.evaluation.task.prepare`."""
     origin: dict[str, Any]
 
@@ -75,17 +52,17 @@ def read_data(
         "format": {"items": find_format(items, format_), "interactions": find_format(interactions, format_)},
         "fields": wanted, "max_tokens": max_tokens,
     }  # fmt: skip
-    options = {"fields": wanted, "max_tokens": max_tokens, "unknown": "drop" if drop_unknown else "error"}
-    return Data(catalogue, train, rows, options, origin)
+    reading = {"fields": wanted, "max_tokens": max_tokens, "unknown": "drop" if drop_unknown else "error"}
+    return Data(catalogue, train, rows, reading, origin)
 
 
 def split(
-    interactions: InteractionsOption,
+    interactions: options.Interactions,
     output: Annotated[Path, typer.Option(help="Folder for train.csv and test.csv.")],
-    split: SplitOption = None,
+    split: options.Split = None,
     share: Annotated[float, typer.Option(help="Share of the interactions that --split time holds out.")] = 0.1,
-    format_: FormatOption = None,
-    id_field: IdFieldOption = None,
+    format_: options.Format = None,
+    id_field: options.IdField = None,
 ) -> None:
     """Write interactions as two files, for --interactions and --test: what to train on, and what is held out."""
     from tsporec.data.readers import read_sequences

@@ -9,39 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from tsporec.cli.data import (
-    DropOption,
-    IdFieldOption,
-    InteractionsOption,
-    SplitOption,
-    TestOption,
-    read_data,
-)
-from tsporec.cli.options import (
-    DeviceOption,
-    FieldsOption,
-    FormatOption,
-    ItemsOption,
-    JsonOption,
-    LayersOption,
-    MaxTokensOption,
-    ModelOption,
-    SeedsOption,
-    advanced,
-    build_scorer,
-    check_scorers,
-    load_model,
-    names,
-    numbers,
-)
+from tsporec.cli import options
+from tsporec.cli.data import read_data
+from tsporec.cli.options import advanced, build_scorer, check_scorers, load_model, names, numbers
 
 
 def evaluate(
-    items: ItemsOption,
-    interactions: InteractionsOption,
-    model: ModelOption,
-    test: TestOption = None,
-    split: SplitOption = None,
+    items: options.Items,
+    interactions: options.Interactions,
+    model: options.Model,
+    test: options.Test = None,
+    split: options.Split = None,
     budget: Annotated[str, typer.Option(help="Tokens to keep of each text, comma-separated.")] = "8,16,32",
     scorers: Annotated[
         str | None,
@@ -53,8 +31,8 @@ def evaluate(
     selector: Annotated[
         str | None, typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one.")
     ] = None,
-    fields: FieldsOption = "title,description",
-    seeds: SeedsOption = "0,1,2",
+    fields: options.Fields = "title,description",
+    seeds: options.Seeds = "0,1,2",
     margin: Annotated[
         float | None,
         typer.Option(
@@ -63,7 +41,7 @@ def evaluate(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write a results file (JSON) here.")] = None,
-    json_: JsonOption = False,
+    json_: options.Json = False,
     plot: Annotated[Path | None, typer.Option(help="Draw quality against kept tokens to this PNG or SVG.")] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for finished work; the same command resumes there.")
@@ -72,16 +50,17 @@ def evaluate(
         str,
         advanced(help="adapted, frozen or both, comma-separated: whether the recommender is trained on the selection."),
     ] = "adapted",
-    layers: LayersOption = None,
+    layers: options.Layers = None,
     scorer_layers: Annotated[
-        int | None, advanced(help="Layers that the attention and centroid scorers read with. Default: --layers.")
+        int | None,
+        advanced(help="Layers that the attention and centroid scorers read with. Default: --layers."),
     ] = None,
-    max_tokens: MaxTokensOption = 256,
-    format_: FormatOption = None,
-    id_field: IdFieldOption = None,
+    max_tokens: options.MaxTokens = 256,
+    format_: options.Format = None,
+    id_field: options.IdField = None,
     classifier: Annotated[str | None, advanced(help="Checkpoint of the scorer llmlingua2.")] = None,
-    drop_unknown: DropOption = False,
-    device: DeviceOption = "cpu",
+    drop_unknown: options.Drop = False,
+    device: options.Device = "cpu",
 ) -> None:
     """Compare scorers at equal budgets: quality on held-out interactions, tokens and time."""
     from tsporec.evaluation.evaluator import Evaluator
@@ -99,7 +78,7 @@ def evaluate(
     origin = environment(seed_list[0])
     data = read_data(items, interactions, test, split, format_, id_field, fields, max_tokens, drop_unknown)
     lm, tokenizer = load_model(model, device)
-    task = prepare(data.items, data.train, data.rows, tokenizer, **data.options)
+    task = prepare(data.items, data.train, data.rows, tokenizer, **data.reading)
     built = {
         name: build_scorer(name, task.tokens, lm, tokenizer, scorer_layers or layers, selector, classifier)
         for name in wanted
@@ -112,7 +91,7 @@ def evaluate(
     }  # fmt: skip
     verdict = conclude(
         evaluation, {"command": "evaluate", "settings": settings}, origin, output, json_, details=True,
-        examples=(data.items, task.tokens, built, tokenizer),
+        items=data.items, tokens=task.tokens, scorers=built, tokenizer=tokenizer,
     )  # fmt: skip
     if plot:
         typer.echo(f"plot written to {plot_quality(evaluation, plot)}", err=json_)
@@ -137,7 +116,7 @@ def evaluate(
 
 def conclude(
     evaluation: Any, results: dict[str, Any], origin: dict[str, Any], output: Path | None, json_: bool, *,
-    details: bool, examples: tuple[Any, Any, dict[str, Any], Any],
+    details: bool, items: Any, tokens: Any, scorers: dict[str, Any], tokenizer: Any,
 ) -> Any:  # fmt: skip
     """Print the tables, five texts and the verdict, or JSON of them, and write the results file.
 
@@ -162,7 +141,6 @@ def conclude(
     console = make_console()
     first = next(iter(verdicts.values()), None)
     if first is not None:
-        items, tokens, scorers, tokenizer = examples
         selection = select(scorers[first.scorer], tokens, first.budget)
         cut = np.flatnonzero(np.diff(selection.cu_seqlens) < tokens.lengths)[:5]
         print_texts(console, [item.id for item in items], tokens, selection, tokenizer, cut.tolist())

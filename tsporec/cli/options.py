@@ -24,14 +24,14 @@ def advanced(*names: str, help: str) -> Any:  # noqa: A002
     return typer.Option(*names, help=help, rich_help_panel=ADVANCED)
 
 
-ItemsOption = Annotated[Path, typer.Option("--items", help="The catalogue: a file of items.")]
-ModelOption = Annotated[str, typer.Option("--model", help="A causal LM: a folder or a Hub id.")]
-FieldsOption = Annotated[str, typer.Option("--fields", help="Text fields in order, comma-separated.")]
-SelectorOption = Annotated[str, typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one.")]
-GranularityOption = Annotated[
+Items = Annotated[Path, typer.Option("--items", help="The catalogue: a file of items.")]
+Model = Annotated[str, typer.Option("--model", help="A causal LM: a folder or a Hub id.")]
+Fields = Annotated[str, typer.Option("--fields", help="Text fields in order, comma-separated.")]
+Selector = Annotated[str, typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one.")]
+Granularity = Annotated[
     str, typer.Option("--granularity", help="token: keep exactly the best tokens. word: keep whole words.")
 ]
-FormatOption = Annotated[
+Format = Annotated[
     str | None,
     typer.Option(
         "--format",
@@ -39,13 +39,34 @@ FormatOption = Annotated[
         "Default: read from their names.",
     ),
 ]
-LayersOption = Annotated[
-    int | None, advanced("--layers", help="Read with the first layers of the model. Default: all.")
+Layers = Annotated[int | None, advanced("--layers", help="Read with the first layers of the model. Default: all.")]
+MaxTokens = Annotated[int, advanced("--max-tokens", help="Read this many tokens of a text at most.")]
+Device = Annotated[str, advanced("--device", help="Device of the model, such as cpu, cuda or cuda:1.")]
+Interactions = Annotated[
+    Path, typer.Option("--interactions", help="What users touched: a file of user_id, item_id and timestamp.")
 ]
-MaxTokensOption = Annotated[int, advanced("--max-tokens", help="Read this many tokens of a text at most.")]
-DeviceOption = Annotated[str, advanced("--device", help="Device of the model, such as cpu, cuda or cuda:1.")]
-SeedsOption = Annotated[str, typer.Option("--seeds", help="Seeds of the recommenders, comma-separated.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Test = Annotated[
+    Path | None,
+    typer.Option(
+        "--test",
+        help="The interactions to test on, or rows with their histories; then all of --interactions is trained on.",
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        help="Without --test, hold out each user's last item (last-item) or the latest tenth of all interactions "
+        "(time). Default: last-item.",
+    ),
+]
+IdField = Annotated[
+    str | None,
+    typer.Option("--id-field", help="Column of the items' ids in your own data. Default: item_id or id."),
+]
+Drop = Annotated[bool, typer.Option("--drop-unknown", help="Leave out items that the catalogue lacks.")]
+Seeds = Annotated[str, typer.Option("--seeds", help="Seeds of the recommenders, comma-separated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 _STOPPED = {

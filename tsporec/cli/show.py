@@ -8,18 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tsporec.cli.data import IdFieldOption
-from tsporec.cli.options import (
-    DeviceOption,
-    FieldsOption,
-    FormatOption,
-    GranularityOption,
-    LayersOption,
-    build_scorer,
-    check_scorers,
-    load_model,
-    names,
-)
+from tsporec.cli import options
+from tsporec.cli.options import build_scorer, check_scorers, load_model, names
 
 
 def show(
@@ -45,16 +35,16 @@ def show(
         list[str] | None, typer.Option(help="Id of an item; repeat it for more. Default: the first items.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of items without --item.")] = 3,
-    fields: FieldsOption = "title,description",
-    granularity: GranularityOption = "token",
+    fields: options.Fields = "title,description",
+    granularity: options.Granularity = "token",
     selector: Annotated[
         str | None,
         typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one."),
     ] = None,
-    format_: FormatOption = None,
-    id_field: IdFieldOption = None,
-    layers: LayersOption = None,
-    device: DeviceOption = "cpu",
+    format_: options.Format = None,
+    id_field: options.IdField = None,
+    layers: options.Layers = None,
+    device: options.Device = "cpu",
 ) -> None:
     """Highlight the tokens that a scorer keeps of some items, or print what a compressed catalogue holds."""
     if (items is None) == (catalog is None):

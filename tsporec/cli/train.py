@@ -7,62 +7,41 @@ from typing import Annotated, Any
 
 import typer
 
-from tsporec.cli import hub
-from tsporec.cli.data import (
-    Data,
-    DropOption,
-    IdFieldOption,
-    InteractionsOption,
-    SplitOption,
-    TestOption,
-    read_data,
-)
+from tsporec.cli import hub, options
+from tsporec.cli.data import Data, read_data
 from tsporec.cli.evaluate import conclude, describe_selector, say_next
-from tsporec.cli.options import (
-    DeviceOption,
-    FieldsOption,
-    FormatOption,
-    ItemsOption,
-    JsonOption,
-    LayersOption,
-    MaxTokensOption,
-    ModelOption,
-    SeedsOption,
-    advanced,
-    load_model,
-    names,
-    numbers,
-)
+from tsporec.cli.options import advanced, load_model, names, numbers
 
 
 def train(
-    items: ItemsOption,
-    interactions: InteractionsOption,
-    model: ModelOption,
+    items: options.Items,
+    interactions: options.Interactions,
+    model: options.Model,
     output: Annotated[
         Path, typer.Option(help="Folder for the selector and the recommender. The same command resumes there.")
     ],
-    test: TestOption = None,
-    split: SplitOption = None,
+    test: options.Test = None,
+    split: options.Split = None,
     budget: Annotated[
         str, typer.Option(help="Tokens to keep of each text, comma-separated. The recommender is adapted to the first.")
     ] = "8",
-    fields: FieldsOption = "title,description",
+    fields: options.Fields = "title,description",
     verdict: Annotated[
         bool, typer.Option(help="Compare the selector with rules and the whole text at the end.")
     ] = True,
-    seeds: SeedsOption = "0,1,2",
-    json_: JsonOption = False,
+    seeds: options.Seeds = "0,1,2",
+    json_: options.Json = False,
     push_to_hub: Annotated[
         str | None,
         typer.Option(
             help="Push the selector to this USER/NAME at the end, with the weights that it learned for your items."
         ),
     ] = None,
-    format_: FormatOption = None,
-    id_field: IdFieldOption = None,
+    format_: options.Format = None,
+    id_field: options.IdField = None,
     reward: Annotated[
-        str, advanced(help="Rewards, comma-separated: coconsumption, recommendation, identity. Several weigh alike.")
+        str,
+        advanced(help="Rewards, comma-separated: coconsumption, recommendation, identity. Several weigh alike."),
     ] = "coconsumption",
     item_rounds: Annotated[int, advanced(help="Rounds that learn weights for the items of this catalogue.")] = 2,
     network_rounds: Annotated[
@@ -76,11 +55,11 @@ def train(
         ),
     ] = "idf",
     gate: Annotated[bool, advanced(help="Drop a round that lowers held-out NDCG@10. Costs one fit a round.")] = False,
-    layers: LayersOption = None,
-    max_tokens: MaxTokensOption = 256,
+    layers: options.Layers = None,
+    max_tokens: options.MaxTokens = 256,
     seed: Annotated[int, advanced(help="Random seed of learning.")] = 0,
-    drop_unknown: DropOption = False,
-    device: DeviceOption = "cpu",
+    drop_unknown: options.Drop = False,
+    device: options.Device = "cpu",
 ) -> None:
     """Learn a selector from your items and interactions, adapt a recommender to it, and say what it is worth.
 
@@ -103,7 +82,7 @@ def train(
     data = read_data(items, interactions, test, split, format_, id_field, fields, max_tokens, drop_unknown)
     lm, tokenizer = load_model(model, device)
     lm = cut_layers(lm, layers)
-    done = run_stages(data.items, data.train, lm, tokenizer, output, config, **data.options)
+    done = run_stages(data.items, data.train, lm, tokenizer, output, config, **data.reading)
     for name, value in done.trials.items():
         typer.echo(f"started from {name}: NDCG@10 {value:.4f} of training users' last items", err=json_)
     for number, report in enumerate(done.rounds, start=1):
@@ -136,7 +115,7 @@ def compare_learned(
     from tsporec.selector.config import WEIGHTINGS, SelectorConfig
     from tsporec.selector.model import TokenSelector
 
-    task = prepare(data.items, data.train, data.rows, tokenizer, **data.options)
+    task = prepare(data.items, data.train, data.rows, tokenizer, **data.reading)
     start = max(done.trials, key=done.trials.get) if done.trials else config.selector.weighting
     scorers: dict[str, Any] = {"head": make_scorer("head")}
     for weighting in sorted(WEIGHTINGS, key=lambda name: name == start):
@@ -148,5 +127,5 @@ def compare_learned(
     settings = {**data.origin, **describe_selector(str(output / "selector"), done.selector), "starts from": start}
     conclude(
         evaluation, {"command": "train", "settings": settings}, origin, output / "results.json", json_, details=False,
-        examples=(data.items, task.tokens, scorers, tokenizer),
+        items=data.items, tokens=task.tokens, scorers=scorers, tokenizer=tokenizer,
     )  # fmt: skip

@@ -71,7 +71,7 @@ class Verdict:
                 "its tokens"
             )
         if self.gain is not None:
-            what = "learning" if self.scorer == LEARNED else self.scorer
+            what = "the selector" if self.scorer == LEARNED else self.scorer
             change = f"adds {self.gain:.0%} over" if self.gain >= 0 else f"loses {-self.gain:.0%} to"
             noise = "" if self.gain_beyond_noise else "not "
             parts.append(f"{what} {change} the best rule, {self.rule} ({noise}beyond noise)")
