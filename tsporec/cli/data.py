@@ -45,6 +45,10 @@ def read_data(
     else:
         held_out = read_sequences(test, format_, id_field)
         refuse_learned(train, held_out)
+    if drop_unknown:
+        known = {item.id for item in catalogue}
+        lost = sum(item not in known for sequence in [*train, *held_out] for item in sequence.item_ids)
+        typer.echo(f"left out: {lost:,} interactions with items that the catalogue lacks", err=True)
     rows = make_rows(train, held_out)
     typer.echo(f"{len(catalogue):,} items, {len(train):,} users to learn from, {len(rows):,} rows to test on", err=True)
     origin = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -74,16 +75,16 @@ _STOPPED = {
     "compress": "The same command goes on where it stopped.",
     "evaluate": "With --cache DIR, the same command keeps finished work and goes on.",
 }
-_PYTHON_NAME = re.compile(r"\S+ \((--[\w-]+)\)")
+_PYTHON_NAME = re.compile(r"\S+ \((--[\w-]+)\)")  # "fields=… (--fields)"
 
 
 def clean_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Turn an error that this package raised into one line and exit code 2, and Ctrl-C into one line and code 130.
 
-    Messages name a Python argument and then its flag: "fields=… (--fields)". Only the flag is printed. An error of
-    another library is a fault of this one: it keeps its traceback. ``OSError`` and a missing extra are the user's to
-    mend, wherever they are raised.
+    Messages that name a Python argument name the flag instead. An error of another library is a fault of this one: it
+    keeps its traceback. ``OSError`` and a missing extra are the user's to mend, wherever they are raised.
     """
+    arguments = [name for name in signature(command).parameters if "_" in name.strip("_")]
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -92,7 +93,10 @@ def clean_errors(command: Callable[P, R]) -> Callable[P, R]:
         except (ValueError, TypeError, ImportError, OSError) as error:
             if isinstance(error, ValueError | TypeError) and not _raised_here(error):
                 raise
-            typer.echo(f"error: {_PYTHON_NAME.sub(lambda found: found[1], str(error))}", err=True)
+            message = _PYTHON_NAME.sub(lambda found: found[1], str(error))
+            for name in arguments:
+                message = re.sub(rf"(?<!-){name}(=…)?\b", f"--{name.replace('_', '-')}", message)
+            typer.echo(f"error: {message}", err=True)
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
             typer.echo(f"stopped. {_STOPPED.get(command.__name__, 'Nothing was written.')}", err=True)

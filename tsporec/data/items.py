@@ -127,7 +127,8 @@ def check_known(
             missing = next(item_id for item_id in ids if item_id not in known)
             raise ValueError(
                 f"sequence {number} (user {user!r}) names item {missing!r}, which the catalogue of "
-                f"{len(known)} items lacks; give the catalogue it belongs to, or drop unknown items."
+                f"{len(known)} items lacks; give the catalogue it belongs to, or leave such items out with "
+                "unknown='drop' (--drop-unknown)."
             )
         if kept and not (targets and ids[-1] not in known):
             times = tuple(times[place] for place in kept) if times else ()

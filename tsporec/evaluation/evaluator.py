@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from tsporec._internal.digest import digest
 from tsporec._internal.files import writing
+from tsporec.budget import is_whole
 from tsporec.evaluation.measures import POPULARITY, Cell, Evaluation, compare, repeats_ndcg, resolutions
 from tsporec.evaluation.task import Task, warm_up_rules
 from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
@@ -137,6 +138,12 @@ class Evaluator:
         """
         if not self.task.new.any():
             raise ValueError("the target of every test row stands in its history; expected some new targets.")
+        if not isinstance(scorers, Mapping):
+            raise TypeError(f"scorers must be a dict of name to scorer, found {type(scorers).__name__}.")
+        if not isinstance(budgets, Sequence) or not all(is_whole(budget) and budget > 0 for budget in budgets):
+            raise ValueError(
+                f"budgets must be a list of whole numbers of at least 1, such as [8, 16]; found {budgets!r}."
+            )
         for case in cases:
             if case not in CASES:
                 raise ValueError(f"a case must be one of {', '.join(CASES)}; found {case!r}.")

@@ -169,6 +169,16 @@ def prepare(
     >>> len(task.train), len(task.held_out), len(task.test)
     (27, 3, 30)
     """
+    for name, given, kind, read in (
+        ("items", items, Item, "read_items"),
+        ("train", train, Interactions, "read_sequences"),
+        ("test", test, Interactions, "read_sequences"),
+    ):
+        if not isinstance(given, Sequence) or not all(isinstance(one, kind) for one in given):
+            raise TypeError(
+                f"{name} must be a list of {kind.__name__}, found {type(given).__name__}; tsporec.data.readers.{read} "
+                "makes one of a file, a DataFrame or a list of dicts."
+            )
     index = {item.id: i for i, item in enumerate(items)}
     train, test = check_known(items, train, unknown), check_known(items, test, unknown, targets=True)
     check_fields(items, fields)
