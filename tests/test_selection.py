@@ -143,3 +143,17 @@ def test_models_that_read_another_vocabulary_say_what_they_are_bound_to(tokenize
     bound = bind(scorer, wordpiece_tokenizer)
     assert bound.tokenizer_fingerprint == tokenizer_fingerprint(wordpiece_tokenizer)
     assert bind(bound, wordpiece_tokenizer) is bound
+
+
+def test_wrong_types_are_named_with_the_remedy(tokenizer):
+    tokens, selector = RaggedTokens.from_lists([[4, 5, 6]]), TokenSelector().for_tokenizer(tokenizer)
+    with pytest.raises(TypeError, match=r"expected a scorer.*found str\. make_scorer\(name\)"):
+        select("tfidf", tokens, 2)
+    for call in (lambda: select(selector, [[4, 5]], 2), lambda: make_scorer("tfidf").fit([["pen"]])):
+        with pytest.raises(TypeError, match=r"must be RaggedTokens, found list\. RaggedTokens.from_lists\(ids\) packs"):
+            call()
+    for corpus in (["blue gel pen"], None, "blue gel pen"):
+        with pytest.raises(TypeError, match="corpus must be RaggedTokens, found"):
+            selector.fit(corpus)
+    with pytest.raises(TypeError, match="expected lists of token ids, one for each text; found NoneType"):
+        RaggedTokens.from_lists(None)

@@ -110,6 +110,7 @@ def test_evaluate_prints_a_table_and_writes_results(files, tmp_path):
         (["--scorers", "head", "--margin", "0.1"], "add full to --scorers"),
         (["--split", "random"], "a split is one of last-item, time; found 'random'"),
         (["--device", "warp"], "--device warp: "),
+        (["--plot", "plot.txt"], "a plot is a .png or .svg file; found plot.txt"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(files, tmp_path, change, message):

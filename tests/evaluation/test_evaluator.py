@@ -154,6 +154,14 @@ def test_wrong_tasks_are_named(catalogue, task, encoder):
         prepare([Item("1", {"title": "a"})], [], [Interactions("u", ("1", "1"))], catalogue.tokenizer)
     with pytest.raises(ValueError, match="a case must be one of adapted, frozen"):
         Evaluator(task, encoder, SMALL).run({"full": None}, [2], ["warm"])
+    with pytest.raises(TypeError, match=r"items must be a list of Item, found str; .*read_items makes"):
+        prepare("items.jsonl", catalogue.train, catalogue.test, catalogue.tokenizer)
+    with pytest.raises(TypeError, match="train must be a list of Interactions, found NoneType"):
+        prepare(catalogue.items, None, catalogue.test, catalogue.tokenizer)
+    with pytest.raises(TypeError, match="scorers must be a dict of name to scorer, found list"):
+        Evaluator(task, encoder, SMALL).run(["head"], [2])
+    with pytest.raises(ValueError, match="budgets must be a list of whole numbers"):
+        Evaluator(task, encoder, SMALL).run({"full": None}, 2)
     with pytest.raises(ValueError, match="seeds is empty"):
         Evaluator(task, encoder, SMALL, seeds=[])
 

@@ -64,7 +64,7 @@ def evaluate(
 ) -> None:
     """Compare scorers at equal budgets: quality on held-out interactions, tokens and time."""
     from tsporec.evaluation.evaluator import Evaluator
-    from tsporec.evaluation.report import plot_quality
+    from tsporec.evaluation.report import check_plot, plot_quality
     from tsporec.evaluation.results import environment
     from tsporec.evaluation.task import prepare
     from tsporec.language_model import cut_layers
@@ -73,6 +73,8 @@ def evaluate(
     budgets, seed_list = numbers(budget, "--budget", least=1), numbers(seeds, "--seeds", least=0)
     wanted = names(scorers or f"head,random,tfidf,{'selector,' if selector else ''}full")
     check_scorers(wanted, selector, classifier)
+    if plot is not None:
+        check_plot(plot)
     if margin is not None and "full" not in wanted:
         raise ValueError("--margin compares with the whole text; add full to --scorers.")
     origin = environment(seed_list[0])

@@ -69,9 +69,11 @@ def record_training(folder: Path, rounds: list[dict[str, Any]], training: dict[s
     if not kept:
         known |= {"summary": _RULE, "reward": None}
     if not files.describe(folder, known):
-        typer.echo(f"{folder / files.CARD} was edited and stays as it is; `tsporec card {folder}` prints a new one")
+        typer.echo(
+            f"{folder / files.CARD} was edited and stays as it is; `tsporec card {folder}` prints a new one", err=True
+        )
     if push_to:
-        typer.echo(f"pushed: {hub.push(folder, push_to)}")
+        typer.echo(f"pushed: {hub.push(folder, push_to)}", err=True)
 
 
 def _finite(value: float | None) -> float | None:

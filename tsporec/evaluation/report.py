@@ -170,6 +170,13 @@ def print_texts(
         console.print("→", plain_text(read_pieces(tokenizer).text(short[i])[0].strip()), end="\n\n")
 
 
+def check_plot(path: Path) -> None:
+    """Refuse a file that :func:`plot_quality` cannot draw to, before the work that it would show."""
+    require("matplotlib", extra="viz")
+    if path.suffix not in (".png", ".svg"):
+        raise ValueError(f"a plot is a .png or .svg file; found {path}.")
+
+
 def plot_quality(evaluation: Evaluation, path: str | Path, metric: str = "ndcg@10") -> Path:
     """Plot ``metric`` against the tokens kept to a PNG or SVG file, with a line a scorer and a panel a case."""
     require("matplotlib", extra="viz").use("Agg")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
-from tsporec.tokens.ragged import RaggedTokens
+from tsporec.tokens.ragged import RaggedTokens, check_ragged
 
 Scores = NDArray[np.float32]
 S = TypeVar("S")
@@ -75,6 +75,12 @@ def score_tokens(scorer: Scorer, tokens: RaggedTokens) -> Scores:
     >>> score_tokens(make_scorer("head"), RaggedTokens.from_lists([[5, 6, 7]]))[1:].tolist()
     [-1.0, -2.0]
     """
+    if not callable(getattr(scorer, "score", None)):
+        raise TypeError(
+            f"expected a scorer, an object with a method score(tokens); found {type(scorer).__name__}. "
+            "make_scorer(name) and TokenSelector.from_pretrained(name) make one."
+        )
+    check_ragged(tokens)
     scores = np.asarray(scorer.score(tokens), dtype=np.float32)
     if scores.shape != (tokens.num_tokens,):
         raise ValueError(

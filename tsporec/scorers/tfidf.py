@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tsporec.scorers.base import BaseScorer, Scores
 from tsporec.scorers.repeats import spelled_terms
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
-from tsporec.tokens.ragged import RaggedTokens
+from tsporec.tokens.ragged import RaggedTokens, check_ragged
 
 
 class TfidfScorer(BaseScorer):
@@ -39,6 +39,7 @@ class TfidfScorer(BaseScorer):
 
     def fit(self, corpus: RaggedTokens) -> TfidfScorer:
         """Count document frequencies; every segment is a document. Terms that never occur get the idf of ``df = 0``."""
+        check_ragged(corpus, "corpus")
         terms = self._terms_of(corpus)
         size = int(terms.max(initial=-1)) + 1
         # Texts [[1, 2, 1], [2]] -> distinct (text, term) pairs (0, 1), (0, 2), (1, 2) -> df [0, 1, 2]

@@ -23,7 +23,7 @@ from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.layout import Texts, groups, lay_out, lay_out_numpy
 from tsporec.selector.network import SIGNALS, FrozenSelector, ScoringNetwork, Table, logits, of_id
 from tsporec.selector.vocabulary import Vocabulary, inverse_frequencies, read_vocabulary
-from tsporec.tokens.ragged import RaggedTokens
+from tsporec.tokens.ragged import RaggedTokens, check_ragged
 
 __all__ = ["SelectorConfig", "TokenSelector"]
 
@@ -105,6 +105,8 @@ class TokenSelector(Shared, nn.Module):
         that every spelling is assumed to be in, makes rare and unknown words count less: for texts of another kind than
         those that are scored.
         """
+        if not isinstance(corpus, list | tuple) or not all(isinstance(part, tuple) for part in corpus):
+            check_ragged(corpus, "corpus")
         parts = [(self._bound(), corpus)] if isinstance(corpus, RaggedTokens) else [
             (self._read(tokenizer), tokens) for tokenizer, tokens in corpus
         ]  # fmt: skip

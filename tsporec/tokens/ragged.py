@@ -69,6 +69,8 @@ class RaggedTokens:
         ValueError
             If an id is not a whole number that fits into int32.
         """
+        if not isinstance(sequences, Iterable):
+            raise TypeError(f"expected lists of token ids, one for each text; found {type(sequences).__name__}.")
         lists = list(sequences)
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
         ids: Any
@@ -170,6 +172,18 @@ class RaggedTokens:
         padded = np.full((len(self), width), pad_id, dtype=np.int32)
         padded[mask] = self.ids
         return padded, mask.astype(np.int64)
+
+
+def check_ragged(tokens: object, name: str = "tokens") -> None:
+    """Refuse what is no :class:`RaggedTokens`, with the calls that make them.
+
+    >>> check_ragged(RaggedTokens.from_lists([[5, 6]]))
+    """
+    if not isinstance(tokens, RaggedTokens):
+        raise TypeError(
+            f"{name} must be RaggedTokens, found {type(tokens).__name__}. RaggedTokens.from_lists(ids) packs ids, and "
+            "tsporec.data.items.tokenize_texts(texts, tokenizer) packs texts."
+        )
 
 
 def segment_digests(tokens: RaggedTokens) -> NDArray[np.int64]:
