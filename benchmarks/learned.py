@@ -13,6 +13,9 @@ from tsporec.learning.rounds import learn_selector
 from tsporec.scorers import Scorer
 from tsporec.selector.model import TokenSelector
 
+RECIPE = "co-consumption, two rounds of item weights"
+"""Stands in the settings of a selector's cells. Change it with :func:`learned`: older cells are then refused."""
+
 
 def learned(task: Task, tokenizer: Any, budget: int, seed: int) -> Scorer:
     """Learn a selector for one budget from the training users of ``task``, with the defaults of ``tsporec train``."""

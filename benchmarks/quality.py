@@ -26,7 +26,7 @@ from benchmarks.cells import Cell, add_fit, locked, read_cell, seeds_of, write_r
 from benchmarks.datasets import CATALOGUES, read_catalogue, read_task
 from benchmarks.embedding import Embedding
 from benchmarks.generative import TOTAL, Generative, GenerativeConfig
-from benchmarks.learned import learned
+from benchmarks.learned import RECIPE, learned
 from benchmarks.options import comma_separated, make_parser, whole_numbers
 from tsporec.data.items import FIELDS
 from tsporec.evaluation.evaluator import FULL, Evaluator
@@ -112,6 +112,8 @@ class Suite:
             reader = self._reader(cell.scorer)
             found["scorer_layers"] = reader.config.num_hidden_layers
             found["scorer_dtype"] = str(reader.dtype).removeprefix("torch.")
+        if cell.scorer.removesuffix(TOTAL) == "selector":
+            found["recipe"] = RECIPE
         if cell.scorer == CHECKPOINT:
             found["checkpoint"] = str(self.checkpoint)
         return found

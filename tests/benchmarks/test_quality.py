@@ -85,6 +85,13 @@ def test_a_cell_of_other_settings_is_refused(suite, tmp_path):
         suite.run(HEAD, [1])
 
 
+def test_cells_of_another_recipe_are_refused(suite, monkeypatch):
+    settings = suite.settings(Cell("made", "embedding", "selector", 2))
+    monkeypatch.setattr("benchmarks.quality.RECIPE", "another")
+    assert suite.settings(Cell("made", "generative", "selector_total", 2))["recipe"] == "another"
+    assert suite.settings(Cell("made", "embedding", "selector", 2)) != settings
+
+
 def test_self_information_says_what_it_computed_in(suite):
     suite.dtype = torch.bfloat16
     settings = suite.settings(Cell("made", "embedding", "self_information", 2))
