@@ -213,10 +213,10 @@ def test_bad_options(build, options, message):
     ("items", "message"),
     [
         ([], "there are no items"),
-        ([{"title": "pen"}], "row 1 has no 'id'"),
+        ([{"title": "pen"}], "row 1 has no 'item_id' or 'id'"),
         ([3], "element 1 is int"),
         ({"id": 1}, "must be a path or an iterable"),
-        ("nowhere.jsonl", "does not exist"),
+        ("nowhere.jsonl", "there is no such file"),
         ([{"id": 1, "title": "pen"}, {"id": "b", "title": "ink"}], "all integers or all strings"),
         ([Item("a", {"title": "pen"}), Item("a", {"title": "ink"})], "'a' comes more than once"),
     ],

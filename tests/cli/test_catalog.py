@@ -41,3 +41,18 @@ def test_compress_makes_a_catalogue_and_says_what_it_saves(tokenizer, tmp_path):
     assert again.exit_code == 2
     assert "holds a catalogue already" in again.output
     assert "--overwrite" in again.output
+
+
+def test_own_files_and_ratios(tokenizer, tmp_path):
+    """A csv with item_id is read as the other commands read it."""
+    (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f'B{i},"{text}"\n' for i, text in enumerate(TEXTS)))
+    tokenizer.save_pretrained(tmp_path / "model")
+    arguments = ["compress", "--items", tmp_path / "items.csv", "--model", tmp_path / "model", "--ratio", 0.5]
+    done = CliRunner().invoke(app, list(map(str, [*arguments, "--output", tmp_path / "catalog"])))
+    assert done.exit_code == 0, done.output
+    catalog = ItemCatalog.open(tmp_path / "catalog", tokenizer=tokenizer)
+    assert list(catalog) == [f"B{i}" for i in range(6)]
+    lengths = [len(row) for row in tokenizer(TEXTS, add_special_tokens=False)["input_ids"]]
+    assert [len(row) for row in catalog.lookup(list(catalog)).to_lists()] == [-(-length // 2) for length in lengths]
+    both = CliRunner().invoke(app, list(map(str, [*arguments, "--budget", 4, "--output", tmp_path / "other"])))
+    assert "--ratio stands in place of --budget" in both.stderr

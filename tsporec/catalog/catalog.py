@@ -72,7 +72,7 @@ class ItemCatalog:
         budget: Budget | int,
         path: str | Path,
         fields: Sequence[str] = FIELDS,
-        id_field: str = "id",
+        id_field: str | None = None,
         max_tokens: int | None = None,
         granularity: str = "token",
         resume: bool = True,
@@ -94,8 +94,8 @@ class ItemCatalog:
             A folder on a local disk. It is made if it is missing.
         fields : list of str
             Text fields to join. Default: title and description.
-        id_field : str
-            Name of the column of ids. Default ``"id"``.
+        id_field : str, optional
+            Name of the column of ids. Default: ``item_id`` or ``id``.
         max_tokens : int, optional
             Consider only the first ``max_tokens`` tokens of a text.
         granularity : "token" or "word"
@@ -156,7 +156,7 @@ class ItemCatalog:
         delete: Sequence[ItemId] = (),
         tokenizer: Any,
         selector: Any,
-        id_field: str = "id",
+        id_field: str | None = None,
         **work: Any,
     ) -> ItemCatalog:
         """Add new items, replace those whose text has changed, delete some; all in one transaction.
@@ -238,7 +238,7 @@ class ItemCatalog:
 
     # -- checking
 
-    def changed(self, items: Items, *, id_field: str = "id") -> Iterator[ItemId]:
+    def changed(self, items: Items, *, id_field: str | None = None) -> Iterator[ItemId]:
         """Yield the ids of ``items`` that the catalogue lacks, or holds with another text."""
         for chunk in read_chunks(items, self.recipe.fields, id_field, Work.chunk_items):
             same = same_texts(self._view.get(encode_ids(chunk.ids, self.recipe.id_type)), chunk)

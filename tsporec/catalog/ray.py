@@ -32,7 +32,7 @@ def build_with_ray(
     budget: Budget | int,
     path: str | Path,
     fields: Sequence[str] = FIELDS,
-    id_field: str = "id",
+    id_field: str | None = None,
     max_tokens: int | None = None,
     granularity: str = "token",
     batch_items: int = 1 << 14,
@@ -45,7 +45,7 @@ def build_with_ray(
     Parameters
     ----------
     source : ray.data.Dataset, or path
-        Rows with ``id_field`` and text fields. A path is a json lines or parquet file, or a folder of one kind.
+        Rows with ids and text fields. A path is a json lines or parquet file, or a folder of one kind.
     tokenizer, selector, budget, path, fields, id_field, max_tokens, granularity, resume, overwrite
         See :meth:`tsporec.ItemCatalog.build`. The path needs to be reached by this process only.
     batch_items : int
@@ -92,7 +92,7 @@ def _read(data: Any, path: Path) -> Any:
 class _CompressBatch:
     """A Ray actor: a batch of rows in, keys and records out. Items that are ``done`` get an empty record."""
 
-    def __init__(self, compressor: Compressor, id_field: str, done: Any) -> None:
+    def __init__(self, compressor: Compressor, id_field: str | None, done: Any) -> None:
         torch.set_num_threads(1)
         self._compressor, self._id_field, self._done = compressor, id_field, done
 

@@ -12,13 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import short_digests
-from tsporec._internal.extras import require
 from tsporec.data.items import Item, item_text
-from tsporec.data.readers import read_items
-from tsporec.data.readers.common import json_lines
+from tsporec.data.readers import find_format, read_items
+from tsporec.data.readers.plain import ENDINGS, IDS, read_records, table_rows
 from tsporec.tokens.ragged import RaggedTokens
-
-_LINES, _PARQUET = (".jsonl", ".jsonl.gz", ".ndjson"), (".parquet",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +54,13 @@ class Chunk:
 Items: TypeAlias = str | Path | Iterable[Item] | Iterable[Mapping[str, Any]] | Iterable[Chunk]
 
 
-def read_chunks(source: Any, fields: Sequence[str], id_field: str, size: int) -> Iterator[Chunk]:
+def read_chunks(source: Any, fields: Sequence[str], id_field: str | None, size: int) -> Iterator[Chunk]:
     """Yield chunks of at most ``size`` items.
 
-    A path is a json lines or parquet file, a folder of those (read in the order of their names), or a file that
-    :func:`tsporec.data.readers.read_items` knows. Any other ``source`` is an iterable of Items, of mappings such as the
-    rows of a ``datasets.Dataset``, or of Chunks, which are passed on as they are. The text fields of a mapping are
-    cleaned; its id is in ``id_field``. ``fields`` names the text fields to join.
+    A path is a file that :func:`tsporec.data.readers.read_items` knows, or a folder of json, csv and parquet files,
+    which are read in the order of their names. Any other ``source`` is a DataFrame, or an iterable of Items, of
+    mappings such as the rows of a ``datasets.Dataset``, or of Chunks, which are passed on as they are. The text
+    ``fields`` of a mapping are cleaned and joined; its id is in ``id_field``, by default ``item_id`` or ``id``.
 
     Raises
     ------
@@ -72,10 +69,11 @@ def read_chunks(source: Any, fields: Sequence[str], id_field: str, size: int) ->
 
     Examples
     --------
-    >>> [chunk.texts for chunk in read_chunks([{"id": 1, "title": "gel  pen"}], ["title"], "id", 100)]
+    >>> [chunk.texts for chunk in read_chunks([{"id": 1, "title": "gel  pen"}], ["title"], None, 100)]
     [['gel pen']]
     """
-    rows = _read_path(Path(source)) if isinstance(source, str | Path) else source
+    rows = _read_path(Path(source)) if isinstance(source, str | Path) else table_rows(source)
+    names = IDS if id_field is None else (id_field,)
     if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
         raise ValueError(f"items must be a path or an iterable of items or rows, found {type(rows).__name__}.")
     ids: list[Any] = []
@@ -85,16 +83,18 @@ def read_chunks(source: Any, fields: Sequence[str], id_field: str, size: int) ->
             ids.append(row.id)
             texts.append(item_text(row, fields))
         elif isinstance(row, Mapping):
-            if row.get(id_field) is None:
+            found = next((row[name] for name in names if row.get(name) is not None), None)
+            if found is None:
                 raise ValueError(
-                    f"row {number} has no {id_field!r}; found {sorted(row)}. Name the column of ids with id_field=… "
-                    "(--id-field)."
+                    f"row {number} has no {' or '.join(map(repr, names))}; found {sorted(row)}. Name the column of ids "
+                    "with id_field=… (--id-field)."
                 )
-            ids.append(row[id_field])
+            ids.append(found)
             texts.append(item_text(Item.from_raw("", {name: row.get(name) for name in fields}), fields))
         elif not isinstance(row, Chunk):
             raise ValueError(
-                f"element {number} is {type(row).__name__}; expected an Item, a mapping with {id_field!r}, or a Chunk."
+                f"element {number} is {type(row).__name__}; expected an Item, a mapping with {' or '.join(names)}, or "
+                "a Chunk."
             )
         if ids and (len(ids) == size or isinstance(row, Chunk)):
             yield Chunk(ids, texts)
@@ -107,21 +107,10 @@ def read_chunks(source: Any, fields: Sequence[str], id_field: str, size: int) ->
 
 def _read_path(path: Path) -> Iterable[Any]:
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.name.endswith(_LINES + _PARQUET))
+        files = sorted(file for file in path.iterdir() if file.name.removesuffix(".gz").endswith(ENDINGS))
         if not files:
-            raise ValueError(f"{path} has no {', '.join(_LINES + _PARQUET)} file.")
+            raise ValueError(f"{path} has no {', '.join(ENDINGS)} file.")
         return chain.from_iterable(map(_read_path, files))
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist; give a json lines or parquet file, or a folder of them.")
-    if path.name.endswith(_LINES):
-        return (record for _, record in json_lines(path))
-    if path.name.endswith(_PARQUET):
-        return _read_parquet(path)
+    if find_format(path) == "plain":
+        return (record for _, record in read_records(path))
     return read_items(path)
-
-
-def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
-    parquet = require("pyarrow.parquet", extra="train")
-    with parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=4096):
-            yield from batch.to_pylist()

@@ -16,11 +16,12 @@ def compress(
     items: options.Items,
     model: Annotated[str, typer.Option(help="Tokenizer of the recommender: a folder or a Hub id.")],
     output: Annotated[Path, typer.Option(help="Folder of the compressed catalogue.")],
-    budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 16,
+    budget: Annotated[int | None, typer.Option(help="Tokens to keep of each text. Default: 16.")] = None,
+    ratio: options.Ratio = None,
     selector: options.Selector = DEFAULT,
     granularity: options.Granularity = "token",
     fields: options.Fields = "title,description",
-    id_field: Annotated[str, typer.Option(help="Column of ids in json lines and parquet.")] = "id",
+    id_field: options.IdField = None,
     num_proc: Annotated[int, typer.Option(help="Number of worker processes.")] = 1,
     overwrite: Annotated[bool, typer.Option(help="Replace the catalogue that is there.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with a build that was cut off, or drop it.")] = True,
@@ -28,7 +29,7 @@ def compress(
 ) -> None:
     """Compress a catalogue once; recommenders then look items up by id.
 
-    Json lines, parquet and folders of either are read as a stream, unless --format is given.
+    Your own files, and folders of them, are read as a stream, unless --format is given.
     """
     from tsporec.catalog.catalog import ItemCatalog
     from tsporec.data.readers import read_items
@@ -36,8 +37,8 @@ def compress(
     from tsporec.language_model import load_tokenizer
 
     catalog = ItemCatalog.build(
-        items if format_ is None else read_items(items, format_), tokenizer=load_tokenizer(model),
-        selector=selector, budget=budget, path=output, granularity=granularity,
+        items if format_ is None else read_items(items, format_, id_field), tokenizer=load_tokenizer(model),
+        selector=selector, budget=options.read_budget(budget, ratio), path=output, granularity=granularity,
         fields=names(fields), id_field=id_field, num_proc=num_proc, overwrite=overwrite, resume=resume,
     )  # fmt: skip
     report, console = catalog.report, make_console()

@@ -29,6 +29,9 @@ Items = Annotated[Path, typer.Option("--items", help="The catalogue: a file of i
 Model = Annotated[str, typer.Option("--model", help="A causal LM: a folder or a Hub id.")]
 Fields = Annotated[str, typer.Option("--fields", help="Text fields in order, comma-separated.")]
 Selector = Annotated[str, typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one.")]
+Ratio = Annotated[
+    float | None, typer.Option("--ratio", help="In place of --budget: the share of each text's tokens to keep.")
+]
 Granularity = Annotated[
     str, typer.Option("--granularity", help="token: keep exactly the best tokens. word: keep whole words.")
 ]
@@ -138,6 +141,19 @@ def numbers(text: str, option: str, least: int) -> list[int]:
     if not found or min(found) < least:
         raise ValueError(f"{option} takes whole numbers of at least {least}, comma-separated; found {text!r}.")
     return found
+
+
+def read_budget(budget: int | None, ratio: float | None) -> Any:
+    """Return the number of tokens that --budget names (by default 16), or the share that --ratio names.
+
+    >>> read_budget(None, None), read_budget(None, 0.25).keep_ratio
+    (16, 0.25)
+    """
+    from tsporec.budget import Budget
+
+    if budget is not None and ratio is not None:
+        raise ValueError("--ratio stands in place of --budget; leave one out.")
+    return Budget(keep_ratio=ratio) if ratio is not None else 16 if budget is None else budget
 
 
 def load_model(name: str, device: str) -> tuple[Any, Any]:

@@ -21,9 +21,7 @@ def show(
     budget: Annotated[
         int | None, typer.Option(help="Tokens to keep of each text. Default: 16, or all that the catalogue keeps.")
     ] = None,
-    ratio: Annotated[
-        float | None, typer.Option(help="Instead of --budget: the share of each text's tokens to keep.")
-    ] = None,
+    ratio: options.Ratio = None,
     scorer: Annotated[
         str | None,
         typer.Option(
@@ -49,11 +47,10 @@ def show(
     """Highlight the tokens that a scorer keeps of some items, or print what a compressed catalogue holds."""
     if (items is None) == (catalog is None):
         raise ValueError("show takes either --items or --catalog.")
-    if ratio is not None and (budget is not None or catalog is not None):
-        raise ValueError("--ratio stands in place of --budget, and for --items; leave one out.")
+    if catalog is not None and ratio is not None:
+        raise ValueError("a catalogue has its tokens in order of their scores; give --budget in place of --ratio.")
     if catalog is not None:
         return _show_stored(catalog, model, item, count, budget)
-    from tsporec.budget import Budget
     from tsporec.data.items import check_fields, tokenize_items
     from tsporec.data.readers import read_items
     from tsporec.evaluation.report import make_console, print_texts
@@ -67,6 +64,7 @@ def show(
             "Compare it with others by tsporec evaluate --scorers llmlingua2 --classifier CHECKPOINT."
         )
     check_scorers([scorer], selector, None)
+    kept = options.read_budget(budget, ratio)
     catalogue = read_items(items, format_, id_field)
     check_fields(catalogue, names(fields))
     known = {found.id for found in catalogue}
@@ -77,7 +75,6 @@ def show(
     built = build_scorer(scorer, corpus, lm, tokenizer, layers, selector, None)
     shown = [found for found in catalogue if found.id in item] if item else catalogue[:count]
     tokens = tokenize_items(shown, tokenizer, names(fields))
-    kept = Budget(keep_ratio=ratio) if ratio is not None else 16 if budget is None else budget
     selection = select(built, tokens, kept, whole_words=pieces_of_words(granularity, tokenizer))
     print_texts(make_console(), [found.id for found in shown], tokens, selection, tokenizer, range(len(shown)))
     return None

@@ -16,12 +16,14 @@ from tsporec.data.readers.common import text_lines as lines_of
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 """The names of files that :func:`read_records` reads. All but parquet may be gzipped (``.gz``)."""
-_IDS, _USERS, _TIMES = ("item_id", "id"), ("user_id", "user"), ("timestamp", "time", "date")
+IDS = ("item_id", "id")
+"""The columns of an item's id, if none is named."""
+_USERS, _TIMES = ("user_id", "user"), ("timestamp", "time", "date")
 
 
 def read_items(source: Any, id_field: str | None = None) -> list[Item]:
     """Read an item from each record. Every column but the id is a field, in the record's order."""
-    return make_items(_name(source), read_records(source), *((id_field,) if id_field else _IDS))
+    return make_items(_name(source), read_records(source), *((id_field,) if id_field else IDS))
 
 
 def read_sequences(source: Any, id_field: str | None = None) -> list[Interactions]:
@@ -29,7 +31,7 @@ def read_sequences(source: Any, id_field: str | None = None) -> list[Interaction
 
     Records with ``history_item_id`` (a list) are rows: the history, then the target ``item_id``.
     """
-    items = (id_field, *_IDS) if id_field else _IDS
+    items = (id_field, *IDS) if id_field else IDS
     return make_sequences(_name(source), read_records(source), _USERS, items, _TIMES)
 
 
@@ -69,16 +71,20 @@ def read_records(source: Any) -> Records:
     """
     if isinstance(source, str | Path):
         return _read_file(Path(source))
-    if hasattr(source, "itertuples"):  # pandas
-        source = source.to_dict("records")
-    for name in ("to_dicts", "to_pylist"):  # polars, pyarrow
-        if hasattr(source, name):
-            source = getattr(source, name)()
+    source = table_rows(source)
     if not isinstance(source, Iterable) or isinstance(source, Mapping | bytes):
         raise TypeError(
             f"expected a file, a DataFrame, a datasets.Dataset or a list of dicts; found {type(source).__name__}."
         )
     return _check_rows(source)
+
+
+def table_rows(source: Any) -> Any:
+    """Return the rows of a DataFrame or pyarrow Table as mappings; any other source as it is."""
+    if hasattr(source, "itertuples"):  # pandas
+        return source.to_dict("records")
+    name = next((name for name in ("to_dicts", "to_pylist") if hasattr(source, name)), None)  # polars, pyarrow
+    return source if name is None else getattr(source, name)()
 
 
 def _check_rows(rows: Iterable[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
