@@ -358,7 +358,7 @@ def test_frequencies_are_packed_without_loss(values):
 
 
 def test_no_such_selector():
-    with pytest.raises(ValueError, match=r"could not be fetched from the Hub or its cache .*LocalEntryNotFoundError"):
+    with pytest.raises(ValueError, match="LocalEntryNotFoundError"):
         TokenSelector.from_pretrained("nobody/nothing-at-all", local_files_only=True)
     with pytest.raises(ValueError, match=r"no folder here, and its config\.json could not be fetched"):
         TokenSelector.from_pretrained("not/a/valid/id")

@@ -123,7 +123,7 @@ def test_fetched_by_branch_and_by_commit(remote, repo, cache, tmp_path):
     assert remote(fingerprint, NAME, cache_dir=cache) == expected[0]
     assert remote(fingerprint, NAME, cache_dir=cache, revision="next") == expected[1]
     assert remote(fingerprint, NAME, cache_dir=cache, revision=first) == expected[0]
-    with pytest.raises(ValueError, match=r"config\.json could not be fetched .*RevisionNotFoundError"):
+    with pytest.raises(ValueError, match="RevisionNotFoundError"):
         remote(fingerprint, NAME, cache_dir=cache, revision="never")
 
 
@@ -137,7 +137,7 @@ def test_all_files_are_of_one_commit(remote, repo, server, cache):
 
 
 def test_the_cache_serves_where_the_hub_is_not_asked(remote, repo, server, cache):
-    with pytest.raises(ValueError, match=r"could not be fetched from the Hub or its cache .*LocalEntryNotFoundError"):
+    with pytest.raises(ValueError, match="LocalEntryNotFoundError"):
         remote(fingerprint, NAME, cache_dir=cache, local_files_only=True)
     assert not server.requests
     found = remote(fingerprint, NAME, cache_dir=cache)
@@ -180,10 +180,10 @@ def test_the_cache_serves_where_the_hub_is_not_reached(remote, repo, server, cac
 
 def test_a_private_one_needs_a_token(remote, repo, cache):
     repo.private = True
-    with pytest.raises(ValueError, match=r"RepositoryNotFoundError.* a token if it is private"):
+    with pytest.raises(ValueError, match="RepositoryNotFoundError"):
         remote(fingerprint, NAME, cache_dir=cache, token=False)
     assert remote(fingerprint, NAME, cache_dir=cache, token=TOKEN) == make(0).fingerprint
-    with pytest.raises(ValueError, match=r"RepositoryNotFoundError.* a token if it is private"):
+    with pytest.raises(ValueError, match="RepositoryNotFoundError"):
         remote(fingerprint, "me/other", cache_dir=cache)
 
 
