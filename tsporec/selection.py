@@ -145,7 +145,7 @@ def select_words(
 ) -> Selection:
     """Keep whole words of each segment, ``k [N]`` tokens at most; see the notes of :func:`select`.
 
-    ``words`` int64 ``[T]`` is the number of each token's word, other numbers in other segments.
+    ``words`` int64 ``[T]`` is the number of each token's word: the same for neighbours of one word and for no others.
 
     >>> scores, words = np.float32([1, 2, 9, 5, 0]), np.array([0, 0, 1, 1, 2])  # means 1.5, 7 and 0
     >>> select_words(scores, words, np.int32([0, 5]), np.int32([3])).kept.tolist()
@@ -155,8 +155,9 @@ def select_words(
     token_segment = np.repeat(np.arange(count), np.diff(cu_seqlens))
     fixed = np.zeros(len(scores), dtype=bool) if protected is None else protected
     # Number the words, and describe each: words [5, 5, 7] -> word [0, 0, 1], size [2, 1].
-    first, word = np.unique(words, return_index=True, return_inverse=True)[1:]
-    size, segment = _sums(~fixed, word, len(first)), token_segment[first]
+    first = np.diff(words, prepend=-1) != 0
+    word = np.cumsum(first) - 1
+    size, segment = _sums(~fixed, word, int(first.sum())), token_segment[first]
     value = np.nan_to_num(scores.astype(np.float64), nan=-np.inf, neginf=-np.inf)
     mean = np.bincount(word, weights=value) / np.bincount(word)
     mean[np.isnan(mean)] = -np.inf  # infinite scores of both signs

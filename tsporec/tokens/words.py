@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +32,8 @@ _UNSPACED = (
 )
 """Scripts without spaces between words. A character and its marks (a grapheme cluster) is their smallest unit."""
 
-_BLANK, _WIDE, _EXTENDS, _JOINS = 1, 2, 4, 8
+_BLANK, _WIDE, _EXTENDS, _JOINS, _UNREAD = 1, 2, 4, 8, 255
+_KINDS = np.full(0x110000, _UNREAD, dtype=np.uint8)  # the flags of each code point that was met
 _VOICED = "\uff9e\uff9f"  # half-width marks, which Unicode counts as letters
 _JOINERS = "\u200d\u0f84\u1039\u17d2"  # the next character is written into the one before: ZWJ, Tibetan, Burmese, Khmer
 
@@ -121,12 +121,13 @@ def word_of_tokens(
 def _kinds(text: str) -> NDArray[np.uint8]:
     """Return what each character of ``text`` is, as flags: uint8 ``[len(text)]``."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    unique, place = np.unique(codes, return_inverse=True)
-    kinds: NDArray[np.uint8] = np.array([_kind(code) for code in unique.tolist()], dtype=np.uint8)[place]
+    kinds: NDArray[np.uint8] = _KINDS[codes]
+    if len(new := np.unique(codes[kinds == _UNREAD])):
+        _KINDS[new] = [_kind(code) for code in new.tolist()]
+        kinds = _KINDS[codes]
     return kinds
 
 
-@lru_cache(maxsize=65536)
 def _kind(code: int) -> int:
     character = chr(code)
     extends = unicodedata.category(character).startswith("M") or character in _VOICED or 0x1F3FB <= code <= 0x1F3FF
