@@ -253,3 +253,11 @@ def test_the_selector_by_default_is_the_bundled_one(tokenizer, tmp_path, monkeyp
     assert SelectorCollator(base)([{"input_ids": [5, 6], "item_spans": [(0, 2)]}])["input_ids"].tolist() == [[5, 6]]
     with pytest.raises(ValueError, match="has to be bound to a tokenizer; give tokenizer="):
         SelectorCollator(list)
+
+
+def test_a_dataset_is_cut_before_a_trainer_truncates_or_packs_it(tokenizer):
+    datasets = pytest.importorskip("datasets", reason="the extra train is not installed")
+    rows = make_features(np.random.default_rng(0), 6)
+    cutter = SelectorCollator(list, make_scorer("random"), 2, tokenizer=tokenizer)
+    data = datasets.Dataset.from_list(rows).map(lambda row: cutter.cut([row])[0], remove_columns=["item_spans"])
+    assert list(data) == cutter(rows)
