@@ -82,13 +82,14 @@ def results_table(evaluation: Evaluation, case: str, extra: dict[str, list[str]]
     Each row has the differences of its NDCG@10 to the first tokens, to the best other rule at its budget and to the
     whole text, with half of their 95% intervals. A star marks differences beyond noise. Metrics are of new targets. The
     caption gives popularity and the smallest difference that the seeds show. ``extra`` maps headings of further columns
-    to their values, one a row.
+    to their values, one a row; they take the place of the difference to the first tokens.
 
     >>> results_table(Evaluation([], 80, 0.0, [0], {"ndcg@10": 0.01}, {}), "adapted").title
     'adapted, 80 test rows, 1 seed(s)'
     """
     cells = _sorted_cells(evaluation, case)
-    head = ["text", "tokens", "NDCG@10", "− head", "− best rule", "− whole", *(extra or {})]
+    rivals = ["− best rule", "− whole"] if extra else ["− head", "− best rule", "− whole"]
+    head = ["text", "tokens", "NDCG@10", *rivals, *(extra or {})]
     table = _table(head, f"{case}, {evaluation.rows} test rows, {len(evaluation.seeds)} seed(s)")
     table.caption = table_notes(evaluation, case)
     whole = next((cell.tokens for cell in cells if cell.budget is None), 0)
@@ -99,7 +100,7 @@ def results_table(evaluation: Evaluation, case: str, extra: dict[str, list[str]]
         )
         value = f"{cell.metrics['ndcg@10']:.4f}"
         rule = best_rule(cells, cell) if cell.budget else None
-        differences = [_difference(evaluation, cell, rival) for rival in ("head", rule, FULL)]
+        differences = [_difference(evaluation, cell, rival) for rival in ("head", rule, FULL)][-len(rivals) :]
         row = [cell.scorer, f"{cell.budget or 'all'}{share}", f"[bold]{value}[/bold]" if best else value, *differences]
         table.add_row(*row, *(column[i] for column in (extra or {}).values()))
     return table
@@ -123,7 +124,7 @@ def _sorted_cells(evaluation: Evaluation, case: str) -> list[Cell]:
 
 def _table(head: list[str], title: str) -> Any:
     box = require("rich.box", extra="cli").SIMPLE_HEAD
-    table = require("rich.table", extra="cli").Table(title=title, box=box, padding=(0, 1, 0, 0), pad_edge=False)
+    table = require("rich.table", extra="cli").Table(title=title, box=box, padding=0)
     for column in head:
         table.add_column(column, justify="left" if column == "text" else "right", no_wrap=column == "text")
     return table
