@@ -110,3 +110,19 @@ def test_tfidf_refuses_negative_ids():
     tfidf = make_scorer("tfidf").fit(RaggedTokens.from_lists([[4, 5, 6]]))
     with pytest.raises(ValueError, match="token id -1 is negative"):
         tfidf.score(RaggedTokens.from_lists([[-1]]))
+
+
+def test_scores_of_one_text_under_two_item_ids_are_apart(tokenizer):
+    titles = RaggedTokens.from_lists(tokenizer(["Up", "Up"], add_special_tokens=False)["input_ids"])
+    whole = tokenizer([f"Up {TEXTS[0]}", f"Up {TEXTS[1]}"], add_special_tokens=False)["input_ids"]
+    known = TokenSelector().for_tokenizer(tokenizer)
+    known = known.with_item_weights(RaggedTokens.from_lists(whole).with_items([1, 2]))
+    torch.nn.init.normal_(known.item_weights.weight)
+    cached = CachedScorer(known)
+    for ids in ([1, 2], [2, 1], [None, 1]):
+        named = titles.with_items(ids)
+        for _ in range(2):
+            np.testing.assert_array_equal(cached.score(named), known.score(named))
+    first, second = np.split(cached.score(titles.with_items([1, 2])), 2)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(cached.score(titles), known.without_item_weights().score(titles))

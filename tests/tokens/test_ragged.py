@@ -71,3 +71,13 @@ def test_wrong_arrays_are_named():
         RaggedTokens.from_padded([[1, 2]], [[1]])
     with pytest.raises(ValueError, match="side must be"):
         RaggedTokens.from_lists([[1]]).to_padded(side="middle")
+
+
+def test_item_ids_go_with_their_segments():
+    tokens = RaggedTokens.from_lists([[5, 6], [], [7]]).with_items(["B01", 7, None])
+    assert tokens.items.dtype == np.uint64
+    assert tokens.items.tolist() == RaggedTokens.from_lists([[], [], []]).with_items(["B01", "7", None]).items.tolist()
+    assert tokens.take([2, 0, 0]).items.tolist() == tokens.items[[2, 0, 0]].tolist()
+    assert tokens.keep(np.array([1]), np.int32([0, 1, 1, 1])).items is tokens.items
+    with pytest.raises(ValueError, match="expected an item id for each of 3 segments; found 2"):
+        tokens.with_items(["B01", 7])
