@@ -16,22 +16,9 @@ def split(
 ) -> tuple[list[Interactions], list[Interactions]]:
     """Split interactions into two parts: (to train on, held out). :func:`make_rows` makes test rows of the second.
 
-    Parameters
-    ----------
-    sequences : sequence of Interactions
-        One for each user. Rows of a user are merged first.
-    how : "last-item" or "time"
-        Hold out each user's last item, or every interaction from one moment on, which is the same for all users.
-    share : float
-        Share of all interactions that "time" holds out. Interactions at the moment itself are held out. Default: 0.1.
+    "last-item" holds out each user's last item. "time" holds out ``share`` of all interactions: those from one moment
+    on, which is the same for all users. Rows of a user are merged first.
 
-    Raises
-    ------
-    ValueError
-        If ``how`` is unknown, ``share`` is not in (0, 1), or "time" meets a sequence without times.
-
-    Examples
-    --------
     >>> train, held_out = split([Interactions("u", ("1", "2", "3"))])
     >>> train[0].item_ids, held_out[0].item_ids
     (('1', '2'), ('3',))
@@ -102,15 +89,8 @@ def refuse_learned(train: Sequence[Interactions], held_out: Sequence[Interaction
 
     With times, one event that is in both is enough. Without them, a user's training sequence that ends with what is
     held out may also be a repeat, so most users must have one. A row that has a new target must stand in training as a
-    whole.
+    whole. The error has the count and an example.
 
-    Raises
-    ------
-    ValueError
-        The count and an example are named.
-
-    Examples
-    --------
     >>> refuse_learned([Interactions("u", ("1", "2"))], [Interactions("u", ("3",))])  # nothing is in both
     """
     learned, repeats = [], []

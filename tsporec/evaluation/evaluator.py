@@ -43,23 +43,18 @@ class Evaluator:
 
     Parameters
     ----------
-    task : Task
-    encoder : ItemEncoder
+    task, encoder
+        The texts with the users' rows, and the model that reads the texts.
     config : EmbeddingConfig, optional
         Shape and training of the recommender. Its seed is replaced by each of ``seeds``.
     seeds : sequence of int
-        Seeds of the recommender. Default: ``(0,)``.
+        One recommender is fitted for each. Default: ``(0,)``.
     cache : folder, optional
         Finished work is written here and found again by the digest of its arguments. Default: it is kept in memory.
     warm_up : sequence of Scorer, optional
         The frozen recommender is warmed up on what these keep. Default: :func:`warm_up_rules`.
     memory : int
         Bytes of scores and vectors that are kept in memory, the latest used. Default: 1 GiB.
-
-    Raises
-    ------
-    ValueError
-        If ``seeds`` is empty, or a scorer of ``warm_up`` has no fingerprint.
 
     Examples
     --------
@@ -109,6 +104,9 @@ class Evaluator:
     ) -> Evaluation:
         """Measure every scorer at every budget in every case.
 
+        Metrics are of new targets; see :mod:`tsporec.evaluation.measures`. A recommender that is not clearly better
+        than popularity is a warning.
+
         Parameters
         ----------
         scorers : dict of str to Scorer
@@ -120,21 +118,6 @@ class Evaluator:
         rivals : sequence of str
             Names of scorers that the others are compared with at the same budget. Names that are not among ``scorers``
             are ignored. Default: "head" and "full". All are compared with popularity besides.
-
-        Returns
-        -------
-        Evaluation
-            Metrics are of new targets; see :mod:`tsporec.evaluation.measures`.
-
-        Raises
-        ------
-        ValueError
-            If every test row's target stands in its history.
-
-        Warns
-        -----
-        UserWarning
-            If a recommender is not clearly better than popularity.
         """
         if not self.task.new.any():
             raise ValueError("the target of every test row stands in its history; expected some new targets.")
@@ -174,14 +157,7 @@ class Evaluator:
         )  # fmt: skip
 
     def features(self, scorer: Scorer | None, budget: int | None) -> Arrays:
-        """Encode what the scorer keeps.
-
-        Returns
-        -------
-        dict
-            ``vectors`` float32 ``[N, W]``, the number of ``tokens``, ``score_seconds`` to score and ``seconds`` to
-            encode.
-        """
+        """Encode what the scorer keeps: ``vectors`` float32 ``[N, W]``, number of ``tokens``, and the seconds."""
         return self._features(scorer, budget, {})
 
     def _features(self, scorer: Scorer | None, budget: int | None, scored: dict[int, Arrays]) -> Arrays:

@@ -30,81 +30,50 @@ METRICS: dict[str, Callable[[Ranks], NDArray[np.float64]]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """Hold the figures of one scorer at one budget in one case. Metrics are means over new targets and seeds.
-
-    Parameters
-    ----------
-    scorer : str
-        Name of the scorer.
-    budget : int or None
-        Tokens of each item; None is the whole text.
-    case : "adapted" or "frozen"
-    metrics : dict of str to float
-        Mean of each metric over the rows whose target does not stand in the history.
-    repeats : float or None
-        NDCG@10 of the other rows; None if there are none.
-    deviation : dict of str to float
-        Standard deviation over the seeds of each metric's mean, around their mean (divided by their number).
-    tokens : int
-        Tokens kept of all items together.
-    score_seconds, encode_seconds : float
-        Seconds to score and to encode the catalogue.
-    versus : dict of rival to metric to (mean, low, high)
-        Mean difference to each rival and to popularity, with a 95% interval over users.
-    """
+    """Hold the figures of one scorer at one budget in one case. Metrics are means over new targets and seeds."""
 
     scorer: str
     budget: int | None
+    """Tokens of each item; None is the whole text."""
     case: str
     metrics: dict[str, float]
+    """Mean of each metric over the rows whose target does not stand in the history."""
     repeats: float | None
+    """NDCG@10 of the other rows; None if there are none."""
     deviation: dict[str, float]
+    """Standard deviation over the seeds of each metric's mean, around their mean (divided by their number)."""
     tokens: int
+    """Tokens kept of all items together."""
     score_seconds: float
     encode_seconds: float
     versus: dict[str, dict[str, tuple[float, float, float]]]
+    """Rival or popularity -> metric -> mean difference, and its 95% interval over users: (mean, low, high)."""
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """Say how far two figures must lie apart before the seeds can show it, in NDCG@10 of new targets.
-
-    Parameters
-    ----------
-    deviation : float
-        Standard deviation over the fits of one selection (divided by their number less one), pooled over selections.
-    difference : float
-        ``2 * sqrt(2 / S) * deviation``: twice the standard error of the difference of two means over S fits.
-    """
+    """Say how far two figures must lie apart before the seeds can show it, in NDCG@10 of new targets."""
 
     deviation: float
+    """Standard deviation over the fits of one selection (divided by their number less one), pooled over selections."""
     difference: float
+    """``2 * sqrt(2 / S) * deviation``: twice the standard error of the difference of two means over S fits."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Hold the cells of a table, and the rows and seeds that they were measured on.
-
-    Parameters
-    ----------
-    cells : list of Cell
-    rows : int
-        Number of test rows, repeats among them.
-    repeats : float
-        Share of rows whose target stands in the history.
-    seeds : list of int
-    popularity : dict of str to float
-        Each metric of popularity, over new targets.
-    resolution : dict of case to Resolution
-        Empty if there is one seed.
-    """
+    """Hold the cells of a table, and the rows and seeds that they were measured on."""
 
     cells: list[Cell]
     rows: int
+    """Number of test rows, repeats among them."""
     repeats: float
+    """Share of rows whose target stands in the history."""
     seeds: list[int]
     popularity: dict[str, float]
+    """Each metric of popularity, over new targets."""
     resolution: dict[str, Resolution]
+    """By case; empty if there is one seed."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a results file."""
@@ -124,17 +93,8 @@ def compare(
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, dict[str, tuple[float, float, float]]]]:
     """Compute metrics of new targets, and their differences to those of rivals.
 
-    Parameters
-    ----------
-    task : Task
-    ranks : int64 ``[S, M]``
-        Ranks of the M test rows by S seeds.
-    rivals : dict of str to int64 ``[S', M]``
-
-    Returns
-    -------
-    metrics, versus
-        Each metric float ``[S, M']`` of the M' new targets; rival -> metric -> (mean, low, high) over users.
+    The ranks of M test rows by S seeds, int64 ``[S, M]``, give each metric float ``[S, M']`` of the M' new targets, and
+    rival -> metric -> (mean, low, high) over users.
     """
     users = [user for user, new in zip(task.users, task.new, strict=True) if new]
     per_seed = {metric: of(ranks[:, task.new]) for metric, of in METRICS.items()}

@@ -25,22 +25,8 @@ def require_better_than_popularity(
     Popularity ranks all items by their count in the training sequences. Both rank every next item of the users that is
     new to them. Clearly better means that the 95% interval, over users, of the difference of NDCG@10 lies above 0.
 
-    Parameters
-    ----------
-    task : Task
-        Its training sequences, on which the recommender was fitted, are counted.
-    recommender : EmbeddingRecommender
-    vectors : float32 ``[N, W]``
-        The item features that the recommender reads.
-    unseen : sequences of item indices
-        One sequence of each user who is not in the training sequences.
-    description : str
-        Name of the recommender in the error.
-
-    Raises
-    ------
-    ValueError
-        If the recommender is not clearly better, or no user has a new item.
+    The recommender was fitted on the training sequences of ``task``, and reads ``vectors`` float32 ``[N, W]``.
+    ``unseen`` has one sequence of item indices of each user who is not in them. ``description`` names the recommender.
     """
     rows = [list(sequence[: place + 1]) for sequence in unseen for place in range(1, len(sequence))]
     users = [str(user) for user, sequence in enumerate(unseen) for _ in sequence[1:]]

@@ -25,26 +25,17 @@ _ROWS = 8192  # rows ranked at once: 11 bytes for each of their scores
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Hold texts and sequences by item index.
-
-    Parameters
-    ----------
-    tokens : RaggedTokens
-        The whole text of every item.
-    train, held_out : sequences of item indices
-        Sequences to learn from and sequences to choose by. They belong to different users.
-    test : sequences of item indices
-        Sequences that are only reported on. The last item is the target. Those before it are the history, and are not
-        ranked.
-    users : list of str
-        The user of each test row.
-    """
+    """Hold texts, and sequences of item indices."""
 
     tokens: RaggedTokens
+    """The whole text of every item."""
     train: list[list[int]]
     held_out: list[list[int]]
+    """Sequences to choose by, of other users than those to learn from."""
     test: list[list[int]]
+    """Rows that are only reported on. The last item is the target; those before it are not ranked."""
     users: list[str]
+    """The user of each test row."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -107,13 +98,7 @@ class Task:
 def fit_on_selection(
     task: Task, encoder: ItemEncoder, scorer: Scorer, budget: int, config: EmbeddingConfig
 ) -> tuple[EmbeddingRecommender, NDArray[np.float32]]:
-    """Fit a recommender on what ``scorer`` keeps of each text.
-
-    Returns
-    -------
-    recommender, vectors
-        The recommender and the encoded selection float32 ``[N, W]``.
-    """
+    """Fit a recommender on what ``scorer`` keeps; returns it and the encoded selection, float32 ``[N, W]``."""
     vectors = encoder.encode(select(scorer, task.tokens, budget).apply(task.tokens))
     return task.fit(vectors, config, f"fit to {budget} tokens"), vectors
 
@@ -145,21 +130,16 @@ def prepare(
         The catalogue.
     train, test : sequences of Interactions
         Training sequences are merged by :func:`tsporec.data.splits.training_sequences`. A tenth of their users is held
-        out.
+        out. The last item of a test row is its target.
     tokenizer : Hugging Face tokenizer
     fields : names
         Fields of the items' texts. Default: title and description.
     max_tokens : int, optional
         Texts are cut to their first so many tokens. None keeps them whole. Default: 256, as HLLM reads.
     unknown : "error" or "drop"
-        "error" or "drop", for items that the catalogue lacks. Default: "error".
+        What to do with items that the catalogue lacks. Default: "error".
     seed : int
         Random seed of holding out users. Default: 0.
-
-    Raises
-    ------
-    ValueError
-        If no test row has a history and a target, training users are too few, or no item has text in a field.
 
     Examples
     --------

@@ -18,43 +18,27 @@ _NDCG = "ndcg@10"
 
 @dataclass(frozen=True)
 class Verdict:
-    """Hold what :func:`judge` found about one scorer.
-
-    Parameters
-    ----------
-    scorer : str
-        The learned selector, or else the best of the other scorers.
-    budget : int
-        The smallest budget that is level with the whole text, or else the largest.
-    level : bool
-        Whether there is such a budget: its NDCG@10 is not below the whole text's beyond noise.
-    tokens : float or None
-        Share of the whole text's tokens that the budget keeps; None if the whole text was not run.
-    quality : float or None
-        Share of the whole text's NDCG@10 that the budget keeps; None if the whole text was not run.
-    rule : str or None
-        The best of the other scorers at this budget.
-    gain : float or None
-        Relative difference of NDCG@10 to that rule.
-    gain_beyond_noise : bool
-    lost : dict of int to float
-        For each budget, the share of the whole text's NDCG@10 that is lost in any case: by the upper end of the
-        interval of the difference, and at least 0.
-    better_than_popularity : bool
-        Whether the recommender is clearly better than popularity with the whole text, or with the scorer's.
-    seeds : int
-    """
+    """Hold what :func:`judge` found about one scorer."""
 
     scorer: str
+    """The learned selector, or else the best of the other scorers."""
     budget: int
+    """The smallest budget that is level with the whole text, or else the largest."""
     level: bool
+    """Whether there is such a budget: its NDCG@10 is not below the whole text's beyond noise."""
     tokens: float | None
+    """Share of the whole text's tokens that the budget keeps; None if the whole text was not run."""
     quality: float | None
+    """Share of the whole text's NDCG@10 that the budget keeps."""
     rule: str | None
+    """The best of the other scorers at this budget."""
     gain: float | None
+    """Relative difference of NDCG@10 to that rule."""
     gain_beyond_noise: bool
     lost: dict[int, float]
+    """By budget, the share of the whole text's NDCG@10 that is lost by the better end of the difference's interval."""
     better_than_popularity: bool
+    """Whether the recommender is clearly better than popularity, with the whole text if that was run."""
     seeds: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,13 +73,7 @@ class Verdict:
         return " ".join(said)
 
     def fails(self, margin: float) -> list[int]:
-        """Return the budgets that lose more than ``margin`` of the whole text's NDCG@10, beyond the interval.
-
-        Raises
-        ------
-        ValueError
-            If the whole text was not run.
-        """
+        """Return the budgets that lose more than ``margin`` of the whole text's NDCG@10, beyond the interval."""
         if self.quality is None:
             raise ValueError("the whole text was not run, so no loss is known; add full to scorers=… (--scorers).")
         return [budget for budget, lost in self.lost.items() if lost > margin]
@@ -124,17 +102,21 @@ def judge(evaluation: Evaluation, case: str = "adapted") -> Verdict:
     level = [cell for cell in mine if whole is not None and beyond_noise(evaluation, cell, FULL) >= 0]
     ours = (level or mine[-1:])[0]
     rule = best_rule(cells.values(), ours)
-    rival = None if rule is None else cells[rule, ours.budget]
+    gained = None if rule is None else _ratio(ours, cells[rule, ours.budget])
     value = 0.0 if whole is None else whole.metrics[_NDCG]
     return Verdict(
-        ours.scorer, ours.budget or 0, bool(level),
-        None if whole is None else ours.tokens / max(whole.tokens, 1),
-        _ratio(ours, whole), rule,
-        None if (ratio := _ratio(ours, rival)) is None else ratio - 1,
-        rule is not None and beyond_noise(evaluation, ours, rule) != 0,
-        {c.budget or 0: max(0.0, -c.versus[FULL][_NDCG][2] / value) if value else 0.0 for c in mine},
-        (whole or ours).versus[POPULARITY][_NDCG][1] > 0, len(evaluation.seeds),
-    )  # fmt: skip
+        scorer=ours.scorer,
+        budget=ours.budget or 0,
+        level=bool(level),
+        tokens=None if whole is None else ours.tokens / max(whole.tokens, 1),
+        quality=None if whole is None else _ratio(ours, whole),
+        rule=rule,
+        gain=None if gained is None else gained - 1,
+        gain_beyond_noise=rule is not None and beyond_noise(evaluation, ours, rule) != 0,
+        lost={c.budget or 0: max(0.0, -c.versus[FULL][_NDCG][2] / value) if value else 0.0 for c in mine},
+        better_than_popularity=(whole or ours).versus[POPULARITY][_NDCG][1] > 0,
+        seeds=len(evaluation.seeds),
+    )
 
 
 def best_rule(cells: Iterable[Cell], than: Cell) -> str | None:
@@ -159,6 +141,5 @@ def beyond_noise(evaluation: Evaluation, cell: Cell, rival: str) -> int:
     return 0 if low <= 0 <= high or abs(mean) < shown else (1 if mean > 0 else -1)
 
 
-def _ratio(cell: Cell, rival: Cell | None) -> float | None:
-    below = 0.0 if rival is None else rival.metrics[_NDCG]
-    return cell.metrics[_NDCG] / below if below else None
+def _ratio(cell: Cell, rival: Cell) -> float | None:
+    return cell.metrics[_NDCG] / rival.metrics[_NDCG] if rival.metrics[_NDCG] else None

@@ -48,7 +48,7 @@ _ENDINGS = {
 
 
 def read_items(source: Any, kind: str | None = None, id_field: str | None = None) -> list[Item]:
-    """Read the items of a file or of a table in memory.
+    """Read the items of a file or of a table in memory. An error names the file and the line.
 
     Parameters
     ----------
@@ -57,13 +57,6 @@ def read_items(source: Any, kind: str | None = None, id_field: str | None = None
         Name of the format, one of :data:`FORMATS`. Default: the file's name decides.
     id_field : str, optional
         Column of the ids in your own data. Default: ``item_id`` or ``id``.
-
-    Raises
-    ------
-    ValueError
-        If the format is unknown, a line of the file is malformed (file and line are named), or there is no item.
-    TypeError
-        If the source is neither a file nor a table.
 
     Examples
     --------

@@ -55,20 +55,7 @@ def write_sequences(path: str | Path, sequences: Sequence[Interactions]) -> None
 
 
 def read_records(source: Any) -> Records:
-    """Yield (number, record) from a file, or from a table in memory.
-
-    Parameters
-    ----------
-    source : path, DataFrame (pandas or polars), pyarrow Table, or iterable of mappings
-        A ``datasets.Dataset`` is an iterable of mappings.
-
-    Raises
-    ------
-    ValueError
-        If a file's ending is none of :data:`ENDINGS`, or it is malformed.
-    TypeError
-        If the source is no table.
-    """
+    """Yield (number, record) from a file, a DataFrame, a pyarrow Table or an iterable of mappings."""
     if isinstance(source, str | Path):
         return _read_file(Path(source))
     source = table_rows(source)
