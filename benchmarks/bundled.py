@@ -14,8 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.datasets import CATEGORIES, read_task, read_texts
 from benchmarks.options import make_parser
 from tsporec.evaluation.results import environment
@@ -23,18 +21,15 @@ from tsporec.language_model import load_tokenizer
 from tsporec.selector import files, hub
 from tsporec.selector.card import model_card
 from tsporec.selector.model import SelectorConfig, TokenSelector
-from tsporec.selector.network import SIGNALS
 
 KINDS = ("wordpiece", "bpe", "unigram")
 SHAPE = SelectorConfig(weighting="placed", surface_buckets=2**18)
 """Few words share a bucket of frequencies."""
-BLEND = {"log_count": 2.0, "log_place": -1.6}
-"""Beside ``4 log idf``: the order of ``idf * sqrt(tf) / (1 + place) ** 0.4``."""
 PRIOR = 10.0
 """Texts that every word is assumed to be in."""
 DESCRIBED: dict[str, Any] = {
     "summary": "A general rule for product texts, for any tokenizer: by what tokens spell, "
-    "idf * sqrt(tf) / (1 + place) ** 0.4.",
+    "idf * sqrt(tf) / (1 + place) ** 0.4, signs last.",
     "terms": "the texts and sequences have their owners' terms and are not part of the package",
     "limits": [
         "English, and the words of two kinds of goods (office, industrial and scientific); other catalogues are less "
@@ -47,11 +42,7 @@ DESCRIBED: dict[str, Any] = {
 
 def make(corpora: list[Any]) -> TokenSelector:
     """Make the rule, with the frequencies of ``corpora``: pairs of a tokenizer and RaggedTokens."""
-    selector = TokenSelector(SHAPE).fit(corpora, prior=PRIOR)
-    with torch.no_grad():
-        for signal, weight in BLEND.items():
-            selector.blend[SIGNALS.index(signal)] = weight
-    return selector
+    return TokenSelector(SHAPE).fit(corpora, prior=PRIOR)
 
 
 def train_tokenizer(kind: str, texts: list[str], size: int = 30_000) -> Any:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from tests.conftest import make_tokenizer
 from tsporec.scorers import make_scorer
-from tsporec.scorers.repeats import WithoutRepeats, spelled_terms
+from tsporec.scorers.repeats import WithoutRepeats
 from tsporec.selection import select
+from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 
 TOKENIZER = make_tokenizer("bpe")
@@ -19,7 +20,7 @@ TOKENIZER = make_tokenizer("bpe")
 @given(st.lists(st.lists(st.integers(0, len(TOKENIZER) - 1), max_size=12), max_size=4), st.integers(1, 6))
 def test_a_repeat_is_kept_only_if_nothing_else_is_left(rows, k):
     tokens = RaggedTokens.from_lists(rows)
-    terms = spelled_terms(TOKENIZER)
+    terms = read_pieces(TOKENIZER).terms
     for scorer in (
         make_scorer("tfidf", tokenizer=TOKENIZER).fit(tokens),
         WithoutRepeats(make_scorer("head"), TOKENIZER),
@@ -32,7 +33,7 @@ def test_a_repeat_is_kept_only_if_nothing_else_is_left(rows, k):
 def test_case_and_space_make_no_other_term():
     ids = TOKENIZER("ink Ink ink, INK", add_special_tokens=False)["input_ids"]
     texts = [TOKENIZER.decode([i]).strip().casefold() for i in ids]
-    terms = spelled_terms(TOKENIZER)[ids].tolist()
+    terms = read_pieces(TOKENIZER).terms[ids].tolist()
     assert len(set(terms)) == len(set(texts)) < len(set(ids))
 
 

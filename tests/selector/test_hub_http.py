@@ -123,7 +123,7 @@ def test_fetched_by_branch_and_by_commit(remote, repo, cache, tmp_path):
     assert remote(fingerprint, NAME, cache_dir=cache) == expected[0]
     assert remote(fingerprint, NAME, cache_dir=cache, revision="next") == expected[1]
     assert remote(fingerprint, NAME, cache_dir=cache, revision=first) == expected[0]
-    with pytest.raises(ValueError, match="RevisionNotFoundError"):
+    with pytest.raises(ValueError, match=r"config\.json of me/mine could not be fetched \(RevisionNotFoundError"):
         remote(fingerprint, NAME, cache_dir=cache, revision="never")
 
 
@@ -137,7 +137,7 @@ def test_all_files_are_of_one_commit(remote, repo, server, cache):
 
 
 def test_the_cache_serves_where_the_hub_is_not_asked(remote, repo, server, cache):
-    with pytest.raises(ValueError, match="LocalEntryNotFoundError"):
+    with pytest.raises(ValueError, match="neither a folder here nor in the cache"):
         remote(fingerprint, NAME, cache_dir=cache, local_files_only=True)
     assert not server.requests
     found = remote(fingerprint, NAME, cache_dir=cache)
@@ -174,16 +174,16 @@ def test_the_cache_serves_where_the_hub_is_not_reached(remote, repo, server, cac
     served, refused = run.stdout.splitlines()[:2]
     assert served == found
     assert refused.startswith(
-        f"'{NAME}' is no folder here, and its config.json could not be fetched from the Hub or its"
+        f"{NAME} is neither a folder here nor in the cache, and the Hub was not asked or not reached"
     )
 
 
 def test_a_private_one_needs_a_token(remote, repo, cache):
     repo.private = True
-    with pytest.raises(ValueError, match="RepositoryNotFoundError"):
+    with pytest.raises(ValueError, match="no selector on the Hub that you may read"):
         remote(fingerprint, NAME, cache_dir=cache, token=False)
     assert remote(fingerprint, NAME, cache_dir=cache, token=TOKEN) == make(0).fingerprint
-    with pytest.raises(ValueError, match="RepositoryNotFoundError"):
+    with pytest.raises(ValueError, match="no selector on the Hub that you may read"):
         remote(fingerprint, "me/other", cache_dir=cache)
 
 
@@ -196,7 +196,7 @@ def test_a_download_that_breaks_off_is_tried_again(remote, repo, server, cache):
 
 def test_a_download_that_stays_broken_leaves_nothing(remote, repo, server, cache):
     server.cuts = 100
-    with pytest.raises(ValueError, match=f"'{NAME}' is no folder here, and its .* could not be fetched"):
+    with pytest.raises(ValueError, match=f"{NAME} could not be fetched"):
         remote(impatient, NAME, cache_dir=cache)
     assert not halves(cache)
     assert not list(cache.rglob(files.WEIGHTS))
@@ -228,7 +228,7 @@ def test_a_wrong_checksum(remote, repo, folder, cache):
 @pytest.mark.parametrize("missing", NAMES)
 def test_a_missing_file(remote, repo, missing, cache):
     del repo.commits[repo.branches["main"]][missing]
-    with pytest.raises(ValueError, match=f"{missing} could not be fetched"):
+    with pytest.raises(ValueError, match=f"{missing} of me/mine could not be fetched"):
         remote(fingerprint, NAME, cache_dir=cache)
 
 
@@ -242,7 +242,7 @@ def test_a_pickle_in_place_of_safetensors(remote, repo, server, folder, cache):
     # Nor is one looked for where the safetensors are missing.
     commit = repo.commit({"pytorch_model.bin": stream.getvalue()})
     del repo.commits[commit][files.WEIGHTS]
-    with pytest.raises(ValueError, match=r"model\.safetensors could not be fetched"):
+    with pytest.raises(ValueError, match=r"model\.safetensors of me/mine could not be fetched"):
         remote(fingerprint, NAME, cache_dir=cache)
     assert not any("pytorch_model" in request for request in server.requests)
 
@@ -260,7 +260,7 @@ def test_files_are_asked_for_by_their_own_names_and_no_others(remote, repo, serv
 
 @pytest.mark.parametrize("name", ["../me/mine", "me/../mine", "me/mine/../../x", "/etc/mine", "me\\mine/x"])
 def test_unsafe_names_are_refused_unasked(remote, repo, server, name, cache):
-    with pytest.raises(ValueError, match=r"no folder here, and its config\.json could not be fetched"):
+    with pytest.raises(ValueError, match="no folder here and no selector on the Hub"):
         remote(fingerprint, name, cache_dir=cache)
     assert not server.requests
 

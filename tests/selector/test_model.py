@@ -19,6 +19,7 @@ from tsporec.selection import select
 from tsporec.selector.config import WEIGHTINGS
 from tsporec.selector.layout import TEXT_SIGNALS, lay_out, lay_out_numpy
 from tsporec.selector.model import SelectorConfig, TokenSelector
+from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 
 
@@ -76,8 +77,10 @@ def test_long_and_many_segments_agree_with_forward(selector):
 def test_both_layouts_agree(seed):
     rng = np.random.default_rng(seed)
     tokens, absent = random_tokens(rng, 9, 12, 40), 12
-    expected = lay_out(torch.from_numpy(tokens.ids), torch.from_numpy(tokens.cu_seqlens), absent)
-    found = lay_out_numpy(tokens.ids, tokens.cu_seqlens, absent)
+    terms = rng.integers(0, 4, tokens.num_tokens)
+    given = torch.from_numpy(tokens.ids), torch.from_numpy(terms), torch.from_numpy(tokens.cu_seqlens)
+    expected = lay_out(*given, absent)
+    found = lay_out_numpy(tokens.ids, terms, tokens.cu_seqlens, absent)
     for name in ("rows", "row_ids", "segment", "inside", "lengths"):
         assert torch.equal(getattr(found, name), getattr(expected, name).to(getattr(found, name).dtype)), name
     rows = expected.rows
@@ -92,11 +95,12 @@ def plain(selector, ids):
     classes = torch.from_numpy(vocabulary.classes[ids])
     rows = rows + selector.network.classes(classes)
     place = torch.arange(n).float()
+    terms = vocabulary.pieces.terms[ids].tolist()
     signals = torch.stack(
         [
             selector.idf[torch.from_numpy(vocabulary.surface[ids])],
-            torch.tensor([float(ids.index(token) == at) for at, token in enumerate(ids)]),
-            torch.tensor([float(ids.count(token)) for token in ids]).log(),
+            torch.tensor([float(terms.index(term) == at) for at, term in enumerate(terms)]),
+            torch.tensor([float(terms.count(term)) for term in terms]).log(),
             place / n,
             place.log1p(),
             torch.full((n,), float(n)).log1p(),
@@ -165,16 +169,18 @@ def test_threads_do_not_change_scores(selector):
 
 def test_untrained_it_is_the_rule_asked_for(tokenizer):
     tokens = corpus(tokenizer)
-    first = np.array([t not in s[:j] for s in tokens.to_lists() for j, t in enumerate(s)])
-    counts = np.array([s.count(t) for s in tokens.to_lists() for t in s])
+    terms = [read_pieces(tokenizer).terms[ids].tolist() for ids in tokens]
+    first = np.array([t not in s[:j] for s in terms for j, t in enumerate(s)])
+    counts = np.array([s.count(t) for s in terms for t in s])
     place = np.array([at for s in tokens.to_lists() for at in range(len(s))])
+    signs = np.array([not any(c.isalnum() for c in tokenizer.decode(int(i))) for i in tokens.ids])
     for weighting in WEIGHTINGS:
         selector = TokenSelector(SelectorConfig(weighting=weighting)).for_tokenizer(tokenizer).fit(tokens)
         idf = selector.idf[selector.vocabulary.surface[tokens.ids]].numpy()
         expected = {
             "idf": idf + 10 * first,
             "tfidf": 4 * np.log(counts * idf) + 50 * first,
-            "placed": 4 * np.log(np.sqrt(counts) * idf / (1 + place) ** 0.4) + 50 * first,
+            "placed": 4 * np.log(np.sqrt(counts) * idf / (1 + place) ** 0.4) - 4 * signs + 50 * first,
         }[weighting]
         np.testing.assert_allclose(selector.score(tokens), expected, rtol=1e-5)
         document_frequency = sum(" ink" in text for text in TEXTS)

@@ -13,18 +13,17 @@ from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 
 
-def spelled_terms(tokenizer: Any) -> NDArray[np.int64]:
-    """Number the vocabulary so that tokens which differ in case or surrounding space have one number: int64 ``[V]``.
+def repeated(tokens: RaggedTokens, terms: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mark tokens whose term, of ``terms [T]``, stands earlier in their segment: bool ``[T]``.
 
-    >>> from tsporec.data.synthetic import word_tokenizer
-    >>> tokenizer = word_tokenizer("Pen gel pen".split())
-    >>> terms = spelled_terms(tokenizer)[tokenizer("Pen gel pen", add_special_tokens=False)["input_ids"]]
-    >>> bool(terms[0] == terms[2] != terms[1])
-    True
+    >>> repeated(RaggedTokens.from_lists([[5, 6, 5], [5]]), np.array([5, 6, 5, 5])).tolist()
+    [False, False, True, False]
     """
-    spelled = [text.strip().casefold() for text in read_pieces(tokenizer).texts]
-    numbers: NDArray[np.int64] = np.unique(np.array(spelled, dtype=object), return_inverse=True)[1].astype(np.int64)
-    return numbers
+    # (segment, term) pairs [T] -> first place of each pair
+    _, first = np.unique(tokens.segment_ids() * (2**31) + terms, return_index=True)
+    marks = np.ones(tokens.num_tokens, dtype=bool)
+    marks[first] = False
+    return marks
 
 
 class WithoutRepeats(BaseScorer):
@@ -47,7 +46,7 @@ class WithoutRepeats(BaseScorer):
     def __init__(self, scorer: Scorer, tokenizer: Any) -> None:
         if getattr(scorer, "fingerprint", None) is None:
             raise ValueError(f"{type(scorer).__name__} has no fingerprint; give it one that changes with its scores.")
-        self.scorer, self.terms = scorer, spelled_terms(tokenizer)
+        self.scorer, self.terms = scorer, read_pieces(tokenizer).terms
         self.tokenizer_fingerprint = tokenizer_fingerprint(tokenizer)
 
     def config(self) -> dict[str, Any]:
@@ -56,8 +55,6 @@ class WithoutRepeats(BaseScorer):
 
     def score(self, tokens: RaggedTokens) -> Scores:
         """Return the scores, float32 ``[T]``."""
-        scores = np.full(tokens.num_tokens, np.finfo(np.float32).min)
-        # (segment, term) pairs [T] -> first place of each pair
-        _, first = np.unique(tokens.segment_ids() * (2**31) + self.terms[tokens.ids], return_index=True)
-        scores[first] = score_tokens(self.scorer, tokens)[first]
+        scores = score_tokens(self.scorer, tokens).copy()
+        scores[repeated(tokens, self.terms[tokens.ids])] = np.finfo(np.float32).min
         return scores

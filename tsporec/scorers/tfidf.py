@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.scorers.base import BaseScorer, Scores
-from tsporec.scorers.repeats import spelled_terms
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
+from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens, check_ragged
 
 
@@ -32,7 +32,7 @@ class TfidfScorer(BaseScorer):
     name = "tfidf"
 
     def __init__(self, tokenizer: Any = None) -> None:
-        self.terms = None if tokenizer is None else spelled_terms(tokenizer)
+        self.terms = None if tokenizer is None else read_pieces(tokenizer).terms
         self.tokenizer_fingerprint = None if tokenizer is None else tokenizer_fingerprint(tokenizer)
         self.idf: NDArray[np.float32] | None = None
         self.unseen = np.float32(0)

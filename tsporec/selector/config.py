@@ -18,7 +18,7 @@ RULES = {
     "idf": {"idf": 1.0, "first_occurrence": 10.0, "special": -20.0},
     # Logarithms of the products named in SelectorConfig.weighting; they order tokens as the products do.
     "tfidf": {"idf": 1.0, "log_count": SPREAD, **_LAST},
-    "placed": {"idf": 1.0, "log_count": SPREAD / 2, "log_place": -0.4 * SPREAD, **_LAST},
+    "placed": {"idf": 1.0, "log_count": SPREAD / 2, "log_place": -0.4 * SPREAD, "punctuation": -SPREAD, **_LAST},
 }
 """Weighting -> the rule weights of an untrained selector, by signal. A signal that is not named has weight 0."""
 WEIGHTINGS = tuple(RULES)

@@ -100,24 +100,14 @@ def load(
     if folder is not None:
         return files.load(lambda name: folder / name)
 
-    from huggingface_hub import hf_hub_download
-
-    options: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-    options["force_download"] = force_download
+    options = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
 
     def fetch(name: str) -> Path:
         nonlocal revision
-        try:
-            path: Any = hf_hub_download(str(name_or_path), name, revision=revision, **options)
-        except Exception as error:  # what the client raises depends on its version
-            raise ValueError(
-                f"{str(name_or_path)!r} is no folder here, and its {name} could not be fetched from the Hub or its "
-                f"cache ({type(error).__name__}: {error}). Give a folder or an id like 'user/name', a revision that "
-                "exists, and a token if it is private."
-            ) from error
+        path = _download(str(name_or_path), name, revision, force_download=force_download, **options)
         # The folder of a file in the cache bears its commit: what follows is of the same one.
-        revision = Path(path).parent.name
-        return Path(path)
+        revision = path.parent.name
+        return path
 
     return files.load(fetch)
 
@@ -182,3 +172,21 @@ def push(
     except Exception as error:  # what the client raises depends on its version
         raise ValueError(f"{repo_id} was not pushed ({type(error).__name__}): {error}") from error
     return str(commit.pr_url or commit.commit_url)
+
+
+def _download(repo: str, name: str, revision: str | None, **options: Any) -> Path:
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo, name, revision=revision, **options))
+    except (errors.HFValidationError, errors.RepositoryNotFoundError) as error:
+        raise ValueError(
+            f"{repo!r} is no folder here and no selector on the Hub that you may read ({type(error).__name__}); "
+            "give a folder or an id like 'user/name', and a token if it is private."
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise ValueError(
+            f"{repo} is neither a folder here nor in the cache, and the Hub was not asked or not reached: {error}"
+        ) from error
+    except Exception as error:  # what the client raises depends on its version
+        raise ValueError(f"{name} of {repo} could not be fetched ({type(error).__name__}): {error}") from error

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
 TEXT_SIGNALS = ("first_occurrence", "log_count", "place", "log_place", "log_length")
-"""The signals of a token in its text: 1 at the first occurrence of its id, else 0; the logarithm of how often the id
-occurs; the place, as a share of the length and as ``log(1 + place)``; and ``log(1 + length)``."""
+"""The signals of a token in its text: 1 at the first occurrence of its term, else 0; the logarithm of how often the
+term occurs; the place, as a share of the length and as ``log(1 + place)``; and ``log(1 + length)``. " Pen" and "pen"
+are one term (:attr:`tsporec.tokens.pieces.Pieces.terms`)."""
 WINDOW = 5
 """Tokens the first layer reads: two before, the token, two behind."""
 GROUP = 8192
@@ -60,8 +61,11 @@ def groups(cu_seqlens: NDArray[np.int32]) -> list[tuple[int, int]]:
     return runs
 
 
-def lay_out(ids: Tensor, cu_seqlens: Tensor, absent: int) -> Texts:
-    """Lay out the segments ``ids [T]``, ``cu_seqlens [N + 1]`` with N above 0; ``absent`` is the padding id."""
+def lay_out(ids: Tensor, terms: Tensor, cu_seqlens: Tensor, absent: int) -> Texts:
+    """Lay out the segments ``ids [T]`` with the term of each, ``terms [T]``, and ``cu_seqlens [N + 1]``, N above 0.
+
+    ``absent`` is the padding id. Ids and terms are below it.
+    """
     tokens, segments, device = ids.shape[0], cu_seqlens.shape[0] - 1, ids.device
     total, offsets = 1 + tokens + _GAP * segments, cu_seqlens.long()
     lengths, gaps = offsets.diff(), 1 + _GAP * torch.arange(segments, device=device)
@@ -75,8 +79,9 @@ def lay_out(ids: Tensor, cu_seqlens: Tensor, absent: int) -> Texts:
     laid = laid.index_copy(0, rows + _GAP, ids.long())
     at = torch.arange(total, device=device) - starts.index_select(0, segment)
     place, length = at.float(), lengths.index_select(0, segment).float()
-    # A stable sort puts equal (segment, id) pairs side by side, in text order; each run of them is one id of one text.
-    pair, order = torch.sort(segment * (absent + 1) + laid[_GAP:-_GAP], stable=True)
+    # A stable sort puts equal (segment, term) pairs side by side, in text order; each run is one term of one text.
+    term = torch.full((total,), absent, dtype=torch.int64, device=device).index_copy(0, rows, terms.long())
+    pair, order = torch.sort(segment * (absent + 1) + term, stable=True)
     new = torch.ones_like(pair, dtype=torch.bool)
     new[1:] = pair[1:] != pair[:-1]
     run = torch.cumsum(new, 0) - 1
@@ -93,7 +98,9 @@ def lay_out(ids: Tensor, cu_seqlens: Tensor, absent: int) -> Texts:
     return Texts(laid, rows, segment, inside, torch.stack(columns), lengths)
 
 
-def lay_out_numpy(ids: NDArray[np.int32], cu_seqlens: NDArray[np.int32], absent: int) -> Texts:
+def lay_out_numpy(
+    ids: NDArray[np.int32], terms: NDArray[np.int64], cu_seqlens: NDArray[np.int32], absent: int
+) -> Texts:
     """Lay out segments as :func:`lay_out` does, with the signals in float64."""
     segments = np.arange(len(cu_seqlens) - 1)
     total, lengths = 1 + len(ids) + _GAP * len(segments), np.diff(cu_seqlens).astype(np.int64)
@@ -107,10 +114,12 @@ def lay_out_numpy(ids: NDArray[np.int32], cu_seqlens: NDArray[np.int32], absent:
     rows = inside.nonzero()[0]
     laid = np.full(total + 2 * _GAP, absent)
     laid[rows + _GAP] = ids
-    # Equal (segment, id) pairs side by side, in text order; each run of them is one id of one text. With the row in the
-    # low bits no two are equal, and sorting values alone is several times as fast.
+    # Equal (segment, term) pairs side by side, in text order; each run of them is one term of one text. With the row in
+    # the low bits no two are equal, and sorting values alone is several times as fast.
     bits = total.bit_length()
-    pair = np.sort(((segment * (absent + 1) + laid[_GAP:-_GAP]) << bits) | at)
+    pair = segment * (absent + 1) + absent
+    pair[rows] += terms - absent
+    pair = np.sort((pair << bits) | at)
     order, pair = pair & ((1 << bits) - 1), pair >> bits
     new = np.append(True, pair[1:] != pair[:-1])
     counts = np.diff(np.append(new.nonzero()[0], total))  # length of each run

@@ -18,6 +18,7 @@ from tsporec.scorers.base import Scores
 from tsporec.selection import Selection, pieces_of_words, select
 from tsporec.selector.compress_text import TextLike, compress_ids, compress_text
 from tsporec.selector.config import NETWORK, RULES, SPREAD, SelectorConfig
+from tsporec.selector.distinct import STRENGTH, make_distinct
 from tsporec.selector.hub import Shared
 from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.layout import Texts, groups, lay_out, lay_out_numpy
@@ -31,7 +32,7 @@ __all__ = ["SelectorConfig", "TokenSelector"]
 class TokenSelector(Shared, nn.Module):
     """A scorer with learned weights that serves any tokenizer.
 
-    Untrained it is the rule ``config.weighting``, once :meth:`fit` has counted words. A repeated token counts at its
+    Untrained it is the rule ``config.weighting``, once :meth:`fit` has counted words. A repeated term counts at its
     first place; repeats rank below all first places, the earlier first among equals.
     :class:`tsporec.PreferenceTrainer` trains it. ``vocabulary`` has the spelling of a tokenizer's ids, from
     :meth:`for_tokenizer`; ``item_weights`` those of known items, from :meth:`with_item_weights`. Else they are None.
@@ -159,6 +160,16 @@ class TokenSelector(Shared, nn.Module):
         self.item_weights.set_differences(tokens, scores - self._network_scores(tokens), self._bound().pieces)
         return self
 
+    def make_distinct(
+        self, corpus: RaggedTokens, budgets: Sequence[int], strength: float = STRENGTH, first: int = 0
+    ) -> TokenSelector:
+        """Let the items of a catalogue keep tokens that tell them apart, as item weights; texts alone decide.
+
+        See :func:`tsporec.selector.distinct.make_distinct` for the arguments, and for an example.
+        """
+        made: TokenSelector = make_distinct(self, corpus, budgets, strength, first)
+        return made
+
     # -- scoring
 
     def forward(self, ids: Tensor, cu_seqlens: Tensor) -> Tensor:
@@ -179,7 +190,8 @@ class TokenSelector(Shared, nn.Module):
     def _logits(self, ids: Tensor, cu_seqlens: Tensor, dropout: float = 0.0) -> Tensor:
         unique, inverse = torch.unique(ids, return_inverse=True)
         table = self._make_table(self.network, self.blend, unique.cpu().numpy())
-        return logits(self.network, self.blend, table, lay_out(inverse, cu_seqlens, table.absent), dropout)
+        texts = lay_out(inverse, table.terms[inverse], cu_seqlens, table.absent)
+        return logits(self.network, self.blend, table, texts, dropout)
 
     @torch.inference_mode()
     def score(self, tokens: RaggedTokens) -> Scores:
@@ -198,9 +210,11 @@ class TokenSelector(Shared, nn.Module):
         self._bound().check(tokens.ids)
         scores = np.empty(tokens.num_tokens, dtype=np.float32)
         (table, network, blend), device = self._table(), self.blend.device
+        terms = table.terms.cpu().numpy()
         for first, last in groups(tokens.cu_seqlens):
             start, end = tokens.cu_seqlens[first], tokens.cu_seqlens[last]
-            texts = lay_out_numpy(tokens.ids[start:end], tokens.cu_seqlens[first : last + 1] - start, table.absent)
+            ids, cu_seqlens = tokens.ids[start:end], tokens.cu_seqlens[first : last + 1] - start
+            texts = lay_out_numpy(ids, terms[ids], cu_seqlens, table.absent)
             if device.type != "cpu":
                 texts = Texts(*(part.to(device) for part in texts))
             scores[start:end] = logits(network, blend, table, texts).cpu().numpy()
@@ -245,7 +259,8 @@ class TokenSelector(Shared, nn.Module):
         signals = torch.cat([idf[:, None], torch.from_numpy(vocabulary.classes[ids]).to(blend)], dim=1)
         rule = F.pad((signals * of_id(blend)).sum(dim=1), (0, 1))
         counts = torch.is_grad_enabled() or bool(network.out.weight.any())
-        return Table(network.slots(vocabulary, ids, signals) if counts else None, rule)
+        terms = torch.from_numpy(np.unique(vocabulary.pieces.terms[ids], return_inverse=True)[1].astype(np.int64))
+        return Table(network.slots(vocabulary, ids, signals) if counts else None, rule, terms.to(blend.device))
 
     @torch.no_grad()
     def _table(self) -> tuple[Table, ScoringNetwork, Tensor]:

@@ -40,6 +40,8 @@ class Table(NamedTuple):
     stands ``p - 2`` places after that token. None where the network gives 0 for every token."""
     rule: Tensor
     """float ``[M + 1]``: the part of the rule that depends on the id alone; float64 where scores are computed."""
+    terms: Tensor
+    """int64 ``[M]``: the term of each id, below M."""
 
     @property
     def absent(self) -> int:
@@ -125,6 +127,7 @@ class FrozenSelector(nn.Module):
 
     slots: Tensor | None
     rule: Tensor
+    terms: Tensor
     blend: Tensor
 
     def __init__(self, network: ScoringNetwork, blend: Tensor, table: Table) -> None:
@@ -136,10 +139,10 @@ class FrozenSelector(nn.Module):
 
     def forward(self, ids: Tensor, cu_seqlens: Tensor) -> Tensor:
         """Compute logits float32 ``[T]`` from vocabulary ids ``[T]``, unchecked, and ``cu_seqlens`` int ``[N + 1]``."""
-        table = Table(self.slots, self.rule)
+        table = Table(self.slots, self.rule, self.terms)
         # One empty text more, so that a single text is no special case to the compiler.
         cu_seqlens = torch.cat([cu_seqlens, cu_seqlens[-1:]])
-        return logits(self.network, self.blend, table, lay_out(ids, cu_seqlens, table.absent))
+        return logits(self.network, self.blend, table, lay_out(ids, table.terms[ids], cu_seqlens, table.absent))
 
 
 def of_id(columns: Tensor) -> Tensor:

@@ -75,6 +75,20 @@ class Pieces:
             return self.texts
         return [" " + text[:-1] if text.endswith(" ") else text for text in self.texts]
 
+    @cached_property
+    def terms(self) -> NDArray[np.int64]:
+        """Number each id so that ids which differ in case or surrounding space have one number: int64 ``[V]``.
+
+        >>> from tsporec.data.synthetic import word_tokenizer
+        >>> tokenizer = word_tokenizer("Pen gel pen".split())
+        >>> terms = read_pieces(tokenizer).terms[tokenizer("Pen gel pen", add_special_tokens=False)["input_ids"]]
+        >>> bool(terms[0] == terms[2] != terms[1])
+        True
+        """
+        spelled = [text.strip().casefold() for text in self.texts]
+        numbers: NDArray[np.int64] = np.unique(np.array(spelled, dtype=object), return_inverse=True)[1].astype(np.int64)
+        return numbers
+
     def text(self, ids: Sequence[int] | NDArray[np.integer]) -> tuple[str, NDArray[np.int64]]:
         """Spell ``ids [L]``: (text, start and end of each token in it, in characters, int64 ``[L, 2]``).
 

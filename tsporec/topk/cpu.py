@@ -163,11 +163,16 @@ def _break_ties(keys: Ints, offsets: Ints, counts: Ints, thresholds: Ints, posit
 
     keys [5, 5, 5, 4], counts [2], positions [0, 1, 2] -> [0, 1]
     """
-    ends = np.searchsorted(positions, offsets)
-    found = np.diff(ends)
-    equal = keys[positions] == thresholds.repeat(found)
-    # Equal tokens through each position, and through the end of its row -> those behind it in the row.
-    seen = np.append(0, np.cumsum(equal))
-    behind = seen[ends[1:]].repeat(found) - seen[1:]
-    kept: Positions = positions[~(equal & (behind < (found - counts).repeat(found)))]
-    return kept
+    found = np.diff(np.searchsorted(positions, offsets))
+    excess = found - counts
+    tied = np.flatnonzero(excess)
+    # `where`: indices into `positions` of the tied rows. `equal`: indices into `where` of keys at the threshold.
+    where = np.flatnonzero(np.repeat(excess > 0, found))
+    equal = np.flatnonzero(keys[positions[where]] == np.repeat(thresholds[tied], found[tied]))
+    equal_ends = np.searchsorted(equal, np.cumsum(found[tied]))
+    equal_counts = np.diff(equal_ends, prepend=0)
+    # In each tied row, the last `excess` of the equal tokens are dropped.
+    dropped = np.arange(len(equal)) >= np.repeat(equal_ends - excess[tied], equal_counts)
+    keep = np.ones(len(positions), np.bool_)
+    keep[where[equal[dropped]]] = False
+    return positions[keep]
