@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from tsporec._internal.progress import progress
 from tsporec.tokens.ragged import RaggedTokens
 
 _BATCH_TOKENS = 4096  # tokens of one forward on an accelerator
@@ -181,7 +181,7 @@ def run_equal_lengths(
     most = 1 if device.type == "cpu" else _BATCH_TOKENS
     out: NDArray[np.float32] | None = None
     with torch.inference_mode():
-        for batch in tqdm(equal_length_batches(tokens, most), desc=description, disable=None, leave=False):
+        for batch in progress(equal_length_batches(tokens, most), description):
             rows = np.stack([tokens[int(i)] for i in batch])
             missing = max(1, most // rows.shape[1]) - len(rows)
             full = np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)]).astype(np.int64)

@@ -181,6 +181,9 @@ def test_a_split_in_files_is_the_split_of_the_command(files, tmp_path):
     assert "test.csv: 20 interactions of 20 users" in run(
         "split", "--interactions", whole, "--output", tmp_path / "again"
     ).stdout.replace("\n", " ")
+    (tmp_path / "one.csv").write_text("user_id,item_id\nu,1\nv,2\n")
+    alone = run(*evaluate_arguments(files), "--interactions", tmp_path / "one.csv")
+    assert "error: none of 0 test rows has a history and an item that is new" in alone.stderr
     for test, message in ((whole, "20 of 20 test sequences stand in the training"), (parts[1], "leave one out")):
         more = [] if test == whole else ["--split", "time"]
         refused = run(*evaluate_arguments(files), "--test", test, *more)

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from tsporec._internal.digest import short_digests
+from tsporec._internal.progress import progress
 from tsporec.catalog.compress import Records
 from tsporec.catalog.faults import no_catalogue
 from tsporec.catalog.records import HEADER, ItemId, Recipe, decode_ids, encode_ids, headers_of
@@ -141,7 +141,7 @@ class Writer:
 
     def fill(self, results: Iterable[Records]) -> None:
         """Take all records, with a progress bar."""
-        for done in tqdm(results, desc="compress", unit="chunk", disable=None, leave=False):
+        for done in progress(results, "compress"):
             self.add(*done)
 
     def add(self, keys: Sequence[bytes], records: Sequence[bytes], known: int = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -56,5 +57,7 @@ def run() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.simplefilter("ignore")  # those of other libraries
     warnings.filterwarnings("default", module="tsporec")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("tsporec").setLevel(logging.INFO)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     app()

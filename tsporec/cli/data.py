@@ -50,7 +50,13 @@ def read_data(
         lost = sum(item not in known for sequence in [*train, *held_out] for item in sequence.item_ids)
         typer.echo(f"left out: {lost:,} interactions with items that the catalogue lacks", err=True)
     rows = make_rows(train, held_out)
+    new = sum(row.item_ids[-1] not in row.item_ids[:-1] for row in rows)
     typer.echo(f"{len(catalogue):,} items, {len(train):,} users to learn from, {len(rows):,} rows to test on", err=True)
+    if not new:
+        raise ValueError(
+            f"none of {len(rows)} test rows has a history and an item that is new to its user, so nothing is tested; "
+            "give users with more interactions, or another --split or --test."
+        )
     origin = {
         "items": items.name, "interactions": interactions.name, "split": f"file {test.name}" if test else split,
         "format": {"items": find_format(items, format_), "interactions": find_format(interactions, format_)},

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
+from tsporec._internal.progress import progress
 from tsporec._internal.seeds import seeded
 from tsporec.data.synthetic import CatalogueConfig, PlantedCatalogue, generate, planted_recall
 from tsporec.evaluation.evaluator import FULL, Evaluator
@@ -136,7 +136,7 @@ def train_tiny_lm(tokens: RaggedTokens, vocab_size: int, seed: int, epochs: int 
     with seeded(seed):
         model = LlamaForCausalLM(config).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-        for _ in tqdm(range(epochs), desc="language model", disable=None, leave=False):
+        for _ in progress(range(epochs), "language model"):
             for batch in torch.split(torch.randperm(len(ids)), 32):
                 loss = model(input_ids=ids[batch], labels=ids[batch]).loss
                 optimizer.zero_grad(set_to_none=True)

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from tsporec._internal.digest import digest
 from tsporec._internal.files import writing
+from tsporec._internal.progress import progress
 from tsporec.budget import is_whole
 from tsporec.evaluation.measures import POPULARITY, Cell, Evaluation, compare, repeats_ndcg, resolutions
 from tsporec.evaluation.task import Task, warm_up_rules
@@ -135,7 +135,7 @@ class Evaluator:
             plan += [(name, None, None)] if scorer is None else [(name, _at(scorer, b), b) for b in budgets]
         done: dict[tuple[str, int | None, str], Arrays] = {}
         scored: dict[int, Arrays] = {}
-        for name, one, budget in tqdm(plan, desc="evaluate", disable=None, leave=False):
+        for name, one, budget in progress(plan, "evaluate"):
             each = one if isinstance(one, list) else [one] * len(self.seeds)
             if len(each) != len(self.seeds):
                 raise ValueError(f"expected a scorer for each of {len(self.seeds)} seeds in a list; found {len(each)}.")

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from tsporec._internal.digest import digest
 from tsporec._internal.extras import require
 from tsporec._internal.files import writing
+from tsporec._internal.progress import progress
 from tsporec.learning.candidates import CandidateConfig, Candidates, sample_candidates
 from tsporec.learning.rewards.base import Floats, ProxyReward, checked_rewards, reward_fingerprint
 from tsporec.learning.steps import measured, working_in
@@ -116,7 +116,7 @@ def collect_preferences(
     shards = [chosen[start : start + shard_segments] for start in range(0, len(chosen), shard_segments)]
     with working_in(output, made_from):
         measured(output / MANIFEST, lambda: {"shards": len(shards), "columns": COLUMNS})
-        for number, part in enumerate(tqdm(shards, desc="preferences", disable=None, leave=False)):
+        for number, part in enumerate(progress(shards, "preferences")):
             path = output / f"preferences-{number:05d}.parquet"
             if not path.exists():
                 sampled = sample_candidates(scores, tokens, config, seed, part)

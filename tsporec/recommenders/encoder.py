@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from tsporec._internal.digest import digest
+from tsporec._internal.progress import progress
 from tsporec.language_model import base_model, equal_length_batches, weights_digest
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -53,7 +53,7 @@ class ItemEncoder:
         """Encode every segment: float32 ``[N, width]``. An empty text gives the zero vector."""
         vectors = np.zeros((len(tokens), self.width), dtype=np.float32)
         device = next(self.model.parameters()).device
-        for batch in tqdm(equal_length_batches(tokens, self.batch_tokens), desc="encode", disable=None, leave=False):
+        for batch in progress(equal_length_batches(tokens, self.batch_tokens), "encode"):
             rows = np.stack([tokens[int(i)] for i in batch]).astype(np.int64)
             states = self.model(input_ids=torch.from_numpy(rows).to(device), use_cache=False)[0].float()
             pooled = states.mean(dim=1) if self.pooling == "mean" else states[:, -1]

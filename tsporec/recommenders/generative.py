@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
-from tqdm.auto import tqdm
 
+from tsporec._internal.progress import progress
 from tsporec._internal.seeds import seeded
 from tsporec.collators.spans import IGNORED_LABEL
 from tsporec.recommenders.trie import Trie
@@ -142,7 +142,7 @@ class GenerativeRecommender:
         with seeded(seed):
             for _ in range(epochs):
                 order = torch.split(torch.randperm(len(features)), batch_size)
-                for rows in tqdm(order, desc="fine-tune", disable=None, leave=False):
+                for rows in progress(order, "fine-tune"):
                     loss = self._loss(collator([dict(features[i]) for i in rows.tolist()]))
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()  # type: ignore[no-untyped-call]

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
-from tqdm.auto import tqdm
+
+from tsporec._internal.progress import progress
 
 if TYPE_CHECKING:
     from tsporec.recommenders.embedding import EmbeddingRecommender
@@ -112,7 +113,7 @@ def train_to_end(
     cooling_from = end
     batches: list[Tensor] = []
     model.train()
-    for step in tqdm(itertools.count(1), desc=description, disable=None, leave=False):
+    for step in progress(itertools.count(1), description):
         batches = batches or list(torch.split(torch.randperm(count), config.batch_size))
         rate = min(1, step / config.eval_every, (end + 1 - step) / (end + 1 - cooling_from))
         optimizer.param_groups[0]["lr"] = config.learning_rate * rate

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from tsporec._internal.digest import digest
+from tsporec._internal.progress import progress
 from tsporec.collators.columns import FlatColumns
 from tsporec.collators.positions import renumber
 from tsporec.collators.spans import IGNORED_LABEL, ITEM_SPANS, SpanFinder, find_spans
@@ -94,7 +94,7 @@ class LabelReward:
         device = next(self.model.parameters()).device
         rewards = np.empty(len(candidates), dtype=np.float32)
         first = np.searchsorted(self.owner, np.arange(len(self.features)))
-        for number in tqdm(range(len(candidates)), desc="rewards", disable=None, leave=False):
+        for number in progress(range(len(candidates)), "rewards"):
             segment = int(candidates.segment[number])
             owner = int(self.owner[segment])
             batch = self._cut(owner, segment - int(first[owner]), candidates[number] - int(tokens.cu_seqlens[segment]))

@@ -1,0 +1,24 @@
+"""Progress is a bar on a terminal and lines of the logger elsewhere."""
+
+from __future__ import annotations
+
+import logging
+
+from tsporec._internal import progress as module
+from tsporec._internal.progress import progress
+
+
+def test_a_log_has_a_line_a_minute(monkeypatch, caplog):
+    minutes = iter(range(0, 1000, 25))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(minutes))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+    caplog.set_level(logging.INFO, "tsporec")
+    assert list(progress("abcdef", "encode")) == list("abcdef")
+    assert "encode: 2 of 6" in caplog.messages
+    assert 1 <= len(caplog.messages) < 6
+
+
+def test_a_terminal_has_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert list(progress(iter("abc"), "encode")) == list("abc")
+    assert "encode" in capsys.readouterr().err
