@@ -116,14 +116,15 @@ class ItemWeights(nn.Module):
             The weight of each, as positions into ``weight``.
         """
         (index, arrays), texts = self._read(), Letters(tokens, pieces)
-        if tokens.items is None:
-            item = index.find(texts)
-        else:
+        item = np.full(len(tokens), -1)
+        if tokens.items is not None:
             place, found = _look_up(arrays["ids"].view(np.uint64), tokens.items)
             item = np.where(found, np.append(arrays["id_items"], 0)[place], -1)
-            # Where the id is not known, or its text has changed since: by the words.
-            others = np.flatnonzero(~self._match(texts, item)[2])
-            item[others] = index.find(Letters(tokens.take(others), pieces))
+        # Where no id is known, or the text under it has changed since: by the words.
+        others = np.arange(len(tokens)) if (item < 0).all() else np.flatnonzero(~self._match(texts, item)[2])
+        if len(others):
+            some = texts if len(others) == len(tokens) else Letters(tokens.take(others), pieces)
+            item[others] = index.find(some)
         place, found, known = self._match(texts, item)
         self._count(len(tokens), int(known.sum()))
         positions = np.flatnonzero(found & known[tokens.segment_ids()])
