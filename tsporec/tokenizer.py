@@ -94,9 +94,8 @@ def wrap_tokenizer(
         keep_last,
         tuple(map(int, protected_ids)),
         tuple(prompts),
-        granularity,
+        pieces_of_words(granularity, plain),
     )
-    wrapped._whole_words = pieces_of_words(granularity, plain)
     return wrapped  # type: ignore[no-any-return] # the same attributes under another class
 
 
@@ -106,7 +105,7 @@ class _Settings(NamedTuple):
     keep_last: int
     protected_ids: tuple[int, ...]
     prompts: tuple[str, ...]
-    granularity: str
+    whole_words: Pieces | None
 
 
 class _Rows(NamedTuple):
@@ -120,14 +119,10 @@ class _Rows(NamedTuple):
     firsts: list[Any]  # [R]: the first text of each row, not encoded
 
 
-_OWN = ("_selection", "_whole_words")
-
-
 class SelectiveTruncation:
     """The methods that :func:`wrap_tokenizer` puts before those of a tokenizer's class."""
 
     _selection: _Settings
-    _whole_words: Pieces | None
 
     @property
     def unwrapped(self) -> Any:
@@ -181,7 +176,9 @@ class SelectiveTruncation:
         return self(batch_text_or_text_pairs, **options)
 
     def __reduce__(self) -> Any:
-        return partial(wrap_tokenizer, **self._selection._asdict()), (self.unwrapped,)
+        options = self._selection._asdict()
+        options["granularity"] = "token" if options.pop("whole_words") is None else "word"
+        return partial(wrap_tokenizer, **options), (self.unwrapped,)
 
     def _strategies(self, options: Mapping[str, Any]) -> tuple[Any, str, int | None]:
         """Return padding, truncation and the length it cuts to (or None), as the tokenizer reads its arguments."""
@@ -213,7 +210,7 @@ class SelectiveTruncation:
             for row in np.flatnonzero(np.bincount(rows.row, weights=k, minlength=count) > room).tolist():
                 k[rows.row == row] = truncated_lengths(k[rows.row == row], int(room[row]), truncation)
         protected &= np.repeat(fixed <= k, lengths)
-        whole_words = self._whole_words
+        whole_words = self._selection.whole_words
         kept = select_scored(scores, tokens, k.astype(np.int32), whole_words=whole_words, protected=protected).kept
         keep = rows.added.copy()
         keep[np.flatnonzero(~keep)[kept]] = True
@@ -300,7 +297,7 @@ def _is_text(text: Any, options: Mapping[str, Any]) -> bool:
 def _as_class(tokenizer: Any, kind: type) -> Any:
     """Return the tokenizer as an object of ``kind`` that shares its parts."""
     view: Any = object.__new__(kind)
-    view.__dict__ |= {name: value for name, value in tokenizer.__dict__.items() if name not in _OWN}
+    view.__dict__ |= {name: value for name, value in tokenizer.__dict__.items() if name != "_selection"}
     return view
 
 
