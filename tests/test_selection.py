@@ -64,7 +64,8 @@ def words_one_by_one(scores, words, cu, k, protected):
         chosen = {t for t in range(start, end) if protected[t]}
         room = k[i] - len(chosen)
         value = np.nan_to_num(scores.astype(np.float64), nan=-np.inf)
-        for w in sorted(groups, key=lambda w: (not protected[groups[w]].any(), -value[groups[w]].mean(), w)):
+        means = {w: np.inf if protected[groups[w]].any() else value[groups[w]].mean() for w in groups}
+        for w in sorted(groups, key=lambda w: (-means[w], w)):
             cost = sum(not protected[t] for t in groups[w])
             if cost <= room:
                 chosen |= set(groups[w])

@@ -38,7 +38,7 @@ class Selection:
 
 
 def pieces_of_words(granularity: str, tokenizer: Any = None, scorer: Any = None) -> Pieces | None:
-    """Return ``whole_words`` for :func:`select`: the tokenizer's pieces for "word", None for "token".
+    """Return ``whole_words`` for :func:`select_scored`: the tokenizer's pieces for "word", None for "token".
 
     Without a tokenizer, they are those of the tokenizer that ``scorer`` is bound to. Another ``granularity``, or no
     tokenizer at all, is a ``ValueError``.
@@ -64,7 +64,8 @@ def select(
     tokens: RaggedTokens,
     budget: Budget | int,
     *,
-    whole_words: Pieces | None = None,
+    granularity: str = "token",
+    tokenizer: Any = None,
     sample_offsets: ArrayLike | None = None,
     protected: Bools | None = None,
 ) -> Selection:
@@ -78,8 +79,10 @@ def select(
         N segments of T tokens in all.
     budget : Budget or int
         The budget of each segment. A whole number is a number of tokens.
-    whole_words : Pieces, optional
-        Keep whole words, read from these pieces of the tokenizer. Default: keep exactly the best tokens.
+    granularity : "token" or "word"
+        Keep exactly the best tokens (default), or whole words.
+    tokenizer : a Hugging Face tokenizer, optional
+        It shows where words begin. Default: the one that ``scorer`` is bound to.
     sample_offsets : int ``[S + 1]``, optional
         The segments of each sample, for a ``total``; see :meth:`Budget.resolve`. By default all are one sample.
     protected : bool ``[T]``, optional
@@ -97,9 +100,9 @@ def select(
 
     Notes
     -----
-    Whole words are never more than the budget's tokens. Words with a protected token come first, then the words with
-    the highest mean score. A word that does not fit into what is left of the budget is skipped. Only a segment in which
-    no word fits keeps parts of words: its best tokens, so that no item vanishes.
+    Whole words are never more than the budget's tokens. Words with a protected token come first, in text order, then
+    the words with the highest mean score. A word that does not fit into what is left of the budget is skipped. Only a
+    segment in which no word fits keeps parts of words: its best tokens, so that no item vanishes.
 
     Examples
     --------
@@ -108,10 +111,11 @@ def select(
     >>> select(make_scorer("head"), tokens, 2).apply(tokens).to_lists()
     [[5, 6], [8]]
     """
+    whole_words = pieces_of_words(granularity, tokenizer, scorer)
+    scores = score_tokens(scorer, tokens)
     return select_scored(
-        score_tokens(scorer, tokens), tokens, budget, whole_words=whole_words, sample_offsets=sample_offsets,
-        protected=protected,
-    )  # fmt: skip
+        scores, tokens, budget, whole_words=whole_words, sample_offsets=sample_offsets, protected=protected
+    )
 
 
 def select_scored(
@@ -125,8 +129,8 @@ def select_scored(
 ) -> Selection:
     """Keep the tokens or words with the highest scores of each segment, in text order.
 
-    ``scores`` are float32 or float16 ``[T]``. ``budget`` may also be int32 ``[N]``, the tokens of each segment. The
-    other parameters, the result and the errors are those of :func:`select`.
+    ``scores`` are float32 or float16 ``[T]``. ``budget`` may also be int32 ``[N]``, the tokens of each segment. Whole
+    words are kept if their pieces are given (:func:`pieces_of_words`). All else is as in :func:`select`.
 
     >>> tokens = RaggedTokens.from_lists([[7, 7, 7], [8, 8]])
     >>> select_scored(np.float32([3, 1, 2, 5, 4]), tokens, np.int32([2, 1])).kept.tolist()

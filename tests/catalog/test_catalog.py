@@ -21,7 +21,7 @@ from tsporec.data.items import Item, item_text, tokenize_items
 from tsporec.scorers import BaseScorer
 from tsporec.selection import select
 from tsporec.selector.model import TokenSelector
-from tsporec.tokens.pieces import read_pieces, special_token_ids
+from tsporec.tokens.pieces import special_token_ids
 from tsporec.tokens.ragged import RaggedTokens
 
 
@@ -391,7 +391,7 @@ def test_whole_words_are_recorded_and_have_no_smaller_k(build, tokenizer):
     catalog = build(items, granularity="word")
     assert catalog.recipe.granularity == "word"
     tokens = tokenize_items(items, tokenizer)
-    want = select(TiedScorer(), tokens, 8, whole_words=read_pieces(tokenizer)).apply(tokens)
+    want = select(TiedScorer(), tokens, 8, granularity="word", tokenizer=tokenizer).apply(tokens)
     assert same(catalog.lookup([item.id for item in items]), want)
     with pytest.raises(ValueError, match="keeps whole words, which a smaller number of tokens could split"):
         catalog.lookup(["item-1"], k=4)

@@ -54,7 +54,7 @@ def show(
     from tsporec.data.items import check_fields, tokenize_items
     from tsporec.data.readers import read_items
     from tsporec.evaluation.report import make_console, print_texts
-    from tsporec.selection import pieces_of_words, select
+    from tsporec.selection import select
 
     assert items is not None
     scorer = scorer or ("tfidf" if selector is None else "selector")
@@ -75,7 +75,7 @@ def show(
     built = build_scorer(scorer, corpus, lm, tokenizer, layers, selector, None)
     shown = [found for found in catalogue if found.id in item] if item else catalogue[:count]
     tokens = tokenize_items(shown, tokenizer, names(fields))
-    selection = select(built, tokens, kept, whole_words=pieces_of_words(granularity, tokenizer))
+    selection = select(built, tokens, kept, granularity=granularity, tokenizer=tokenizer)
     print_texts(make_console(), [found.id for found in shown], tokens, selection, tokenizer, range(len(shown)))
     return None
 

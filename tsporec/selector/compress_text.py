@@ -12,7 +12,7 @@ from tsporec.budget import Budget
 from tsporec.data.cleaning import decode_entities
 from tsporec.data.items import Item, item_text
 from tsporec.scorers.base import Scorer, bind
-from tsporec.selection import pieces_of_words, select
+from tsporec.selection import select
 from tsporec.tokens.pieces import Pieces, read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -97,7 +97,6 @@ def _compress(
     scorer: Scorer, tokenizer: Any, text: TextLike, budget: Budget | int, granularity: str
 ) -> list[tuple[_Read, Ints]]:
     """Return each text with the places of its kept tokens, ascending. All texts are scored in one call."""
-    whole_words = pieces_of_words(granularity, tokenizer)
     if not isinstance(text, Iterable | Item):
         raise ValueError(f"expected a text or a list of texts; found {type(text).__name__}.")
     given: list[Any] = [text] if isinstance(text, str | Item) else list(text)
@@ -107,8 +106,8 @@ def _compress(
     if any(isinstance(one, Item) for one in given):
         tokens = tokens.with_items(one.id if isinstance(one, Item) else None for one in given)
     kept = select(
-        bind(scorer, tokenizer), tokens, budget, whole_words=whole_words, protected=pieces.protected[tokens.ids],
-        sample_offsets=np.arange(len(reads) + 1),  # a total is for one text
+        bind(scorer, tokenizer), tokens, budget, granularity=granularity, tokenizer=tokenizer,
+        protected=pieces.protected[tokens.ids], sample_offsets=np.arange(len(reads) + 1),  # a total is for one text
     )  # fmt: skip
     places = np.split(kept.kept, kept.cu_seqlens[1:-1])
     return [(read, part - start) for read, part, start in zip(reads, places, tokens.cu_seqlens, strict=False)]

@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812 - as the torch documentation 
 from tsporec._internal.digest import digest
 from tsporec.budget import Budget
 from tsporec.scorers.base import Scores
-from tsporec.selection import Selection, pieces_of_words, select
+from tsporec.selection import Selection, select
 from tsporec.selector.compress_text import TextLike, compress_ids, compress_text
 from tsporec.selector.config import NETWORK, RULES, SPREAD, SelectorConfig
 from tsporec.selector.distinct import STRENGTH, make_distinct
@@ -229,7 +229,7 @@ class TokenSelector(Shared, nn.Module):
         protected: NDArray[np.bool_] | None = None,
     ) -> Selection:
         """Keep the best tokens, or whole words, of each segment; see :func:`tsporec.select`."""
-        return select(self, tokens, budget, whole_words=pieces_of_words(granularity, None, self), protected=protected)
+        return select(self, tokens, budget, granularity=granularity, protected=protected)
 
     def compress_text(self, text: TextLike, budget: Budget | int, tokenizer: Any, granularity: str = "word") -> Any:
         """Shorten a text or an item, or each of a list; see :func:`tsporec.selector.compress_text.compress_text`."""
