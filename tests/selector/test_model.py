@@ -127,7 +127,7 @@ def test_the_network_is_what_its_definition_says(selector):
 def test_an_untrained_network_is_passed_over(tokenizer):
     selector, tokens = small(tokenizer), corpus(tokenizer)
     torch.nn.init.zeros_(selector.network.out.weight)
-    assert selector._table()[0].slots is None
+    assert selector._scoring().slots is None
     with torch.no_grad():
         expected = selector(torch.from_numpy(tokens.ids), torch.from_numpy(tokens.cu_seqlens)).numpy()
     np.testing.assert_allclose(selector.score(tokens), expected, rtol=1e-6)

@@ -22,7 +22,7 @@ from tsporec.selector.distinct import STRENGTH, make_distinct
 from tsporec.selector.hub import Shared
 from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.layout import Texts, groups, lay_out, lay_out_numpy
-from tsporec.selector.network import SIGNALS, FrozenSelector, ScoringNetwork, Table, logits, of_id
+from tsporec.selector.network import SIGNALS, FrozenSelector, Scoring, ScoringNetwork, of_id
 from tsporec.selector.vocabulary import Vocabulary, inverse_frequencies, read_vocabulary
 from tsporec.tokens.ragged import RaggedTokens, check_ragged
 
@@ -62,7 +62,7 @@ class TokenSelector(Shared, nn.Module):
         rule = RULES[self.config.weighting]
         self.blend = nn.Parameter(torch.tensor([rule.get(signal, 0.0) for signal in SIGNALS]))
         self.register_buffer("idf", torch.zeros(self.config.surface_buckets))
-        self._lookup: tuple[tuple[tuple[int, int], ...], tuple[Table, ScoringNetwork, Tensor]] | None = None
+        self._lookup: tuple[tuple[tuple[int, int], ...], Scoring] | None = None
         super().train(False)
 
     def train(self, mode: bool = True) -> TokenSelector:
@@ -189,9 +189,8 @@ class TokenSelector(Shared, nn.Module):
 
     def _logits(self, ids: Tensor, cu_seqlens: Tensor, dropout: float = 0.0) -> Tensor:
         unique, inverse = torch.unique(ids, return_inverse=True)
-        table = self._make_table(self.network, self.blend, unique.cpu().numpy())
-        texts = lay_out(inverse, table.terms[inverse], cu_seqlens, table.absent)
-        return logits(self.network, self.blend, table, texts, dropout)
+        scoring = self._make_scoring(self.network, self.blend, unique.cpu().numpy())
+        return scoring.logits(lay_out(inverse, scoring.terms[inverse], cu_seqlens, scoring.absent), dropout)
 
     @torch.inference_mode()
     def score(self, tokens: RaggedTokens) -> Scores:
@@ -209,15 +208,15 @@ class TokenSelector(Shared, nn.Module):
     def _network_scores(self, tokens: RaggedTokens) -> Scores:
         self._bound().check(tokens.ids)
         scores = np.empty(tokens.num_tokens, dtype=np.float32)
-        (table, network, blend), device = self._table(), self.blend.device
-        terms = table.terms.cpu().numpy()
+        scoring, device = self._scoring(), self.blend.device
+        terms = scoring.terms.cpu().numpy()
         for first, last in groups(tokens.cu_seqlens):
             start, end = tokens.cu_seqlens[first], tokens.cu_seqlens[last]
             ids, cu_seqlens = tokens.ids[start:end], tokens.cu_seqlens[first : last + 1] - start
-            texts = lay_out_numpy(ids, terms[ids], cu_seqlens, table.absent)
+            texts = lay_out_numpy(ids, terms[ids], cu_seqlens, scoring.absent)
             if device.type != "cpu":
                 texts = Texts(*(part.to(device) for part in texts))
-            scores[start:end] = logits(network, blend, table, texts).cpu().numpy()
+            scores[start:end] = scoring.logits(texts).cpu().numpy()
         return scores
 
     def select(
@@ -246,8 +245,8 @@ class TokenSelector(Shared, nn.Module):
                 "selector.float(), and leave it out where a model around it is converted."
             )
 
-    def _make_table(self, network: ScoringNetwork, blend: Tensor, ids: NDArray[np.int64]) -> Table:
-        """Make the table of vocabulary ids ``[M]``, in the dtype of ``blend``.
+    def _make_scoring(self, network: ScoringNetwork, blend: Tensor, ids: NDArray[np.int64]) -> Scoring:
+        """Make the scoring of vocabulary ids ``[M]``, in the dtype of ``blend``.
 
         It has no slots where these change nothing: without gradients, while the network's output weights are 0.
         """
@@ -259,18 +258,18 @@ class TokenSelector(Shared, nn.Module):
         signals = torch.cat([idf[:, None], torch.from_numpy(vocabulary.classes[ids]).to(blend)], dim=1)
         rule = F.pad((signals * of_id(blend)).sum(dim=1), (0, 1))
         counts = torch.is_grad_enabled() or bool(network.out.weight.any())
+        slots = network.slots(vocabulary, ids, signals) if counts else None
         terms = torch.from_numpy(np.unique(vocabulary.pieces.terms[ids], return_inverse=True)[1].astype(np.int64))
-        return Table(network.slots(vocabulary, ids, signals) if counts else None, rule, terms.to(blend.device))
+        return Scoring(network, blend, slots, rule, terms.to(blend.device))
 
     @torch.no_grad()
-    def _table(self) -> tuple[Table, ScoringNetwork, Tensor]:
-        """Return the vocabulary's table, network and blend in float64; made again when the weights change."""
+    def _scoring(self) -> Scoring:
+        """Return the scoring of the whole vocabulary in float64; made again when the weights change."""
         made_of = (*self.network.parameters(), self.blend, self.idf)
         state = tuple((weight._version, weight.data_ptr()) for weight in made_of)
         if self._lookup is None or self._lookup[0] != state:
             network, blend = copy.deepcopy(self.network).double(), self.blend.double()
-            table = self._make_table(network, blend, np.arange(len(self._bound())))
-            self._lookup = state, (table, network, blend)
+            self._lookup = state, self._make_scoring(network, blend, np.arange(len(self._bound())))
         return self._lookup[1]
 
     @torch.inference_mode(mode=False)
@@ -286,8 +285,7 @@ class TokenSelector(Shared, nn.Module):
                 "a frozen selector cannot look up item weights; leave them out: "
                 "selector.without_item_weights().frozen()."
             )
-        table = self._make_table(self.network, self.blend, np.arange(len(self._bound())))
-        return FrozenSelector(self.network, self.blend, table)
+        return FrozenSelector(self._make_scoring(self.network, self.blend, np.arange(len(self._bound()))))
 
     @property
     def fingerprint(self) -> str:

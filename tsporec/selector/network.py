@@ -4,7 +4,7 @@
 untrained. The network adds what preferences teach; it gives 0 until it has learned.
 
 The first layer is linear in the features of five tokens. So its product with each vocabulary id at each of the five
-places is computed once (:class:`Table`), and a token then costs five look-ups and additions there.
+places is computed once (:class:`Scoring`), and a token then costs five look-ups and additions there.
 """
 
 from __future__ import annotations
@@ -32,23 +32,6 @@ for the weightings "tfidf" and "placed", four times its logarithm.
 _OF_TEXT = slice(1, 1 + len(TEXT_SIGNALS))
 
 
-class Table(NamedTuple):
-    """The values that scoring looks up for M vocabulary ids. Id M is the padding id, whose values are all 0."""
-
-    slots: Tensor | None
-    """float32 ``[(M + 1) * 5, hidden]``. Row ``5 m + p``: what id ``m`` adds to the first layer of a token when it
-    stands ``p - 2`` places after that token. None where the network gives 0 for every token."""
-    rule: Tensor
-    """float ``[M + 1]``: the part of the rule that depends on the id alone; float64 where scores are computed."""
-    terms: Tensor
-    """int64 ``[M]``: the term of each id, below M."""
-
-    @property
-    def absent(self) -> int:
-        """The padding id M."""
-        return self.rule.shape[0] - 1
-
-
 class ScoringNetwork(nn.Module):
     """A window of 5 token features, the mean of the text, a window of 3 hidden states, one logit.
 
@@ -67,7 +50,7 @@ class ScoringNetwork(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def slots(self, vocabulary: Vocabulary, ids: NDArray[np.int64], signals: Tensor) -> Tensor:
-        """Make ``Table.slots`` for vocabulary ids ``[M]`` and their signals ``[M, 1 + CLASSES]``."""
+        """Make ``Scoring.slots`` for vocabulary ids ``[M]`` and their signals ``[M, 1 + CLASSES]``."""
         # Features of each id, the mean of its n-grams' and those of its classes: packed [G'] buckets -> [M, dim].
         counts = np.diff(vocabulary.gram_offsets)[ids]
         grams = vocabulary.grams[ranges(vocabulary.gram_offsets[:-1][ids], counts)]
@@ -108,41 +91,64 @@ class ScoringNetwork(nn.Module):
         return F.linear(deeper, self.out.weight)[:, 0]
 
 
-def logits(network: ScoringNetwork, blend: Tensor, table: Table, texts: Texts, dropout: float = 0.0) -> Tensor:
-    """Compute the logits ``[T]`` of texts whose ids are rows of ``table``; ``blend`` has the weights of the rule.
+class Scoring(NamedTuple):
+    """The network, the weights of the rule, and the values that they look up for M vocabulary ids.
 
-    float64 logits, rounded to float32, have the same bits in any batch and with any number of threads. A matrix library
-    picks the order of additions by the number of rows, the row's place and the threads; the difference is lost in the
-    rounding.
+    Id M is the padding id, whose values are all 0.
     """
-    found = table.rule.index_select(0, texts.row_ids) + (texts.signals * blend[_OF_TEXT, None]).sum(dim=0)
-    found = found.index_select(0, texts.rows)
-    if table.slots is not None:
-        found = found + network(table.slots, texts, dropout).index_select(0, texts.rows - 1)
-    return found
+
+    network: ScoringNetwork
+    blend: Tensor
+    """``[len(SIGNALS)]``: the weights of the rule."""
+    slots: Tensor | None
+    """float32 ``[(M + 1) * 5, hidden]``. Row ``5 m + p``: what id ``m`` adds to the first layer of a token when it
+    stands ``p - 2`` places after that token. None where the network gives 0 for every token."""
+    rule: Tensor
+    """``[M + 1]``: the part of the rule that depends on the id alone."""
+    terms: Tensor
+    """int64 ``[M]``: the term of each id, below M."""
+
+    @property
+    def absent(self) -> int:
+        """The padding id M."""
+        return self.rule.shape[0] - 1
+
+    def logits(self, texts: Texts, dropout: float = 0.0) -> Tensor:
+        """Compute the logits ``[T]`` of texts of these vocabulary ids, in the dtype of ``blend`` and the network.
+
+        float64 logits, rounded to float32, have the same bits in any batch and with any number of threads. A matrix
+        library picks the order of additions by the number of rows, the row's place and the threads; the difference is
+        lost in the rounding.
+        """
+        found = self.rule.index_select(0, texts.row_ids) + (texts.signals * self.blend[_OF_TEXT, None]).sum(dim=0)
+        found = found.index_select(0, texts.rows)
+        if self.slots is not None:
+            found = found + self.network(self.slots, texts, dropout).index_select(0, texts.rows - 1)
+        return found
 
 
 class FrozenSelector(nn.Module):
-    """A copy of a selector's scoring, its table a buffer, for ``torch.compile`` and ``torch.export``."""
+    """A copy of a selector's scoring, its tables buffers, for ``torch.compile`` and ``torch.export``."""
 
+    blend: Tensor
     slots: Tensor | None
     rule: Tensor
     terms: Tensor
-    blend: Tensor
 
-    def __init__(self, network: ScoringNetwork, blend: Tensor, table: Table) -> None:
+    def __init__(self, scoring: Scoring) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network).requires_grad_(False)
-        for name, value in (("blend", blend), *table._asdict().items()):
+        self.network = copy.deepcopy(scoring.network).requires_grad_(False)
+        for name in ("blend", "slots", "rule", "terms"):
+            value = getattr(scoring, name)
             self.register_buffer(name, None if value is None else value.detach().clone())
         self.eval()
 
     def forward(self, ids: Tensor, cu_seqlens: Tensor) -> Tensor:
         """Compute logits float32 ``[T]`` from vocabulary ids ``[T]``, unchecked, and ``cu_seqlens`` int ``[N + 1]``."""
-        table = Table(self.slots, self.rule, self.terms)
+        scoring = Scoring(self.network, self.blend, self.slots, self.rule, self.terms)
         # One empty text more, so that a single text is no special case to the compiler.
         cu_seqlens = torch.cat([cu_seqlens, cu_seqlens[-1:]])
-        return logits(self.network, self.blend, table, lay_out(ids, table.terms[ids], cu_seqlens, table.absent))
+        return scoring.logits(lay_out(ids, scoring.terms[ids], cu_seqlens, scoring.absent))
 
 
 def of_id(columns: Tensor) -> Tensor:
