@@ -53,7 +53,7 @@ Test = Annotated[
     Path | None,
     typer.Option(
         "--test",
-        help="The interactions to test on, or rows with their histories; then all of --interactions is trained on.",
+        help="Interactions to test on, or rows with their histories. All of --interactions is then trained on.",
     ),
 ]
 Split = Annotated[
