@@ -65,11 +65,6 @@ def wrap_tokenizer(
     PreTrainedTokenizerBase
         An instance of a subclass of ``type(tokenizer)``. It saves the files that ``tokenizer`` would.
 
-    Raises
-    ------
-    ValueError
-        If ``tokenizer`` is no Hugging Face tokenizer, or ``selector`` is bound to another one.
-
     Notes
     -----
     If nothing is cut, the output is that of ``tokenizer``; so are targets (``text_target``) and calls with

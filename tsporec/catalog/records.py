@@ -87,19 +87,9 @@ class Recipe:
 def encode_ids(ids: Any, id_type: str | None = None) -> list[bytes]:
     r"""Return the LMDB key of each id: UTF-8 for text, 8 bytes whose order is that of the numbers for integers.
 
-    Parameters
-    ----------
-    ids : list of int or str, or an integer array or tensor ``[N]``
-    id_type : str, optional
-        The kind that is expected. By default it is the kind of the first id.
+    All ids are of ``id_type``, by default the kind of the first. An id of another kind, an empty one, one of more than
+    510 bytes, or one that does not fit into int64 is a ``ValueError``.
 
-    Raises
-    ------
-    ValueError
-        If an id is of another kind, is empty, has more than 510 bytes, or does not fit into int64.
-
-    Examples
-    --------
     >>> encode_ids(["B01", "ü"]), encode_ids([-1, 0])
     ([b'B01', b'\xc3\xbc'], [b'\x7f\xff\xff\xff\xff\xff\xff\xff', b'\x80\x00\x00\x00\x00\x00\x00\x00'])
     """

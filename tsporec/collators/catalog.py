@@ -39,20 +39,10 @@ class Template(Protocol):
 class CatalogCollator:
     """A data collator over item ids.
 
-    Parameters
-    ----------
-    catalog : ItemCatalog
-    template : Template
-        :class:`PackedItems`, :class:`ItemPrompt` or :class:`PlainItems`.
-    base_collator : callable, optional
-        Collates the assembled features. By default the template does.
-    k : int, optional
-        Number of tokens of each item, at most what the catalogue keeps. By default all that it keeps.
-    missing : str
-        ``"error"`` (default), or ``"empty"`` for no tokens where an id is not in the catalogue.
+    The template is a :class:`PackedItems`, :class:`ItemPrompt` or :class:`PlainItems`. ``base_collator`` collates the
+    assembled features; by default the template does. ``k`` and ``missing`` are those of
+    :meth:`~tsporec.ItemCatalog.lookup`.
 
-    Examples
-    --------
     >>> import tempfile
     >>> from tsporec import TokenSelector
     >>> from tsporec.data.synthetic import word_tokenizer
@@ -102,19 +92,9 @@ class PackedItems:
     ``cu_input_lens`` are *lengths*, placeholders included, in spite of the name. Positions are right-aligned: the last
     text token of an item is at ``max_text_length - 1``.
 
-    Parameters
-    ----------
-    prefixes : dict of str to str
-        Prefix to column of item ids, for example ``{"pos_": "item_ids", "neg_": "negative_ids"}``.
-    tail : int
-        Number of placeholder tokens behind each item. Default 1.
-    tail_id : int
-        Token id of a placeholder. Default 0.
-    max_text_length : int
-        Number of positions that are aligned, at least the tokens kept of an item. Default 256.
+    ``prefixes`` maps a prefix to its column of item ids: ``{"pos_": "item_ids", "neg_": "negative_ids"}``. Behind each
+    item stand ``tail`` placeholders, tokens ``tail_id``. ``max_text_length`` is at least the tokens kept of an item.
 
-    Examples
-    --------
     >>> template = PackedItems({"pos_": "item_ids"}, max_text_length=4)
     >>> packed = template.assemble({}, [RaggedTokens.from_lists([[7, 8], [9]])])
     >>> packed["pos_input_ids"].tolist(), packed["pos_position_ids"].tolist()
@@ -241,17 +221,8 @@ class PlainItems:
 
     ``item_counts [B]`` is the number of rows of each feature.
 
-    Parameters
-    ----------
-    ids : str
-        The column of item ids: a list, or a single id. Default ``"item_ids"``.
-    pad_id : int
-        Token id of padding. Default 0.
-    side : str
-        Side of padding: ``"right"`` (default) or ``"left"``.
+    The column ``ids`` holds a list of item ids, or a single one. ``side`` is the side of padding, "right" or "left".
 
-    Examples
-    --------
     >>> template = PlainItems()
     >>> made = template.assemble({}, [RaggedTokens.from_lists([[7, 8], [9]])])
     >>> template.collate([made])["input_ids"].tolist()

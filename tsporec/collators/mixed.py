@@ -16,17 +16,9 @@ class MixedCollator(CollatorAround):
     A recommender that is trained on it learns to read whatever each of them keeps. Warm one up on the first tokens,
     random tokens, tf-idf and the untrained selector, at the budgets in use. Its losses then rank subsets.
 
-    Parameters
-    ----------
-    collators : SelectorCollator, one or more
-        They wrap the same base collator, and each is equally likely.
+    The collators wrap one base collator and are equally likely. They are sampled with torch's global generator, so a
+    Trainer's ``seed`` fixes them, in workers too.
 
-    Notes
-    -----
-    Collators are sampled with torch's global generator, so a Trainer's ``seed`` fixes them, in workers too.
-
-    Examples
-    --------
     >>> from tsporec import make_scorer
     >>> rules = make_scorer("head"), make_scorer("random")
     >>> mixed = MixedCollator([SelectorCollator(list, rule, budget=2) for rule in rules])

@@ -35,16 +35,10 @@ class ColumnSpans:
 
 
 class MarkerSpans:
-    """Find the spans between begin and end markers. The markers stay.
+    """Find the spans between the token ids ``begin`` and ``end``. The markers stay.
 
-    Parameters
-    ----------
-    begin, end : int
-        Token ids. If they are the same, everything between two markers is a span.
-    separator : int, optional
-        Token id that splits the text between begin and end into several spans.
-    ids : str
-        Column of token ids. Default "input_ids".
+    If both are the same id, everything between two markers is a span. A ``separator`` splits the text between begin and
+    end into several spans. ``ids`` names the column of token ids.
 
     >>> MarkerSpans(90, 91, 92)({"input_ids": [90, 5, 6, 92, 7, 91, 8]})
     [(1, 3), (4, 5)]
@@ -78,15 +72,9 @@ class MarkerSpans:
 class UnlabelledSpans:
     """Find every run of tokens that the loss ignores: the prompt, as it was tokenised.
 
+    ``mask`` is ``"labels"``, in which -100 is no label, or a column of 0 and 1 such as TRL's ``completion_mask``.
     Padding (``attention_mask`` 0) is in no span. Special tokens are kept, as everywhere.
 
-    Parameters
-    ----------
-    mask : str
-        ``"labels"``, in which -100 is no label, or a column of 0 and 1 such as TRL's ``completion_mask``.
-
-    Examples
-    --------
     >>> UnlabelledSpans()({"input_ids": [5, 6, 7], "labels": [-100, -100, 7]})
     [(0, 2)]
     """
@@ -113,13 +101,9 @@ class UnlabelledSpans:
 class ItemStringSpans:
     """Find the items' strings in the prompt, by the character offsets of a fast tokenizer.
 
-    Parameters
-    ----------
-    text, items, offsets : str
-        Three columns, removed before the base collator: the prompt, the items' strings in the order in which they
-        stand in it, and the ``offset_mapping`` of its tokens (``return_offsets_mapping=True``).
-    ids : str
-        Column of token ids, one for each pair of offsets. Default "input_ids".
+    Three columns are read and removed before the base collator: ``text``, the prompt; ``items``, the items' strings in
+    the order in which they stand in it; and ``offsets``, the ``offset_mapping`` of its tokens. ``ids`` names the column
+    of token ids, one for each pair of offsets.
     """
 
     def __init__(

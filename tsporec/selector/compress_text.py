@@ -45,11 +45,6 @@ def compress_ids(
     -------
     list of int, or a list of such lists if ``text`` is a list
 
-    Raises
-    ------
-    ValueError
-        If ``granularity`` is another, ``text`` is no text, or ``scorer`` is bound to another tokenizer.
-
     Examples
     --------
     >>> from tsporec.data.synthetic import word_tokenizer
@@ -67,14 +62,9 @@ def compress_text(
     """Return what of ``text`` is worth keeping, in order.
 
     Words are spelled as in ``text``, with one space for the white space between them. With granularity "token" the
-    result is what the tokenizer decodes the kept ids to. Parameters and errors are those of :func:`compress_ids`.
+    result is what the tokenizer decodes the kept ids to. The parameters are those of :func:`compress_ids`. The result
+    is a text, or a list of texts if ``text`` is a list.
 
-    Returns
-    -------
-    str, or a list of str if ``text`` is a list
-
-    Examples
-    --------
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> from tsporec.scorers import make_scorer
     >>> compress_text(make_scorer("head"), word_tokenizer("a blue gel pen".split()), ["blue gel pen", "a pen"], 2)
