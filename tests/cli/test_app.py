@@ -238,6 +238,8 @@ def test_show_marks_what_is_kept(files):
     common = ["show", "--items", files / "items.jsonl", "--model", files / "model", "--item", 5, "--scorer", "head"]
     assert "→ Café crème notebook" in run(*common, "--ratio", 0.5).stdout
     assert "leave one out" in run(*common, "--ratio", 0.5, "--budget", 4).stderr
+    assert "→ Café 80 sheets" not in run(*common, "--budget", 6).stdout
+    assert " 80" in run(*common, "--budget", 3, "--keep", "numbers").stdout.split("→")[1].splitlines()[0]
     assert "add selector or leave it out" in run(*common, "--selector", "tsporec/base").stderr
 
 

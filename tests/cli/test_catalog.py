@@ -54,5 +54,10 @@ def test_own_files_and_ratios(tokenizer, tmp_path):
     assert list(catalog) == [f"B{i}" for i in range(6)]
     lengths = [len(row) for row in tokenizer(TEXTS, add_special_tokens=False)["input_ids"]]
     assert [len(row) for row in catalog.lookup(list(catalog)).to_lists()] == [-(-length // 2) for length in lengths]
+    kept = ["--keep", "numbers", "--budget", 6, "--output", tmp_path / "numbers"]
+    done = CliRunner().invoke(app, list(map(str, [*arguments[:5], *kept])))
+    assert done.exit_code == 0, done.output
+    found = ItemCatalog.open(tmp_path / "numbers", tokenizer=tokenizer)
+    assert "1000" in found.text("B2")
     both = CliRunner().invoke(app, list(map(str, [*arguments, "--budget", 4, "--output", tmp_path / "other"])))
     assert "--ratio stands in place of --budget" in both.stderr

@@ -20,6 +20,7 @@ def compress(
     ratio: options.Ratio = None,
     selector: options.Selector = DEFAULT,
     granularity: options.Granularity = "token",
+    keep: options.Keep = None,
     fields: options.Fields = "title,description",
     id_field: options.IdField = None,
     num_proc: Annotated[int, typer.Option(help="Number of worker processes.")] = 1,
@@ -35,10 +36,13 @@ def compress(
     from tsporec.data.readers import read_items
     from tsporec.evaluation.report import make_console
     from tsporec.language_model import load_tokenizer
+    from tsporec.selector.bound import bound_selector
 
+    tokenizer = load_tokenizer(model)
+    chosen = options.keeping(bound_selector(selector, tokenizer), tokenizer, keep)
     catalog = ItemCatalog.build(
-        items if format_ is None else read_items(items, format_, id_field), tokenizer=load_tokenizer(model),
-        selector=selector, budget=options.read_budget(budget, ratio), path=output, granularity=granularity,
+        items if format_ is None else read_items(items, format_, id_field), tokenizer=tokenizer,
+        selector=chosen, budget=options.read_budget(budget, ratio), path=output, granularity=granularity,
         fields=names(fields), id_field=id_field, num_proc=num_proc, overwrite=overwrite, resume=resume,
     )  # fmt: skip
     report, console = catalog.report, make_console()

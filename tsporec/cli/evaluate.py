@@ -31,6 +31,7 @@ def evaluate(
     selector: Annotated[
         str | None, typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one.")
     ] = None,
+    keep: options.Keep = None,
     fields: options.Fields = "title,description",
     seeds: options.Seeds = "0,1,2",
     margin: Annotated[
@@ -85,11 +86,12 @@ def evaluate(
         name: build_scorer(name, task.tokens, lm, tokenizer, scorer_layers or layers, selector, classifier)
         for name in wanted
     }
+    built = {name: options.keeping(scorer, tokenizer, keep) for name, scorer in built.items()}
     evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, layers)), seeds=seed_list, cache=cache)
     evaluation = evaluator.run(built, budgets, names(cases), rivals=wanted)
     settings = {
         **data.origin, "model": Path(model).name, "layers": layers, "scorer_layers": scorer_layers, "budgets": budgets,
-        **describe_selector(selector, built.get("selector")),
+        "keep": keep, **describe_selector(selector, built.get("selector")),
     }  # fmt: skip
     verdict = conclude(
         evaluation, {"command": "evaluate", "settings": settings}, origin, output, json_, details=True,
@@ -143,9 +145,12 @@ def conclude(
     console = make_console()
     first = next(iter(verdicts.values()), None)
     if first is not None:
-        selection = select(scorers[first.scorer], tokens, first.budget)
+        scorer = scorers[first.scorer]
+        selection = select(scorer, tokens, first.budget)
         cut = np.flatnonzero(np.diff(selection.cu_seqlens) < tokens.lengths)[:5]
         print_texts(console, [item.id for item in items], tokens, selection, tokenizer, cut.tolist())
+        if (marks := getattr(scorer, "marks", None)) is not None and (asked := marks(tokens)).any():
+            console.print(f"{asked[selection.kept].sum() / asked.sum():.0%} of the tokens that --keep names are kept.")
     for case in cases:
         if details:
             console.print(details_table(evaluation, case))

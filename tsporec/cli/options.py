@@ -64,6 +64,13 @@ Split = Annotated[
         "(time). Default: last-item.",
     ),
 ]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep",
+        help="Keep these first: numbers, identifiers or regular expressions, comma-separated. The budget holds.",
+    ),
+]
 IdField = Annotated[
     str | None,
     typer.Option("--id-field", help="Column of the items' ids in your own data. Default: item_id or id."),
@@ -179,6 +186,13 @@ def check_scorers(wanted: Sequence[str], selector: str | None, classifier: str |
             raise ValueError(f"{option} is given, but the scorers are {', '.join(wanted)}; add {name} or leave it out.")
     if "llmlingua2" in wanted and classifier is None:
         raise ValueError("the scorer llmlingua2 needs a checkpoint: give --classifier.")
+
+
+def keeping(scorer: Any, tokenizer: Any, keep: str | None) -> Any:
+    """Make ``scorer`` rank first what --keep names."""
+    from tsporec.scorers.keeping import Keeping
+
+    return scorer if keep is None or scorer is None else Keeping(scorer, tokenizer, names(keep))
 
 
 def build_scorer(

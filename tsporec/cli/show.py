@@ -35,6 +35,7 @@ def show(
     count: Annotated[int, typer.Option(min=1, help="Number of items without --item.")] = 3,
     fields: options.Fields = "title,description",
     granularity: options.Granularity = "token",
+    keep: options.Keep = None,
     selector: Annotated[
         str | None,
         typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one."),
@@ -73,6 +74,7 @@ def show(
     lm, tokenizer = load_model(model, device)
     corpus = tokenize_items(catalogue, tokenizer, names(fields))
     built = build_scorer(scorer, corpus, lm, tokenizer, layers, selector, None)
+    built = options.keeping(built, tokenizer, keep)
     shown = [found for found in catalogue if found.id in item] if item else catalogue[:count]
     tokens = tokenize_items(shown, tokenizer, names(fields))
     selection = select(built, tokens, kept, granularity=granularity, tokenizer=tokenizer)
