@@ -15,7 +15,8 @@ from tsporec.tokens.words import word_of_tokens
 def by_characters(text):
     """The words of a text that has one token for each character."""
     places = np.arange(len(text))
-    numbers = word_of_tokens(text, np.stack([places, places + 1], axis=1))
+    spans = np.stack([places, places + 1], axis=1)
+    numbers = word_of_tokens(text, spans, np.zeros(len(text), dtype=bool), np.int32([0, len(text)]))
     return ["".join(c for c, n in zip(text, numbers, strict=True) if n == number) for number in np.unique(numbers)]
 
 
@@ -63,5 +64,6 @@ def test_tokens_of_any_width(text, data):
         spans += [(place, end)] * data.draw(st.integers(1, 2))  # two tokens may share a character
         special += [step == 0 and data.draw(st.booleans())] * (len(spans) - len(special))
         place = max(end, place + (step == 0 and data.draw(st.booleans())))
-    found = word_of_tokens(text, np.array(spans, dtype=np.int64).reshape(-1, 2), np.array(special, dtype=bool))
+    places, alone = np.array(spans, dtype=np.int64).reshape(-1, 2), np.array(special, dtype=bool)
+    found = word_of_tokens(text, places, alone, np.int32([0, len(spans)]))
     assert found.tolist() == definition(text, spans, special)

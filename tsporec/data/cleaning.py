@@ -54,15 +54,9 @@ def clean_text(value: Any) -> str:
 
     Tags, scripts, style sheets and comments are removed. Entities are decoded. White space becomes one space. Lists,
     arrays and dicts are joined, also if they were stored as text. Missing values (None, NaN, ``pd.NA``, ``NaT``) are
-    empty. Text that only looks like mark-up stays: ``3 < 4``, ``vector<int>``, ``{a note}``.
+    empty. Text that only looks like mark-up stays: ``3 < 4``, ``vector<int>``, ``{a note}``. Lists that are nested more
+    than 50 deep are a ValueError.
 
-    Raises
-    ------
-    ValueError
-        If lists are nested more than 50 deep.
-
-    Examples
-    --------
     >>> clean_text("8.5&rdquo; <b>Paper</b> .x {color:#000;}")
     '8.5” Paper'
     >>> clean_text("['One.', '', 'Two.']")

@@ -32,8 +32,6 @@ class BaseScorer:
     A subclass overrides :meth:`score`. It overrides :meth:`config` if it has options, and :meth:`fit` or
     :meth:`for_tokenizer` if it needs them.
 
-    Examples
-    --------
     >>> class HighestId(BaseScorer):
     ...     name = "highest id"
     ...     def score(self, tokens):

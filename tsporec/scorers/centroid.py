@@ -14,8 +14,6 @@ class CentroidScorer(LanguageScorer):
 
     Arguments are those of :class:`LanguageScorer`.
 
-    Examples
-    --------
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> from tsporec.tokens.ragged import RaggedTokens
     >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2))

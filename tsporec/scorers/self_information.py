@@ -18,8 +18,6 @@ class SelfInformationScorer(LanguageScorer):
     The model reads its beginning-of-sequence token before the first token. If it has none, the first token's score is
     ``log V``, the surprisal of a uniform guess. Arguments are those of :class:`LanguageScorer`.
 
-    Examples
-    --------
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> from tsporec.tokens.ragged import RaggedTokens
     >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2, bos_token_id=None))

@@ -128,23 +128,10 @@ def push(
     that nothing damaged is shared. The card gets the name of the repository. A card that somebody has edited gets it
     in place of "USER/NAME".
 
-    Parameters
-    ----------
-    folder : path
-        A folder that :meth:`tsporec.TokenSelector.save_pretrained` wrote.
-    repo_id : str
-        "user/name", or "name" for the user of the token. The repository is made if it does not exist.
-    revision : str, optional
-        A branch, which is made if it does not exist, or a reference such as "refs/pr/1". Default: main.
-    private : bool, optional
-        Whether a repository that is made is private. Default: as the account is set up.
-    commit_message, token, create_pr
-        Arguments of ``huggingface_hub.HfApi.create_commit``.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds no whole selector, or the Hub does not take it.
+    ``repo_id`` is "user/name", or "name" for the user of the token; the repository is made if it does not exist,
+    ``private`` or as the account is set up. ``revision`` is a branch, which is made if it does not exist, or a reference
+    such as "refs/pr/1"; default: main. A folder that holds no whole selector, or that the Hub does not take, is a
+    ValueError.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 

@@ -21,7 +21,7 @@ IntArray = NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class RaggedTokens:
-    """Hold N segments of token ids, packed.
+    """N segments of token ids, packed. Arrays that do not describe each other are a ValueError.
 
     Parameters
     ----------
@@ -31,11 +31,6 @@ class RaggedTokens:
         Offsets: segment ``i`` is ``ids[cu_seqlens[i]:cu_seqlens[i + 1]]``. They start at 0, never fall and end at T.
     items : uint64 ``[N]``, optional
         A digest of the id of each segment's item, 0 where it has none; see :meth:`with_items`.
-
-    Raises
-    ------
-    ValueError
-        If the arrays are not integers of one dimension, or the offsets or items do not describe ``ids``.
 
     Examples
     --------
@@ -62,13 +57,7 @@ class RaggedTokens:
 
     @classmethod
     def from_lists(cls, sequences: Iterable[Sequence[int] | NDArray[np.integer]]) -> RaggedTokens:
-        """Pack lists or arrays of ids. An empty list is an empty segment.
-
-        Raises
-        ------
-        ValueError
-            If an id is not a whole number that fits into int32.
-        """
+        """Pack lists or arrays of ids, whole numbers that fit into int32. An empty list is an empty segment."""
         if not isinstance(sequences, Iterable):
             raise TypeError(f"expected lists of token ids, one for each text; found {type(sequences).__name__}.")
         lists = list(sequences)

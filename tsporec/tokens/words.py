@@ -41,8 +41,8 @@ _JOINERS = "\u200d\u0f84\u1039\u17d2"  # the next character is written into the 
 def words_of(tokens: RaggedTokens, pieces: Pieces) -> Ints:
     """Return the number of the word that each token belongs to, read from what the tokens spell: int64 ``[T]``.
 
-    It needs no text, so every way in finds the same words. See :func:`word_of_tokens`. BERT's tokens do not show where
-    a space was, so a sign between letters is a word of its own there.
+    It needs no text, so every way in finds the same words. BERT's tokens do not show where a space was, so a sign
+    between letters is a word of its own there. Numbers ascend from 0; no word reaches over two segments.
 
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> from tsporec.tokens.pieces import read_pieces
@@ -58,41 +58,20 @@ def words_of(tokens: RaggedTokens, pieces: Pieces) -> Ints:
     return word_of_tokens("".join(texts), np.concatenate(spans), pieces.protected[tokens.ids], tokens.cu_seqlens)
 
 
-def word_of_tokens(
-    text: str, spans: Ints, special: Bools | None = None, cu_seqlens: NDArray[np.int32] | None = None
-) -> Ints:
-    """Return the number of the word that each token belongs to.
+def word_of_tokens(text: str, spans: Ints, alone: Bools, cu_seqlens: NDArray[np.int32]) -> Ints:
+    """Return the number of the word of each of L tokens, from where they stand in a text, ``spans [L, 2]``.
 
-    Parameters
-    ----------
-    text : str
-    spans : int64 ``[L, 2]``
-        Start and end of each token in characters of ``text``.
-    special : bool ``[L]``, optional
-        Special tokens: each is a word by itself.
-    cu_seqlens : int32 ``[N + 1]``, optional
-        Offsets of N segments, whose texts stand one behind the other in ``text``. Default: one segment.
-
-    Returns
-    -------
-    int64 ``[L]``
-        Ascending, from 0. No word reaches over two segments.
-
-    Notes
-    -----
     A token begins a word if it is the first with a visible character behind white space, behind or at a character of a
-    script without spaces, or beside a special token. It does not if it begins inside a character or with a mark on the
-    character before. Tokens of white space belong to the word before them; at the start of the text, to the first.
+    script without spaces, or beside a token that is a word ``alone [L]``. It does not if it begins inside a character
+    or with a mark on the character before. Tokens of white space belong to the word before them; at the start of the
+    text, to the first. The texts of N segments stand one behind the other in ``text``.
 
-    Examples
-    --------
-    >>> word_of_tokens("gel pen", np.array([[0, 1], [1, 3], [3, 5], [5, 7]])).tolist()
+    >>> spans = np.array([[0, 1], [1, 3], [3, 5], [5, 7]])
+    >>> word_of_tokens("gel pen", spans, np.zeros(4, dtype=bool), np.int32([0, 4])).tolist()
     [0, 0, 1, 1]
     """
     if not len(spans):
         return np.zeros(0, dtype=np.int64)
-    alone = np.zeros(len(spans), dtype=bool) if special is None else special
-    cu_seqlens = np.array([0, len(spans)], dtype=np.int32) if cu_seqlens is None else cu_seqlens
     opens = np.repeat(cu_seqlens[:-1], np.diff(cu_seqlens))  # the first token of each token's segment
     start, end = spans[:, 0], spans[:, 1]
     kinds = np.append(_kinds(text), np.uint8(0))
