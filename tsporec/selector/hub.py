@@ -129,9 +129,9 @@ def push(
     in place of "USER/NAME".
 
     ``repo_id`` is "user/name", or "name" for the user of the token; the repository is made if it does not exist,
-    ``private`` or as the account is set up. ``revision`` is a branch, which is made if it does not exist, or a reference
-    such as "refs/pr/1"; default: main. A folder that holds no whole selector, or that the Hub does not take, is a
-    ValueError.
+    ``private`` or as the account is set up. ``revision`` is a branch, which is made if it does not exist, or a
+    reference such as "refs/pr/1"; default: main. A folder that holds no whole selector, or that the Hub does not take,
+    is a ValueError.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
