@@ -95,6 +95,9 @@ def test_the_last_items_are_held_out():
     train, held_out = split(sequences)
     assert [s.item_ids for s in train] == [("1", "2"), ("1",), ("1",)]
     assert make_rows(train, held_out) == [sequences[0], sequences[2]]
+    again = Interactions("u", ("1", "1", "2"), (1.0, 2.0, 3.0))  # the first item once more, after the cut
+    parts = split([again], "time", 0.6)
+    assert [row.item_ids for row in make_rows(*parts)] == [("1", "1"), ("1", "1", "2")]
     twice = [Interactions("u", ("1", "2", "2"), (1.0, 5.0, 5.0))]  # one event, in the log two times
     assert [s.item_ids for s in split(twice)[0]] == [("1",)]
 

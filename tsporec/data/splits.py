@@ -122,8 +122,10 @@ def _pairs(
     for held in held_out:
         before = known.get(held.user_id, Interactions(held.user_id, ()))
         begun = len(before.item_ids)
-        repeats = not held.row and held.item_ids[:begun] == before.item_ids and len(held.item_ids) > begun
-        yield before, _part(held, slice(begun, None)) if repeats else held
+        begins = held.item_ids[:begun] == before.item_ids and len(held.item_ids) > begun
+        if before.times and held.times:
+            begins = begins and held.times[:begun] == before.times
+        yield before, _part(held, slice(begun, None)) if begins and not held.row else held
 
 
 def merge_windows(rows: Sequence[Interactions]) -> list[Interactions]:

@@ -186,7 +186,11 @@ def make_sequences(
             rows.append(Interactions(who, (*(identifier(path, line, one) for one in history), target), row=True))
         else:
             timed = any(name in record for name in time)
-            when = convert(path, line, field(path, line, record, *time), instant, "a timestamp") if timed else None
+            when = (
+                convert(path, line, field(path, line, record, *time), instant, "a timestamp (a number or an ISO date)")
+                if timed
+                else None
+            )
             events.append((who, when, target))
     if rows and events:
         raise fault(path, None, f"{len(rows)} records have {HISTORY!r} and {len(events)} have none; expected one kind.")
