@@ -36,7 +36,7 @@ def known_selector(tokenizer, items, fields=("title",), ids=True):
     """The bundled selector with random item weights, as learning leaves them."""
     corpus = tokenize_items(items, tokenizer, fields)
     selector = TokenSelector.from_pretrained().for_tokenizer(tokenizer).with_item_weights(corpus)
-    torch.nn.init.normal_(selector.item_weights.weight, std=1.0, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(selector.item_weights.weight, std=3.0, generator=torch.Generator().manual_seed(0))
     return selector
 
 
