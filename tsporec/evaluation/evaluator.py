@@ -6,6 +6,7 @@ one recommender, warmed up on the subsets that cheap rules keep, reads every sel
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections import OrderedDict
@@ -33,6 +34,7 @@ from tsporec.tokens.ragged import RaggedTokens
 FULL = "full"
 """The name of the whole text in a list of scorers."""
 CASES = ("adapted", "frozen")
+_log = logging.getLogger("tsporec")
 OneOrEach = Scorer | list[Scorer] | None
 OfBudget = OneOrEach | Mapping[int, OneOrEach]
 Arrays = dict[str, NDArray[Any]]
@@ -133,6 +135,7 @@ class Evaluator:
         plan: list[tuple[str, OneOrEach, int | None]] = []
         for name, scorer in scorers.items():
             plan += [(name, None, None)] if scorer is None else [(name, _at(scorer, b), b) for b in budgets]
+        _log.info("evaluate: %d short or whole texts, each by %d seeds", len(plan) * len(cases), len(self.seeds))
         done: dict[tuple[str, int | None, str], Arrays] = {}
         scored: dict[int, Arrays] = {}
         for name, one, budget in progress(plan, "evaluate"):

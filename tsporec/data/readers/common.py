@@ -25,6 +25,8 @@ _MISSING = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
 HISTORY = "history_item_id"
 """The column of a row's history. MiniOneRec and LC-Rec write a printed list there."""
 
+_TIME = "a timestamp (a number or an ISO date)"
+
 Path_: TypeAlias = str | Path
 """A file, or the name of a table in memory: where a fault is."""
 Records: TypeAlias = Iterable[tuple[int, dict[str, Any]]]
@@ -185,12 +187,9 @@ def make_sequences(
             history = convert(path, line, record[HISTORY], _history, "a literal list of item ids")
             rows.append(Interactions(who, (*(identifier(path, line, one) for one in history), target), row=True))
         else:
-            timed = any(name in record for name in time)
-            when = (
-                convert(path, line, field(path, line, record, *time), instant, "a timestamp (a number or an ISO date)")
-                if timed
-                else None
-            )
+            when = None
+            if any(name in record for name in time):
+                when = convert(path, line, field(path, line, record, *time), instant, _TIME)
             events.append((who, when, target))
     if rows and events:
         raise fault(path, None, f"{len(rows)} records have {HISTORY!r} and {len(events)} have none; expected one kind.")
