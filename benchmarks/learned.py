@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from typing import Any
+from pathlib import Path
 
-from tsporec._internal.seeds import seeded
 from tsporec.evaluation.task import Task
 from tsporec.learning.config import LearningConfig
-from tsporec.learning.rewards.coconsumption import CoConsumptionReward
-from tsporec.learning.rounds import learn_selector
+from tsporec.learning.pipeline import choose_start, made_distinct
+from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import Scorer
-from tsporec.selector.model import TokenSelector
+from tsporec.selector.model import SelectorConfig, TokenSelector
 
-RECIPE = "co-consumption, two rounds of item weights"
+RECIPE = "the rule and the strength of distinct selections that best predict last items, by a ridge recommender"
 """Stands in the settings of a selector's cells. Change it with :func:`learned`: older cells are then refused."""
 
 
-def learned(task: Task, tokenizer: Any, budget: int, seed: int) -> Scorer:
+def learned(task: Task, encoder: ItemEncoder, tokenizer: object, budget: int) -> Scorer:
     """Learn a selector for one budget from the training users of ``task``, with the defaults of ``tsporec train``."""
-    config = LearningConfig(
-        budgets=(budget,), network_training={"use_cpu": True}, item_training={"use_cpu": True}, seed=seed
-    )
-    with seeded(seed):
-        start = TokenSelector(config.selector).for_tokenizer(tokenizer).fit(task.tokens)
+
+    def untrained(weighting: str) -> TokenSelector:
+        return TokenSelector(SelectorConfig(weighting=weighting)).for_tokenizer(tokenizer).fit(task.tokens)
+
     with tempfile.TemporaryDirectory() as folder:
-        return learn_selector(task.tokens, start, CoConsumptionReward(task.tokens, task.train), folder, config)[0]
+        start, trials = choose_start(task, encoder, untrained, LearningConfig(budgets=(budget,)), Path(folder))
+    print(start, trials, flush=True)
+    return made_distinct(untrained(start.weighting), task.tokens, [budget], start)

@@ -150,13 +150,14 @@ class Suite:
             return None
         if name == "random":
             return make_scorer(name, seed=seed)
-        if name == "selector":
-            return learned(self.evaluator.task, self.tokenizer, cell.budget, seed)
-        if name not in self.known:
-            self.known[name] = self._make(name)
-        return self.known[name]
+        key = f"{name} {cell.budget}" if name == "selector" else name
+        if key not in self.known:
+            self.known[key] = self._make(name, cell.budget)
+        return self.known[key]
 
-    def _make(self, name: str) -> Scorer:
+    def _make(self, name: str, budget: int) -> Scorer:
+        if name == "selector":
+            return learned(self.evaluator.task, self.evaluator.encoder, self.tokenizer, budget)
         if name == "rule":
             return TokenSelector.from_pretrained().for_tokenizer(self.tokenizer).fit(self.tokens)
         if name in READERS:

@@ -30,6 +30,7 @@ from tsporec.evaluation.task import Task
 from tsporec.language_model import load_causal_lm
 from tsporec.learning.candidates import Candidates
 from tsporec.learning.config import LearningConfig
+from tsporec.learning.pipeline import ridge_ndcg
 from tsporec.learning.warm_up import make_reward
 from tsporec.metrics import ndcg
 from tsporec.recommenders.encoder import ItemEncoder
@@ -101,7 +102,7 @@ def _ranks(scores: NDArray[np.float32], tokens: RaggedTokens) -> NDArray[np.floa
 
 
 def known_selections(task: Task, tokenizer: Any) -> dict[str, Scorer]:
-    """Return twelve scorers, from good ones to bad ones."""
+    """Return fourteen scorers, from good ones to bad ones; those named "distinct" are so at 4 tokens."""
 
     def untrained(weighting: str) -> TokenSelector:
         return TokenSelector(SelectorConfig(weighting=weighting)).for_tokenizer(tokenizer).fit(task.tokens)
@@ -114,6 +115,8 @@ def known_selections(task: Task, tokenizer: Any) -> dict[str, Scorer]:
         "idf": untrained("idf"), "head + tfidf": Mixed(head, tfidf, 0.5),
         "placed + random": Mixed(placed, random, 0.5), "tfidf + random": Mixed(tfidf, random, 0.5),
         "head + random": Mixed(head, random, 0.5),
+        "placed, distinct 0": placed.make_distinct(task.tokens, [4], 0.0),
+        "placed, distinct 1.2": placed.make_distinct(task.tokens, [4]),
     }  # fmt: skip
 
 
@@ -151,7 +154,11 @@ def align(
     task = evaluator.task
     cells = evaluator.run(scorers, [budget], rivals=[]).cells
     found: dict[str, Any] = {"budget": budget, "ndcg@10": {cell.scorer: cell.metrics["ndcg@10"] for cell in cells}}
-    candidates = as_candidates([select(scorer, task.tokens, budget) for scorer in scorers.values()], budget)
+    selections = [select(scorer, task.tokens, budget) for scorer in scorers.values()]
+    ridge = [ridge_ndcg(task, evaluator.encode(selection.apply(task.tokens))["vectors"]) for selection in selections]
+    found["ridge"] = _agreement(found, ridge)
+    print(budget, "ridge", found["ridge"]["spearman"], flush=True)
+    candidates = as_candidates(selections, budget)
     config = replace(config, budgets=(budget,))
     for name in rewards:
         with tempfile.TemporaryDirectory() as folder:
@@ -162,10 +169,17 @@ def align(
                 found[name] = {"refused": str(error)}
                 continue
             rated = reward(task.tokens, candidates).reshape(len(scorers), -1).mean(axis=1)
-        values = dict(zip(scorers, rated.tolist(), strict=True))
-        found[name] = {"mean": values, "spearman": spearman(list(found["ndcg@10"].values()), list(values.values()))}
+        found[name] = _agreement(found, rated.tolist())
         print(budget, name, found[name]["spearman"], flush=True)
     return found
+
+
+def _agreement(found: dict[str, Any], values: list[float]) -> dict[str, Any]:
+    """Compare the ``values`` of the selections with their adapted NDCG@10."""
+    adapted = found["ndcg@10"]
+    return {
+        "mean": dict(zip(adapted, values, strict=True)), "spearman": spearman(list(adapted.values()), values),
+    }  # fmt: skip
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ def main(
         # Stage 2: its loss is the reward, on labels that it was not trained on.
         reward = LabelReward(model, base, features[-rated:], rest=BUDGET)
         config = LearningConfig(
-            budgets=(BUDGET,), network_rounds=rounds, item_rounds=0, candidates=candidates, pairs=4,
+            budgets=(BUDGET,), network_rounds=rounds, candidates=candidates, pairs=4,
             network_training={"use_cpu": True, "num_train_epochs": 10, "learning_rate": 5e-3},
         )  # fmt: skip
         selector, _ = learn_selector(reward.segments, start, reward, folder / "rounds", config)

@@ -26,7 +26,7 @@ def test_a_dozen_selections_are_rated():
     made = small_catalogue()
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",)).last_items()
     scorers = known_selections(task, made.tokenizer)
-    assert len(scorers) == 12
+    assert len(scorers) == 14
     evaluator = Evaluator(task, ItemEncoder(make_causal_lm(len(made.tokenizer))), SMALL)
     config = LearningConfig(recommender=SMALL)
     found = align(evaluator, scorers, scorers["head"], 2, ["coconsumption", "identity"], config)

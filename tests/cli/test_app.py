@@ -134,13 +134,15 @@ def test_train_leaves_a_selector_and_refuses_other_arguments(files, tmp_path):
     result = run(*arguments, "--seed", 1)
     assert result.exit_code == 2
     assert "holds a run with other arguments" in result.output
-    result = run(*arguments, "--output", tmp_path / "placed", "--weighting", "placed")
+    result = run(*arguments, "--output", tmp_path / "placed", "--weighting", "placed", "--distinct", "none")
     assert result.exit_code == 0, result.output
-    assert "started from" not in result.output
+    assert "started from placed\n" in result.output
     config = json.loads((tmp_path / "placed" / "selector" / "config.json").read_text())
     assert config["weighting"] == "placed"
     result = run(*arguments, "--output", tmp_path / "tried", "--weighting", "idf,tfidf")
-    assert "started from tfidf: NDCG@10" in result.output
+    assert "tfidf, distinct 1.2: NDCG@10" in result.output
+    result = run(*arguments, "--output", tmp_path / "wrong", "--distinct", "much")
+    assert "--distinct takes numbers of at least 0, comma-separated, or none; found 'much'" in result.output
 
 
 @pytest.mark.usefixtures("quick")
@@ -149,7 +151,7 @@ def test_train_ends_with_a_verdict(files, tmp_path):
     pytest.importorskip("accelerate")
     result = run(*train_arguments(files), "--seeds", "0,1", "--output", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    for row in ("head", "tfidf", "placed", "untrained", "selector", "full"):
+    for row in ("head", "idf", "untrained", "selector", "full"):
         assert f"\n {row} " in result.stdout
     assert "3 tokens keep" in result.stdout.replace("\n", " ")
     assert f"next: tsporec compress --items {files / 'items.jsonl'}" in result.stdout

@@ -22,20 +22,24 @@ from tests.learning.conftest import small_catalogue
 from tsporec.data.synthetic import planted_recall
 from tsporec.evaluation.task import Task
 from tsporec.learning.config import LearningConfig
-from tsporec.learning.pipeline import adapt, train, try_weightings
+from tsporec.learning.pipeline import adapt, choose_start, train
 from tsporec.learning.rewards.coconsumption import CoConsumptionReward
 from tsporec.learning.rounds import learn_selector
 from tsporec.learning.steps import working_in
 from tsporec.learning.warm_up import warm_up
-from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender
+from tsporec.recommenders.embedding import EmbeddingConfig
+from tsporec.recommenders.ridge import RidgeRecommender
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
 from tsporec.selector.config import WEIGHTINGS
+from tsporec.selector.distinct import distinct_share
 from tsporec.selector.model import SelectorConfig, TokenSelector
 
 FAST = {"num_train_epochs": 2, "use_cpu": True}
 CONFIG = LearningConfig(
     budgets=(4, 2),
+    weightings=("idf",),
+    distinct=(),
     network_rounds=1,
     item_rounds=1,
     candidates=4,
@@ -44,12 +48,14 @@ CONFIG = LearningConfig(
     item_training=FAST,
     selector=SelectorConfig(dim=8, hidden=8, gram_buckets=512, surface_buckets=1024),
     recommender=EmbeddingConfig(width=16, eval_every=5, patience=1),
+    gate=False,
 )
 EVERYTHING = replace(
     CONFIG,
     rewards={"coconsumption": 1.0, "recommendation": 1.0, "identity": 0.5},
     gate=True,
     weightings=("idf", "placed"),
+    distinct=(1.2,),
 )
 
 
@@ -91,7 +97,7 @@ def test_killed_anywhere_it_ends_at_the_same_weights(tmp_path):
     whole = run(tmp_path / "whole", EVERYTHING)
     assert [one["learned"] for one in whole.rounds] == ["network", "item weights"]
     assert {p.name for p in (tmp_path / "whole").iterdir() if not p.name.startswith(".")} == {
-        "run.json", "trials", "warm-up", "rounds", "selector", "recommender",
+        "run.json", "starts", "warm-up", "rounds", "selector", "recommender",
     }  # fmt: skip
     processes = multiprocessing.get_context("forkserver")
     llama = "transformers.models.llama.modeling_llama"
@@ -99,7 +105,7 @@ def test_killed_anywhere_it_ends_at_the_same_weights(tmp_path):
     killed, seed = 0, random.randrange(10**6)
     rng = random.Random(seed)
     while True:
-        writes = rng.randint(20, 40) + rng.choice([0, 0.5])
+        writes = rng.randint(8, 20) + rng.choice([0, 0.5])
         child = processes.Process(target=run_killed, args=(tmp_path / "cut", writes))
         child.start()
         child.join()
@@ -127,71 +133,56 @@ def test_the_callers_random_generators_are_left_as_they_were(tmp_path, catalogue
     assert states() == before
 
 
-def test_training_users_choose_the_weighting_that_learning_starts_from(tmp_path, monkeypatch):
-    config = replace(CONFIG, network_rounds=0, weightings=("idf", "placed"))
+def test_training_users_choose_what_learning_starts_from(tmp_path):
+    config = replace(CONFIG, network_rounds=0, weightings=("idf", "placed"), distinct=(0.0, 1.2))
     done = run(tmp_path / "tried", config)
-    assert set(done.trials) == {"idf", "placed"}
+    assert set(done.trials) == {"idf, distinct 0", "idf, distinct 1.2", "placed, distinct 0", "placed, distinct 1.2"}
     assert all(0 <= value <= 1 for value in done.trials.values())
-    best = max(done.trials, key=lambda name: done.trials[name])
-    assert done.selector.config.weighting == best
-    alone = run(tmp_path / "alone", replace(config, weightings=(), selector=replace(config.selector, weighting=best)))
+    assert done.trials[str(done.start)] == max(done.trials.values())
+    assert done.selector.config.weighting == done.start.weighting
+    config = replace(config, weightings=(done.start.weighting,), distinct=(done.start.distinct,))
+    alone = run(tmp_path / "alone", config)
     assert alone.trials == {}
     for a, b in zip(weights(done), weights(alone), strict=True):
         np.testing.assert_array_equal(a, b)
 
-    for other in ("idf", "placed"):  # the trials' figures decide, whatever they are
-        monkeypatch.setattr("tsporec.learning.pipeline.try_weightings", lambda *_, other=other: {other: 1.0})
-        assert run(tmp_path / f"told-{other}", config).selector.config.weighting == other
+
+def test_without_rounds_a_selector_keeps_distinct_selections(tmp_path, catalogue, task):
+    done = run(tmp_path, LearningConfig(budgets=(3,), selector=CONFIG.selector, recommender=CONFIG.recommender))
+    assert done.rounds == []
+    assert distinct_share(done.selector.select(task.tokens, 3).apply(task.tokens), task.tokens) == 1
 
 
-def test_trials_do_not_see_the_last_items(tmp_path, monkeypatch, catalogue, task, encoder):
+def test_starts_are_not_compared_by_what_they_are_fitted_on(tmp_path, monkeypatch, catalogue, task, encoder):
     task = Task(task.tokens, [task.train[0][:2], *task.train[1:]], task.held_out, task.test, task.users)
     part, seen = task.last_items(), []
-    config = replace(CONFIG, network_rounds=0, weightings=("idf", "tfidf"))
+    config = replace(CONFIG, weightings=("idf", "tfidf"))
 
     def untrained(name):
-        torch.manual_seed(0)
-        shape = replace(config.selector, weighting=name)
-        return TokenSelector(shape).for_tokenizer(catalogue.tokenizer).fit(task.tokens)
+        return (
+            TokenSelector(replace(config.selector, weighting=name)).for_tokenizer(catalogue.tokenizer).fit(task.tokens)
+        )
 
-    def spied_reward(tokens, sequences):
+    fit = RidgeRecommender.fit
+
+    def spied(self, features, sequences):
         seen.append(sequences)
-        return CoConsumptionReward(tokens, sequences)
+        return fit(self, features, sequences)
 
-    fit = EmbeddingRecommender.fit
-
-    def spied_fit(self, features, sequences, *rest, **options):
-        seen.append(sequences)
-        return fit(self, features, sequences, *rest, **options)
-
-    monkeypatch.setattr("tsporec.learning.warm_up.CoConsumptionReward", spied_reward)
-    monkeypatch.setattr(EmbeddingRecommender, "fit", spied_fit)
-    found = try_weightings(task, encoder, untrained, config, tmp_path)
-    assert len(seen) >= 4
-    assert all(sequences == part.train for sequences in seen)
-    assert try_weightings(task, encoder, untrained, config, tmp_path) == found
+    monkeypatch.setattr(RidgeRecommender, "fit", spied)
+    found = choose_start(task, encoder, untrained, config, tmp_path)
+    assert seen == [part.train] * 2
+    assert choose_start(task, encoder, untrained, config, tmp_path) == found
+    assert len(seen) == 2, "the figures were kept"
     with pytest.raises(ValueError, match="other arguments"):
-        try_weightings(task, encoder, untrained, replace(config, seed=7), tmp_path)
+        choose_start(task, encoder, untrained, replace(config, seed=7), tmp_path)
     short = Task(task.tokens, [row[:2] for row in task.train], task.held_out, task.test, task.users)
     with pytest.raises(ValueError, match="no training user has three"):
-        try_weightings(short, encoder, untrained, config, tmp_path / "short")
+        choose_start(short, encoder, untrained, config, tmp_path / "short")
     assert part.test == task.train[1:]
     assert part.train == [task.train[0], *(sequence[:-1] for sequence in task.train[1:])]
     assert part.held_out == task.held_out
     assert len(set(part.users)) == len(part.test)
-
-
-def test_weightings_are_refused_where_a_trial_would_cheat_or_cannot_be(tmp_path, catalogue, task):
-    model = make_causal_lm(len(catalogue.tokenizer))
-    reward = CoConsumptionReward(task.tokens, [[0, 1]])
-    with pytest.raises(ValueError, match="the reward given may know the last ones"):
-        train(
-            catalogue.items, catalogue.train, model, catalogue.tokenizer, tmp_path,
-            replace(CONFIG, weightings=("idf", "placed")), reward=reward,
-        )  # fmt: skip
-    for wrong in (("idf", "best"), ("idf",)):
-        with pytest.raises(ValueError, match=f"two or more of idf, tfidf, placed; found {', '.join(wrong)}"):
-            replace(CONFIG, weightings=wrong)
 
 
 def test_a_second_training_in_the_folder_is_refused(tmp_path):
@@ -290,7 +281,10 @@ def test_a_stage_refuses_the_folder_of_other_arguments(tmp_path, catalogue, task
     ("options", "message"),
     [
         ({"rewards": {"mine": 1.0}}, "rewards must give weights"),
-        ({"network_rounds": 0, "item_rounds": 0}, "at least one round"),
+        ({"network_rounds": -1}, "rounds cannot be below 0"),
+        ({"weightings": ()}, "one or more of idf, tfidf, placed; found none"),
+        ({"weightings": ("idf", "best")}, "found idf, best"),
+        ({"distinct": (-1.0,)}, "distinct must be finite strengths"),
         ({"budgets": ()}, "each at least 1"),
         ({"budgets": (0,)}, "each at least 1"),
     ],

@@ -33,8 +33,10 @@ from tsporec.tokens.ragged import RaggedTokens
 _RECOMMENDER = EmbeddingConfig(width=64, dropout=0.1, temperature=0.2, learning_rate=3e-3)
 LEARNING = LearningConfig(
     budgets=(4,),
+    weightings=("idf",),
+    distinct=(),
     network_rounds=3,
-    item_rounds=0,
+    gate=False,
     pairs=6,
     network_training={"num_train_epochs": 8, "learning_rate": 5e-3, "per_device_train_batch_size": 32, "patience": 3,
                       "use_cpu": True},

@@ -43,18 +43,27 @@ def train(
         str,
         advanced(help="Rewards, comma-separated: coconsumption, recommendation, identity. Several weigh alike."),
     ] = "coconsumption",
-    item_rounds: Annotated[int, advanced(help="Rounds that learn weights for the items of this catalogue.")] = 2,
-    network_rounds: Annotated[
-        int, advanced(help="Rounds before them that train the network, which serves any text.")
-    ] = 0,
     weighting: Annotated[
         str,
         advanced(
-            help="Rule to start from: idf, tfidf or placed. Of several, the one that best predicts each training "
+            help="Rules to start from: idf, tfidf or placed. Of several, the one that best predicts each training "
             "user's last item."
         ),
-    ] = "idf",
-    gate: Annotated[bool, advanced(help="Drop a round that lowers held-out NDCG@10. Costs one fit a round.")] = False,
+    ] = "tfidf,placed",
+    distinct: Annotated[
+        str,
+        advanced(
+            help="Strengths with which items' selections are told apart, chosen from in the same way. none: they are "
+            "left as they are."
+        ),
+    ] = "0,1.2",
+    item_rounds: Annotated[
+        int, advanced(help="Rounds of preferences that learn weights for the items of this catalogue.")
+    ] = 0,
+    network_rounds: Annotated[
+        int, advanced(help="Rounds before them that train the network, which serves any text.")
+    ] = 0,
+    gate: Annotated[bool, advanced(help="Drop a round that lowers held-out NDCG@10.")] = True,
     layers: options.Layers = None,
     max_tokens: options.MaxTokens = 256,
     seed: Annotated[int, advanced(help="Random seed of learning.")] = 0,
@@ -69,38 +78,51 @@ def train(
     from tsporec.language_model import cut_layers
     from tsporec.learning.config import LearningConfig
     from tsporec.learning.pipeline import train as run_stages
-    from tsporec.selector.config import SelectorConfig
 
-    origin, weightings = environment(seed), tuple(names(weighting))
+    origin = environment(seed)
     seed_list = numbers(seeds, "--seeds", least=0)
     config = LearningConfig(
-        budgets=tuple(numbers(budget, "--budget", least=1)), network_rounds=network_rounds, item_rounds=item_rounds,
-        rewards=dict.fromkeys(names(reward), 1.0), gate=gate, seed=seed,
-        selector=SelectorConfig(weighting=weightings[0] if len(weightings) == 1 else "idf"),
-        weightings=weightings if len(weightings) > 1 else (),
+        budgets=tuple(numbers(budget, "--budget", least=1)), weightings=tuple(names(weighting)),
+        distinct=strengths(distinct),
+        network_rounds=network_rounds, item_rounds=item_rounds, rewards=dict.fromkeys(names(reward), 1.0), gate=gate,
+        seed=seed,
     )  # fmt: skip
     data = read_data(items, interactions, test, split, format_, id_field, fields, max_tokens, drop_unknown)
     lm, tokenizer = load_model(model, device)
     lm = cut_layers(lm, layers)
     done = run_stages(data.items, data.train, lm, tokenizer, output, config, **data.reading)
     for name, value in done.trials.items():
-        typer.echo(f"started from {name}: NDCG@10 {value:.4f} of training users' last items", err=json_)
+        typer.echo(f"{name}: NDCG@10 {value:.4f} of training users' last items, by a quick recommender", err=json_)
+    typer.echo(f"started from {done.start}", err=json_)
     for number, report in enumerate(done.rounds, start=1):
         kept = "kept" if report["kept"] else "dropped: held-out quality fell"
         quality = "" if report["quality"] is None else f", held-out NDCG@10 {report['quality']:.4f}"
         typer.echo(f"round {number}: {report['pairs']:,} pairs{quality}, {kept}", err=json_)
     known = {
-        "summary": f"Learned by tsporec train for {Path(model).name}.",
+        "summary": f"Learned by tsporec train for {Path(model).name}, from the rule {done.start}.",
         "data": [f"{items.name} ({len(data.items)} items)", f"{interactions.name} ({len(data.train)} sequences)"],
         "tokenizers": [Path(model).name], "budgets": list(config.budgets), "environment": origin,
-        "reward": ", ".join(f"{name} {weight:g}" for name, weight in config.rewards.items() if weight),
     }  # fmt: skip
+    if done.rounds:
+        known["reward"] = ", ".join(f"{name} {weight:g}" for name, weight in config.rewards.items() if weight)
     hub.record_training(output / "selector", done.rounds, known, push_to_hub)
     if verdict:
         compare_learned(data, lm, tokenizer, done, config, seed_list, output, origin, json_)
     typer.echo(f"selector in {output / 'selector'}, recommender in {output / 'recommender'}", err=json_)
     using = ["--items", str(items), "--model", model, "--selector", str(output / "selector")]
     say_next(["compress", *using, "--budget", str(config.budgets[0]), "--output", str(output / "catalog")], json_)
+
+
+def strengths(text: str) -> tuple[float, ...]:
+    """Read --distinct.
+
+    >>> strengths("0,1.2"), strengths("none")
+    ((0.0, 1.2), ())
+    """
+    try:
+        return () if text == "none" else tuple(float(part) for part in names(text))
+    except ValueError:
+        raise ValueError(f"--distinct takes numbers of at least 0, comma-separated, or none; found {text!r}.") from None
 
 
 def compare_learned(
@@ -116,7 +138,7 @@ def compare_learned(
     from tsporec.selector.model import TokenSelector
 
     task = prepare(data.items, data.train, data.rows, tokenizer, **data.reading)
-    start = max(done.trials, key=done.trials.get) if done.trials else config.selector.weighting
+    start = done.start.weighting
     scorers: dict[str, Any] = {"head": make_scorer("head")}
     for weighting in sorted(WEIGHTINGS, key=lambda name: name == start):
         rule = TokenSelector(SelectorConfig(weighting=weighting)).for_tokenizer(tokenizer).fit(task.tokens)
@@ -124,7 +146,8 @@ def compare_learned(
     scorers |= {"selector": done.selector, FULL: None}
     evaluator = Evaluator(task, ItemEncoder(lm), seeds=seeds, cache=output / "evaluation")
     evaluation = evaluator.run(scorers, config.budgets, rivals=list(scorers))
-    settings = {**data.origin, **describe_selector(str(output / "selector"), done.selector), "starts from": start}
+    described = describe_selector(str(output / "selector"), done.selector)
+    settings = {**data.origin, **described, "starts from": str(done.start)}
     conclude(
         evaluation, {"command": "train", "settings": settings}, origin, output / "results.json", json_, details=False,
         items=data.items, tokens=task.tokens, scorers=scorers, tokenizer=tokenizer,

@@ -16,6 +16,7 @@ from tsporec.data.splits import hold_out_users, training_sequences
 from tsporec.metrics import ranks
 from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
+from tsporec.recommenders.ridge import RidgeRecommender
 from tsporec.scorers import Scorer, make_scorer
 from tsporec.selection import select
 from tsporec.tokens.ragged import RaggedTokens
@@ -72,7 +73,9 @@ class Task:
         recommender = make_recommender(vectors.shape[-1], config)
         return recommender.fit(vectors, self.train, self.held_out, description)
 
-    def ranks(self, recommender: EmbeddingRecommender, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+    def ranks(
+        self, recommender: EmbeddingRecommender | RidgeRecommender, vectors: NDArray[np.float32]
+    ) -> NDArray[np.int64]:
         """Return the rank of each test row's target by a recommender that reads ``vectors``: int64 ``[M]``."""
         return self._ranks(lambda histories: recommender.scores(vectors, histories))
 

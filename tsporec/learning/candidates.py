@@ -57,7 +57,8 @@ class Candidates:
 
     def apply(self, tokens: RaggedTokens) -> RaggedTokens:
         """Return the tokens of every candidate in text order: C segments."""
-        return tokens.keep(self.kept, self.cu_seqlens)
+        items = None if tokens.items is None else tokens.items[self.segment]
+        return RaggedTokens(tokens.ids[self.kept], self.cu_seqlens, items)
 
     def groups(self) -> Ints:
         """Number the pairs of (segment, budget) from 0: int64 ``[C]``."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.selector.config import WEIGHTINGS, SelectorConfig
+from tsporec.selector.distinct import STRENGTH
 
 REWARDS = ("coconsumption", "recommendation", "identity")
 """The rewards that ``LearningConfig.rewards`` may name."""
@@ -24,10 +26,17 @@ class LearningConfig:
     budgets : tuple of int
         Tokens that an item may keep. The selector learns at all of these budgets; the recommender is adapted to the
         first. Default: ``(8,)``.
+    weightings : tuple of str
+        Rules to start from (:data:`~tsporec.selector.config.WEIGHTINGS`). Default: "tfidf" and "placed".
+    distinct : tuple of float
+        Strengths with which selections are made distinct; see :func:`tsporec.selector.distinct.make_distinct`. Empty:
+        they are left as they are. Of several weightings or strengths, the pair is used that best predicts training
+        users' last items (:func:`tsporec.learning.pipeline.choose_start`). Default: 0 and 1.2.
     network_rounds : int
-        On-policy rounds that train the selector's network, which serves any text. Default: 0.
+        On-policy rounds of preferences that train the selector's network, which serves any text. Default: 0.
     item_rounds : int
-        Rounds after them that train item weights, one for each word piece of each item. Default: 2.
+        Rounds after them that train item weights, one for each word piece of each item. Default: 0. Before you ask for
+        rounds, see how well the reward agrees with recommendations on your data: ``docs/research/testbed.md``.
     candidates : int
         Token subsets that are sampled of each item, at each budget and in each round. Default: 16.
     pairs : int
@@ -40,19 +49,13 @@ class LearningConfig:
         Weight of each proxy reward of :data:`REWARDS`; weight 0 leaves one out. "recommendation" and "identity" read
         items with a recommender, so they need stage 1. Default: co-consumption alone.
     gate : bool
-        Drop a round if a recommender adapted to its selection does worse on held-out users. This costs one fit for
-        each round and budget, and two fits of one selection may differ by more than two rounds do (by up to .03
-        NDCG@10 on 289 users). Use it for catalogues with thousands of held-out users. Default: False.
+        Drop a round if a ridge recommender does worse on held-out users with its selection. Default: True.
     network_training : dict
         Arguments of :class:`~tsporec.learning.trainer.PreferenceConfig` for the network rounds. Default: none.
     item_training : dict
         Arguments for the item rounds; they replace those of :data:`ITEM_TRAINING`. Default: none.
     selector : SelectorConfig
-        Shape of the selector and the weighting it starts from.
-    weightings : tuple of str
-        Two or more names of :data:`~tsporec.selector.config.WEIGHTINGS` to choose from. The stages are run with each
-        on what came before the last items of training users. The one whose selector predicts these items best at the
-        first budget is used. Default: none is tried, and ``selector.weighting`` is used.
+        Shape of the selector. Its weighting is replaced by the one that is chosen.
     recommender : EmbeddingConfig
         Shape and training of the recommender. Its seed is replaced by ``seed``.
     seed : int
@@ -65,18 +68,19 @@ class LearningConfig:
     """
 
     budgets: tuple[int, ...] = (8,)
+    weightings: tuple[str, ...] = ("tfidf", "placed")
+    distinct: tuple[float, ...] = (0.0, STRENGTH)
     network_rounds: int = 0
-    item_rounds: int = 2
+    item_rounds: int = 0
     candidates: int = 16
     pairs: int = 8
     uniform: float = 0.3
     swapped: float = 0.4
     rewards: dict[str, float] = field(default_factory=lambda: {"coconsumption": 1.0})
-    gate: bool = False
+    gate: bool = True
     network_training: dict[str, Any] = field(default_factory=dict)
     item_training: dict[str, Any] = field(default_factory=dict)
     selector: SelectorConfig = field(default_factory=SelectorConfig)
-    weightings: tuple[str, ...] = ()
     recommender: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     seed: int = 0
 
@@ -86,15 +90,14 @@ class LearningConfig:
             raise ValueError(f"budgets must be one or more numbers of tokens, each at least 1; found {self.budgets}.")
         if not set(self.rewards) <= set(REWARDS) or not any(self.rewards.values()):
             raise ValueError(f"rewards must give weights, not all 0, to {', '.join(REWARDS)}; found {self.rewards}.")
-        if not set(self.weightings) <= set(WEIGHTINGS) or len(self.weightings) == 1:
+        if not self.weightings or not set(self.weightings) <= set(WEIGHTINGS):
+            found = ", ".join(self.weightings) or "none"
+            raise ValueError(f"weightings must be one or more of {', '.join(WEIGHTINGS)}; found {found}.")
+        if any(not 0 <= strength < math.inf for strength in self.distinct):
+            raise ValueError(f"distinct must be finite strengths of at least 0; found {self.distinct}.")
+        if min(self.network_rounds, self.item_rounds) < 0:
             raise ValueError(
-                f"weightings must be two or more of {', '.join(WEIGHTINGS)}; found {', '.join(self.weightings)}. "
-                "Give a single one as SelectorConfig.weighting (--weighting)."
-            )
-        if min(self.network_rounds, self.item_rounds) < 0 or self.network_rounds + self.item_rounds < 1:
-            raise ValueError(
-                "at least one round is needed and neither number may be below 0; found "
-                f"network_rounds={self.network_rounds} and item_rounds={self.item_rounds}."
+                f"rounds cannot be below 0; found network_rounds={self.network_rounds}, item_rounds={self.item_rounds}."
             )
 
     def plain(self) -> dict[str, Any]:

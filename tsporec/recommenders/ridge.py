@@ -1,0 +1,90 @@
+"""A recommender in closed form: it is fitted in a second, and ranks selections as an adapted one does.
+
+Training an :class:`~tsporec.recommenders.embedding.EmbeddingRecommender` on every selection that is tried would take
+hours. The rank correlation between the two is in ``docs/research/testbed.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+History = Sequence[int]
+Floats = NDArray[np.float64]
+
+_PAIRS = 20_000  # next items that are learned from at most
+
+
+class RidgeRecommender:
+    """Predict the vector of the next item from the history by ridge regression.
+
+    1. Item features are projected to their principal components, each scaled to unit variance, and to unit length.
+    2. A history is read as two vectors: its last item's, and the mean of its latest items' with decaying weights.
+    3. Ridge regression maps these to the next item's vector. Items are scored by their inner product with the result.
+
+    Parameters
+    ----------
+    width : int
+        Principal components. Default: 192.
+    penalty : float
+        Weight of the penalty, as a share of the mean variance of a component. Default: 1.
+    decay : float
+        Weight of an item in the mean, as a share of the weight of the item after it. Default: 0.6.
+    max_history : int
+        Number of items read; older ones are cut off. Default: 10.
+
+    Examples
+    --------
+    >>> features = np.eye(4, dtype=np.float32)
+    >>> RidgeRecommender().fit(features, [[0, 1, 2], [1, 2, 3]]).scores(features, [[0, 1]]).argmax()
+    np.int64(2)
+    """
+
+    def __init__(self, width: int = 192, penalty: float = 1.0, decay: float = 0.6, max_history: int = 10) -> None:
+        self.width, self.penalty, self.decay, self.max_history = width, penalty, decay, max_history
+
+    def fit(self, features: NDArray[np.float32], sequences: Sequence[History]) -> RidgeRecommender:
+        """Fit to the next items of ``sequences`` that do not stand before it; features are float32 ``[N, W]``.
+
+        Of more than 20,000 next items, as many are taken at equal distances.
+        """
+        pairs = [(s[:place], s[place]) for s in sequences for place in range(1, len(s)) if s[place] not in s[:place]]
+        if not pairs:
+            raise ValueError("no sequence has a next item that does not stand before it; there is nothing to fit.")
+        pairs = pairs[:: -(-len(pairs) // _PAIRS)]
+        self._mean, self._scale = features.mean(axis=0), features.std(axis=0) + 1e-6
+        standard = ((features - self._mean) / self._scale).astype(np.float64)
+        # [W, W] -> variances [W], ascending, and directions [W, W], one a column
+        variances, directions = np.linalg.eigh(standard.T @ standard / len(standard))
+        kept = np.flatnonzero(variances > 1e-4 * variances[-1])[-self.width :]
+        self._project = directions[:, kept] / np.sqrt(variances[kept])
+        vectors = self._vectors(features)
+        read, following = self._read(vectors, [history for history, _ in pairs]), vectors[[item for _, item in pairs]]
+        gram = read.T @ read
+        gram[np.diag_indices(len(gram))] += self.penalty * len(read) / len(gram)
+        self._weights = np.linalg.solve(gram, read.T @ (following - following.mean(axis=0)))
+        return self
+
+    def scores(self, features: NDArray[np.float32], histories: Sequence[History]) -> NDArray[np.float32]:
+        """Score every item after each history, none of them empty: float32 ``[M, N]`` from features ``[N, W]``."""
+        vectors = self._vectors(features)
+        found: NDArray[np.float32] = (self._read(vectors, histories) @ self._weights @ vectors.T).astype(np.float32)
+        return found
+
+    def _vectors(self, features: NDArray[np.float32]) -> Floats:
+        """Project features ``[N, W]`` to unit vectors ``[N, width]``."""
+        projected = ((features - self._mean) / self._scale) @ self._project
+        unit: Floats = projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
+        return unit
+
+    def _read(self, vectors: Floats, histories: Sequence[History]) -> Floats:
+        """Read M histories: ``[M, 2 * width]``."""
+        cut = [list(history)[-self.max_history :][::-1] for history in histories]  # latest first
+        total, weights = np.zeros((len(cut), vectors.shape[1])), np.zeros(len(cut))
+        for place in range(self.max_history):
+            rows = np.flatnonzero([len(history) > place for history in cut])
+            total[rows] += self.decay**place * vectors[[cut[row][place] for row in rows]]
+            weights[rows] += self.decay**place
+        return np.concatenate([vectors[[history[0] for history in cut]], total / weights[:, None]], axis=1)
