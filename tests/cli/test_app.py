@@ -154,6 +154,7 @@ def test_train_ends_with_a_verdict(files, tmp_path):
     for row in ("head", "idf", "untrained", "selector", "full"):
         assert f"\n {row} " in result.stdout
     assert "3 tokens keep" in result.stdout.replace("\n", " ")
+    assert "% of the items keep tokens that no item of another text keeps." in result.stdout.replace("\n", " ")
     assert f"next: tsporec compress --items {files / 'items.jsonl'}" in result.stdout
     written = json.loads((tmp_path / "run" / "results.json").read_text())
     assert written["settings"]["split"] == "last-item"

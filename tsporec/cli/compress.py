@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,11 +34,14 @@ def compress(
 
     Your own files, and folders of them, are read as a stream, unless --format is given.
     """
+    import numpy as np
+
     from tsporec.catalog.catalog import ItemCatalog
     from tsporec.data.readers import read_items
     from tsporec.evaluation.report import make_console
     from tsporec.language_model import load_tokenizer
     from tsporec.selector.bound import bound_selector
+    from tsporec.tokens.ragged import segment_digests
 
     tokenizer = load_tokenizer(model)
     chosen = options.keeping(bound_selector(selector, tokenizer), tokenizer, keep)
@@ -54,3 +59,18 @@ def compress(
     if report.known:
         console.print(f"{report.known} of them are items that the selector has learned weights for")
     console.print(f"{report.tokens_before} tokens before, {report.tokens_after} after; catalogue in {output}")
+    # One row an item: a digest of what it keeps -> how many items have it
+    kept = [segment_digests(catalog.lookup(part)) for part in batched(catalog, 10_000)]
+    counts = np.unique(np.concatenate(kept), return_counts=True)[1] if kept else np.ones(1)
+    console.print(f"{counts[counts == 1].sum() / counts.sum():.1%} of the items keep tokens that no other item keeps")
+
+
+def batched(ids: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Cut ``ids`` into lists of ``size``; the last may be shorter.
+
+    >>> list(batched("abc", 2))
+    [['a', 'b'], ['c']]
+    """
+    rest = iter(ids)
+    while part := list(itertools.islice(rest, size)):
+        yield part

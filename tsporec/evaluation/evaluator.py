@@ -29,6 +29,7 @@ from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import Scorer
 from tsporec.selection import score_tokens, select_scored
+from tsporec.selector.distinct import distinct_share
 from tsporec.tokens.ragged import RaggedTokens
 
 FULL = "full"
@@ -171,7 +172,11 @@ class Evaluator:
                 scored[id(scorer)] = self.scores(scorer)
             score_seconds = scored[id(scorer)]["seconds"]
             tokens = select_scored(scored[id(scorer)]["scores"], tokens, budget).apply(tokens)
-        return {**self.encode(tokens), "tokens": np.array(tokens.num_tokens), "score_seconds": score_seconds}
+        distinct = distinct_share(tokens, self.task.tokens)
+        return {
+            **self.encode(tokens), "tokens": np.array(tokens.num_tokens), "score_seconds": score_seconds,
+            "distinct": np.array(distinct),
+        }  # fmt: skip
 
     def encode(self, tokens: RaggedTokens) -> Arrays:
         """Encode texts: ``vectors`` float32 ``[N, W]`` and the ``seconds`` that it took."""
@@ -250,6 +255,7 @@ class Evaluator:
             float(result["score_seconds"]),
             float(result["seconds"]),
             versus,
+            float(result["distinct"]),
         )
 
     def _remember(self, key: str, compute: Callable[[], Arrays]) -> Arrays:

@@ -48,6 +48,8 @@ class Cell:
     encode_seconds: float
     versus: dict[str, dict[str, tuple[float, float, float]]]
     """Rival or popularity -> metric -> mean difference, and its 95% interval over users: (mean, low, high)."""
+    distinct: float = 1.0
+    """Share of the items that keep other tokens than every item of another text."""
 
 
 @dataclass(frozen=True)

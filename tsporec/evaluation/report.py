@@ -107,13 +107,14 @@ def results_table(evaluation: Evaluation, case: str, extra: dict[str, list[str]]
 
 
 def details_table(evaluation: Evaluation, case: str) -> Any:
-    """Return a rich ``Table`` of the other figures: metrics of new targets, NDCG@10 of repeats, tokens and seconds."""
-    table = _table(["text", "budget", "Recall@10", "MRR", "repeats", "tokens", "score s", "encode s"], case)
+    """Return a rich ``Table`` of the other figures; the metrics are of new targets, but for the repeats' NDCG@10."""
+    table = _table(["text", "budget", "Recall@10", "MRR", "repeats", "tokens", "distinct", "score s", "encode s"], case)
     for cell in _sorted_cells(evaluation, case):
         repeats = "" if cell.repeats is None else f"{cell.repeats:.4f}"
         metrics = [f"{cell.metrics[name]:.4f}" for name in ("recall@10", "mrr")]
         times = [f"{cell.score_seconds:.1f}", f"{cell.encode_seconds:.1f}"]
-        table.add_row(cell.scorer, str(cell.budget or "all"), *metrics, repeats, f"{cell.tokens:,}", *times)
+        size = [f"{cell.tokens:,}", f"{cell.distinct:.0%}"]
+        table.add_row(cell.scorer, str(cell.budget or "all"), *metrics, repeats, *size, *times)
     return table
 
 
