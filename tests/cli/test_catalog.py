@@ -22,6 +22,7 @@ def test_compress_makes_a_catalogue_and_says_what_it_saves(tokenizer, tmp_path):
     assert done.exit_code == 0, done.output
     assert "6 items (0 empty, 0 resumed)" in done.output
     assert "24 after" in done.output
+    assert "100.0% of the items keep tokens that no other item keeps" in done.output.replace("\n", " ")
     assert len(ItemCatalog.open(tmp_path / "catalog")) == 6
     shown = ["show", "--catalog", tmp_path / "catalog", "--model", tmp_path / "model"]
     catalog = ItemCatalog.open(tmp_path / "catalog", tokenizer=tokenizer)
