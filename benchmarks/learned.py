@@ -12,7 +12,7 @@ from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import Scorer
 from tsporec.selector.model import SelectorConfig, TokenSelector
 
-RECIPE = "the rule and the strength of distinct selections that best predict last items, by a ridge recommender"
+RECIPE = "distinct selections from the rule and with the strength that best predict last items, by a ridge recommender"
 """Stands in the settings of a selector's cells. Change it with :func:`learned`: older cells are then refused."""
 
 

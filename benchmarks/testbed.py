@@ -4,9 +4,9 @@ python -m benchmarks.testbed resolution --data DIR --model DIR --cache DIR --see
 python -m benchmarks.testbed alignment --data DIR --model DIR --cache DIR --output FILE
 
 *resolution*: fits of one selection by several seeds. ``--items`` cuts the catalogue to its most touched items and 2,000
-users. *alignment*: a dozen selections are rated by each reward (mean over the items) and by a recommender that is
-adapted to each. The figure is Spearman's rank correlation; nothing is trained on a reward below .6. In both, rows are
-each training user's last item, so no test row is read.
+users. *alignment*: fourteen selections are rated by each reward (mean over the items), by a ridge recommender and by a
+recommender that is adapted to each. The figure is Spearman's rank correlation; nothing is trained on a reward below .6.
+In both, rows are each training user's last item, so no test row is read.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def _ranks(scores: NDArray[np.float32], tokens: RaggedTokens) -> NDArray[np.floa
     return found
 
 
-def known_selections(task: Task, tokenizer: Any) -> dict[str, Scorer]:
-    """Return fourteen scorers, from good ones to bad ones; those named "distinct" are so at 4 tokens."""
+def known_selections(task: Task, tokenizer: Any, budgets: Sequence[int]) -> dict[str, Scorer]:
+    """Return fourteen scorers, from good ones to bad ones; two of them are distinct at ``budgets``."""
 
     def untrained(weighting: str) -> TokenSelector:
         return TokenSelector(SelectorConfig(weighting=weighting)).for_tokenizer(tokenizer).fit(task.tokens)
@@ -115,8 +115,8 @@ def known_selections(task: Task, tokenizer: Any) -> dict[str, Scorer]:
         "idf": untrained("idf"), "head + tfidf": Mixed(head, tfidf, 0.5),
         "placed + random": Mixed(placed, random, 0.5), "tfidf + random": Mixed(tfidf, random, 0.5),
         "head + random": Mixed(head, random, 0.5),
-        "placed, distinct 0": placed.make_distinct(task.tokens, [4], 0.0),
-        "placed, distinct 1.2": placed.make_distinct(task.tokens, [4]),
+        "placed, distinct 0": placed.make_distinct(task.tokens, budgets, 0.0),
+        "placed, distinct 1.2": placed.make_distinct(task.tokens, budgets),
     }  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def main() -> None:
     if options.items:
         task = most_touched(task, options.items, users=2000)
     evaluator = Evaluator(task, ItemEncoder(lm), None, options.seeds, options.cache)
-    scorers = known_selections(task, tokenizer)
+    scorers = known_selections(task, tokenizer, options.budgets)
     popularity = float(ndcg(task.popularity_ranks(), 10)[task.new].mean())
     settings = {
         "what": options.what, "catalogue": options.catalogue, "layers": LAYERS, "items": len(task.tokens),

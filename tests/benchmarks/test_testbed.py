@@ -25,7 +25,7 @@ SMALL = EmbeddingConfig(width=8, eval_every=2, patience=1)
 def test_a_dozen_selections_are_rated():
     made = small_catalogue()
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",)).last_items()
-    scorers = known_selections(task, made.tokenizer)
+    scorers = known_selections(task, made.tokenizer, [2])
     assert len(scorers) == 14
     evaluator = Evaluator(task, ItemEncoder(make_causal_lm(len(made.tokenizer))), SMALL)
     config = LearningConfig(recommender=SMALL)

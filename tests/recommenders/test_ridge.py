@@ -46,3 +46,16 @@ def test_items_with_equal_features_get_equal_scores():
 def test_nothing_to_fit_is_refused():
     with pytest.raises(ValueError, match="no sequence has a next item"):
         RidgeRecommender().fit(np.eye(3, dtype=np.float32), [[0, 0], [1]])
+
+
+def test_items_that_are_all_alike_are_refused():
+    with pytest.raises(ValueError, match="all 3 items have the same features"):
+        RidgeRecommender().fit(np.full((3, 2), 0.1, dtype=np.float32), [[0, 1, 2]])
+
+
+def test_of_many_next_items_the_limit_is_used(monkeypatch):
+    monkeypatch.setattr("tsporec.recommenders.ridge._PAIRS", 10)
+    read, seen = RidgeRecommender._read, []
+    monkeypatch.setattr(RidgeRecommender, "_read", lambda self, v, h: seen.append(len(h)) or read(self, v, h))
+    RidgeRecommender().fit(np.eye(30, dtype=np.float32), [list(range(12))])
+    assert seen == [10]

@@ -30,7 +30,7 @@ from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import Scorer
 from tsporec.selection import score_tokens, select_scored
 from tsporec.selector.distinct import distinct_share
-from tsporec.tokens.ragged import RaggedTokens
+from tsporec.tokens.ragged import RaggedTokens, segment_digests
 
 FULL = "full"
 """The name of the whole text in a list of scorers."""
@@ -172,7 +172,7 @@ class Evaluator:
                 scored[id(scorer)] = self.scores(scorer)
             score_seconds = scored[id(scorer)]["seconds"]
             tokens = select_scored(scored[id(scorer)]["scores"], tokens, budget).apply(tokens)
-        distinct = distinct_share(tokens, self.task.tokens)
+        distinct = distinct_share(tokens, segment_digests(self.task.tokens))
         return {
             **self.encode(tokens), "tokens": np.array(tokens.num_tokens), "score_seconds": score_seconds,
             "distinct": np.array(distinct),

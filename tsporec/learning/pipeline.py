@@ -50,7 +50,8 @@ class Trained:
     Parameters
     ----------
     selector : TokenSelector
-        The learned selector, bound to the tokenizer, with item weights if a round of them was kept.
+        The learned selector, bound to the tokenizer. It has item weights if selections were made distinct or a round
+        of them was kept.
     recommender : EmbeddingRecommender
         Adapted to the selector's selection at the first budget.
     rounds : list of dict
@@ -152,11 +153,13 @@ def train(
             selector = TokenSelector(replace(config.selector, weighting=weighting))
         return selector.for_tokenizer(tokenizer).fit(task.tokens)
 
-    def quality(policy: TokenSelector) -> float:
-        return held_out_quality(task, encoder, policy, config.budgets)
-
     with working_in(output, digest(*parts)):
         start, trials = choose_start(task, encoder, untrained, config, output / "starts")  # 2.
+
+        def quality(policy: TokenSelector) -> float:
+            policy = made_distinct(policy, task.tokens, config.budgets, start)
+            return held_out_quality(task, encoder, policy, config.budgets)
+
         selector = untrained(start.weighting)
         rounds: list[dict[str, Any]] = []
         if config.network_rounds + config.item_rounds:
@@ -205,7 +208,7 @@ def choose_start(
         )
 
     def trial(start: Start) -> dict[str, Any]:
-        selector = made_distinct(untrained(start.weighting), part.tokens, [budget], start)
+        selector = made_distinct(untrained(start.weighting), part.tokens, config.budgets, start)
         vectors = encoder.encode(select(selector, part.tokens, budget).apply(part.tokens))
         return {"ndcg@10": ridge_ndcg(part, vectors)}
 
@@ -245,5 +248,7 @@ def ridge_ndcg(task: Task, vectors: NDArray[np.float32]) -> float:
 
     ``vectors`` float32 ``[N, W]`` are the encoded selections of all items. This takes about a second for 4,000 items.
     """
+    if not task.new.any():
+        raise ValueError("the target of every row stands in its history; there is nothing to compare selections by.")
     found = ndcg(task.ranks(RidgeRecommender().fit(vectors, task.train), vectors), 10)
-    return float(found[task.new].mean()) if task.new.any() else 0.0
+    return float(found[task.new].mean())

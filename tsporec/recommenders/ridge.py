@@ -29,7 +29,7 @@ class RidgeRecommender:
     width : int
         Principal components. Default: 192.
     penalty : float
-        Weight of the penalty, as a share of the mean variance of a component. Default: 1.
+        The penalty, for M next items and vectors of length 1: ``penalty * M / (2 * width)``. Default: 1.
     decay : float
         Weight of an item in the mean, as a share of the weight of the item after it. Default: 0.6.
     max_history : int
@@ -53,9 +53,15 @@ class RidgeRecommender:
         pairs = [(s[:place], s[place]) for s in sequences for place in range(1, len(s)) if s[place] not in s[:place]]
         if not pairs:
             raise ValueError("no sequence has a next item that does not stand before it; there is nothing to fit.")
-        pairs = pairs[:: -(-len(pairs) // _PAIRS)]
-        self._mean, self._scale = features.mean(axis=0), features.std(axis=0) + 1e-6
-        standard = ((features - self._mean) / self._scale).astype(np.float64)
+        pairs = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(len(pairs), _PAIRS)).astype(int)]
+        self._mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+        varies = deviation > 1e-6 * np.abs(self._mean)
+        if not varies.any():
+            raise ValueError(
+                f"all {len(features)} items have the same features; there is nothing to tell them apart by."
+            )
+        self._scale = np.where(varies, deviation, np.inf)
+        standard = (features - self._mean) / self._scale
         # [W, W] -> variances [W], ascending, and directions [W, W], one a column
         variances, directions = np.linalg.eigh(standard.T @ standard / len(standard))
         kept = np.flatnonzero(variances > 1e-4 * variances[-1])[-self.width :]

@@ -8,6 +8,7 @@ that share the tokens chosen before it.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,35 +17,40 @@ from numpy.typing import NDArray
 
 from tsporec.scorers.base import Scores
 from tsporec.scorers.repeats import repeated
+from tsporec.selection import select_scored
+from tsporec.tokens.letters import Letters
 from tsporec.tokens.ragged import RaggedTokens, ranges, segment_digests
 
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Used = dict[tuple[int, ...], int]
 
 STRENGTH = 1.2
 """Score points for each nat by which a token narrows down the items, for the scale of the bundled rule."""
 _SPARE = 32  # tokens of an item that are considered beyond the largest budget
-_SAMPLE = 1000  # items that an item is compared with at most
+_SAMPLE = 1000  # items with a first token that the others are compared on, at most
 
 _log = logging.getLogger("tsporec")
 
 
-def make_distinct(selector: Any, corpus: RaggedTokens, budgets: Sequence[int], strength: float, first: int) -> Any:
+def make_distinct(selector: Any, corpus: RaggedTokens, budgets: Sequence[int], strength: float, unchanged: int) -> Any:
     """Let the items of a catalogue keep tokens that tell them apart.
 
-    Texts alone decide, so no user data is needed. :func:`distinct_scores` says how the tokens are chosen. If an item
-    still keeps what an item of another text keeps, a warning counts such items.
+    Texts alone decide, so no user data is needed. :func:`distinct_scores` says how the tokens are chosen. A warning
+    counts the items that still keep the terms of another text.
 
     Parameters
     ----------
     selector : TokenSelector
         Bound to the tokenizer of ``corpus``. It stays as it is.
     corpus : RaggedTokens
-        The whole catalogue, one item a segment. Known items that are not in it are forgotten.
+        The whole catalogue, one item a segment. Known items that are not in it are forgotten. Items whose texts have
+        the same letters are not told apart.
     budgets : sequence of int
         Numbers of tokens at which selections are to differ.
     strength : float
         Score points for each nat by which a token narrows down the items that share the tokens before it.
-    first : int
+    unchanged : int
         The first so many items keep the tokens that they have. When items are added, give those that were there, then
         the new ones.
 
@@ -64,157 +70,195 @@ def make_distinct(selector: Any, corpus: RaggedTokens, budgets: Sequence[int], s
     >>> [tokenizer.decode(kept).strip() for kept in selector.select(tokens, 2).apply(tokens)]
     ['pilot gel', 'pilot red', 'pilot blue']
     """
-    if not len(budgets) or min(budgets) < 1 or not 0 <= first <= len(corpus):
-        raise ValueError(
-            f"expected budgets of at least 1 token, and first from 0 to {len(corpus)} items; found {list(budgets)} and "
-            f"{first}."
-        )
-    known = selector.with_item_weights(corpus)
-    terms = known.vocabulary.pieces.terms
-    scores, same = distinct_scores(selector.score(corpus), corpus, terms, budgets, strength, first)
-    if same:
-        _log.warning(
-            "%d of %d items keep the same tokens as an item of another text at a budget of %s: their texts differ in "
-            "too few words.", same, len(corpus), " or ".join(map(str, budgets)),
-        )  # fmt: skip
-    return known.set_item_scores(corpus, scores)
+    if np.ndim(budgets) != 1 or not len(budgets) or min(budgets) < 1:
+        raise ValueError(f"expected a list of one or more budgets, each at least 1 token; found {budgets!r}.")
+    if not 0 <= strength < math.inf:
+        raise ValueError(f"expected a finite strength of at least 0; found {strength}.")
+    if not 0 <= unchanged <= len(corpus):
+        raise ValueError(f"unchanged is a number of items from 0 to {len(corpus)}; found {unchanged}.")
+    known, scores, budgets = selector.with_item_weights(corpus), selector.score(corpus), sorted(set(budgets))
+    pieces = known.vocabulary.pieces
+    texts = Letters(corpus, pieces).hash_segments().view(np.int64)
+    if selector.item_weights is not None:  # a new text that resembles a known one is not scored as that one
+        new = ~np.isin(texts, selector.item_weights.wholes.cpu().numpy())[corpus.segment_ids()]
+        scores[new] = selector.without_item_weights().score(corpus)[new]
+    # Tokens that share an item weight are raised together, so only the first of them may be chosen.
+    positions, places = known.item_weights.find(corpus, pieces)
+    own = np.zeros(corpus.num_tokens, dtype=bool)
+    own[positions[np.unique(places, return_index=True)[1]]] = True
+    terms = pieces.terms
+    known.set_item_scores(corpus, distinct_scores(scores, corpus, terms, budgets, strength, own, texts, unchanged))
+    for budget in budgets:
+        kept = known.select(corpus, budget).apply(corpus)
+        alike = len(corpus) - round(len(corpus) * distinct_share(kept, texts, terms))
+        if alike:
+            _log.warning(
+                "at %d tokens %d of %d items keep the same terms as an item of another text.",
+                budget,
+                alike,
+                len(corpus),
+            )
+    known.item_weights.seen = known.item_weights.known = 0  # only what others look up is counted
+    return known
 
 
-def distinct_share(kept: RaggedTokens, corpus: RaggedTokens) -> float:
+def distinct_share(kept: RaggedTokens, texts: NDArray[np.int64], terms: Ints | None = None) -> float:
     """Return the share of items that keep other tokens than every item of another text.
 
-    >>> texts, kept = RaggedTokens.from_lists([[1, 2], [1, 3], [1, 2]]), RaggedTokens.from_lists([[1], [1], [1]])
-    >>> distinct_share(kept, texts), distinct_share(texts, texts)
-    (0.0, 1.0)
+    Parameters
+    ----------
+    kept : RaggedTokens
+        What each of N items keeps.
+    texts : int64 ``[N]``
+        A digest of each text, such as :func:`tsporec.tokens.ragged.segment_digests`.
+    terms : int64 ``[V]``, optional
+        Compare terms, in any order. Default: token ids in their order.
+
+    Examples
+    --------
+    >>> kept, texts = RaggedTokens.from_lists([[1, 2], [2, 1], [1, 2]]), np.array([7, 8, 7])
+    >>> distinct_share(kept, texts), distinct_share(kept, texts, np.arange(3))
+    (1.0, 0.0)
     """
+    if terms is not None:
+        kept = RaggedTokens.from_lists([np.unique(terms[ids]) for ids in kept])
     # Digests of (kept, whole text) -> texts that keep the same, for each item
-    pairs = np.unique(np.stack([segment_digests(kept), segment_digests(corpus)], axis=1), axis=0)
-    selections, texts = np.unique(pairs[:, 0], return_counts=True)
-    shared = texts[np.searchsorted(selections, segment_digests(kept))] > 1
-    return 1.0 - float(shared.mean()) if len(corpus) else 1.0
+    digests = segment_digests(kept)
+    pairs = np.unique(np.stack([digests, texts], axis=1), axis=0)
+    selections, counts = np.unique(pairs[:, 0], return_counts=True)
+    return float((counts[np.searchsorted(selections, digests)] == 1).mean()) if len(kept) else 1.0
 
 
 def distinct_scores(
-    scores: Scores, tokens: RaggedTokens, terms: Ints, budgets: Sequence[int], strength: float, first: int = 0
-) -> tuple[Scores, int]:
+    scores: Scores,
+    tokens: RaggedTokens,
+    terms: Ints,
+    budgets: Sequence[int],
+    strength: float,
+    eligible: Bools,
+    texts: Ints,
+    unchanged: int,
+) -> Scores:
     """Change scores so that the kept tokens tell the items of a catalogue apart.
 
-    The tokens of an item are chosen one by one:
+    Items with few terms are served first, because they have the least choice. The tokens of an item are chosen one by
+    one:
 
     1. A token's value is its score plus ``strength * log(a / b)``. Here ``a`` items of the catalogue have all tokens
-       that were chosen before, and ``b`` of these have this one too. The first token has its score alone.
+       that were chosen before, and ``b`` of these have this one too. The first token has its score alone. If more than
+       1,000 items have the first token, they are sampled.
     2. The token of the highest value is chosen; the earlier one among equals. Repeats are not considered.
-    3. Where a budget is reached, the token of the highest value is chosen with which no other item's selection at this
-       budget is the same. Items of equal texts are not told apart.
+    3. Where a budget is reached, the token of the highest value is chosen with which no other text has this selection.
+       If there is none, the selection stays that of another text.
 
-    The chosen tokens are then scored above all others of their item, in the order in which they were chosen.
+    Then the chosen tokens that do not rank above all others of their item are raised above them.
 
     Parameters
     ----------
     scores : float32 ``[T]``
     tokens : RaggedTokens
-        The catalogue, one item a segment.
+        N items.
     terms : int64 ``[V]``
-        Number of each vocabulary id; ids that differ in case or space share one. See
-        :attr:`tsporec.tokens.pieces.Pieces.terms`.
+        The term of each vocabulary id: :attr:`tsporec.tokens.pieces.Pieces.terms`.
     budgets : sequence of int
-        Numbers of tokens at which selections are to differ.
+        Ascending.
     strength : float
-        Score points for each nat by which a token narrows down the items.
-    first : int
-        The first so many items keep the tokens that they have. Default: 0.
+    eligible : bool ``[T]``
+        Tokens that may be chosen.
+    texts : int64 ``[N]``
+        A digest of each text. Items of equal digests are not told apart.
+    unchanged : int
+        The first so many items keep the tokens that they have.
 
     Returns
     -------
-    float32 ``[T]``, int
-        The scores, and how many items at some budget still keep what an item of another text keeps.
+    float32 ``[T]``
 
     Examples
     --------
-    The second item would keep "pilot pen" as the first does:
+    The second item would keep terms 1 and 2 as the first does:
 
     >>> tokens, scores = RaggedTokens.from_lists([[1, 2], [1, 2, 3]]), np.float32([2, 1, 2, 1, 0])
-    >>> distinct_scores(scores, tokens, np.arange(4), budgets=[2], strength=0.0)
-    (array([4., 3., 4., 1., 3.], dtype=float32), 0)
+    >>> every, texts = np.ones(5, dtype=bool), np.array([7, 8])
+    >>> distinct_scores(scores, tokens, np.arange(4), [2], 0.0, every, texts, unchanged=0)
+    array([2., 1., 2., 1., 2.], dtype=float32)
     """
-    catalogue = _Catalogue(tokens, terms)
-    texts = segment_digests(tokens)
-    taken: list[dict[tuple[int, ...], int]] = [{} for _ in range(max(budgets) + 1)]
-    changed, same = scores.copy(), 0
-    for item in range(len(tokens)):
+    catalogue = _Catalogue(tokens, terms, eligible)
+    used: dict[int, Used] = {budget: {} for budget in budgets}
+    for budget in budgets:
+        kept = select_scored(scores, tokens, budget).apply(tokens)
+        for item in range(unchanged):
+            used[budget].setdefault(_selection(terms[kept[item]].tolist()), int(texts[item]))
+    changed = scores.copy()
+    order = np.argsort(np.diff(catalogue.item_starts), kind="stable")
+    for item in order[order >= unchanged].tolist():
         start, end = int(tokens.cu_seqlens[item]), int(tokens.cu_seqlens[item + 1])
-        pool = catalogue.best(scores[start:end], start, max(budgets) + _SPARE)
-        chosen, clash = _choose(catalogue, scores, pool, budgets, strength, taken, int(texts[item]), item >= first)
-        same += clash
-        if item >= first and chosen:
-            changed[chosen] = scores[start:end].max() + np.arange(len(chosen), 0, -1)
-    return changed, same
+        best = catalogue.best(scores[start:end], start, max(budgets) + _SPARE)
+        chosen = _choose(catalogue, scores, best, budgets, strength, used, int(texts[item]))
+        for budget in reversed(budgets):
+            others = np.setdiff1d(np.arange(start, end), chosen[:budget])
+            if len(others) and len(chosen) >= budget:
+                bar = changed[others].max()
+                low = [token for token in chosen[:budget] if changed[token] <= bar]
+                changed[low] = bar + np.arange(len(low), 0, -1)
+    return changed
 
 
 def _choose(
     catalogue: _Catalogue,
     scores: Scores,
-    pool: Ints,
+    best: Ints,
     budgets: Sequence[int],
     strength: float,
-    taken: list[dict[tuple[int, ...], int]],
+    used: dict[int, Used],
     text: int,
-    free: bool,
-) -> tuple[list[int], bool]:
-    """Choose tokens of one item from ``pool``, and note its selection at each budget in ``taken``.
+) -> list[int]:
+    """Choose tokens of one item among its ``best``, in order, and note its selection at each budget in ``used``.
 
-    ``taken[k]`` maps a selection of k terms to the digest of the text that has it. ``free`` is False for an item that
-    keeps the tokens that it has. Returns the chosen positions and whether a selection is that of another text.
+    ``used[k]`` maps a selection of k terms to the digest of the text that has it. Returns the chosen positions.
     """
-    rest, clash = list(pool), False
+    rest, items = list(best), None  # items: those that have all chosen tokens
     chosen: list[int] = []
-    items: Ints | None = None  # those that have all chosen tokens
     kept: list[int] = []
     while rest and len(chosen) < max(budgets):
         values = scores[rest].astype(np.float64)
         if items is not None and len(items) > 1:
             values += strength * np.log(len(items) / catalogue.count(items, catalogue.terms[rest]))
-        order = np.argsort(-values, kind="stable")
-        owners = taken[len(chosen) + 1] if len(chosen) + 1 in budgets else {}
-        place = int(order[0])
-        if free:
-            unused = (i for i in order if owners.get(_selection(kept, int(catalogue.terms[rest[i]])), text) == text)
-            place = int(next(unused, place))
-        chosen.append(int(rest.pop(place)))
+        order, taken = np.argsort(-values, kind="stable"), used.get(len(chosen) + 1, {})
+        free = (i for i in order if taken.get(_selection([*kept, int(catalogue.terms[rest[i]])]), text) == text)
+        chosen.append(int(rest.pop(int(next(free, order[0])))))
         kept.append(int(catalogue.terms[chosen[-1]]))
-        if len(chosen) in budgets:
-            clash |= owners.setdefault(_selection(kept), text) != text
-        if strength and free:
+        if len(chosen) in used:
+            taken.setdefault(_selection(kept), text)
+        if strength:
             items = catalogue.having(kept[-1], items)
-    return chosen, clash
+    return chosen
 
 
-def _selection(kept: list[int], *more: int) -> tuple[int, ...]:
+def _selection(kept: list[int]) -> tuple[int, ...]:
     """Make the key of a selection: its terms in order, whatever order they were chosen in."""
-    return tuple(sorted([*kept, *more]))
+    return tuple(sorted(kept))
 
 
 class _Catalogue:
     """The terms of each item and the items of each term."""
 
-    def __init__(self, tokens: RaggedTokens, terms: Ints) -> None:
+    def __init__(self, tokens: RaggedTokens, terms: Ints, eligible: Bools) -> None:
         self.terms = terms[tokens.ids]
-        self.repeats = repeated(tokens, self.terms)
-        ones = np.flatnonzero(~self.repeats)
+        first = ~repeated(tokens, self.terms)
+        self.eligible = first & eligible
         # Items [[1, 2, 1], [2]] -> terms of each item [1, 2 | 2] and items of each term 1: [0], 2: [0, 1]
-        self.item_terms, owner = self.terms[ones], tokens.segment_ids()[ones]
+        self.item_terms, owner = self.terms[first], tokens.segment_ids()[first]
         self.item_starts = np.append(0, np.cumsum(np.bincount(owner, minlength=len(tokens))))
-        order = np.argsort(self.item_terms, kind="stable")
-        self.term_items = owner[order]
-        self.term_starts = np.append(
-            0, np.cumsum(np.bincount(self.item_terms, minlength=int(terms.max(initial=0)) + 1))
-        )
+        self.term_items = owner[np.argsort(self.item_terms, kind="stable")]
+        counts = np.bincount(self.item_terms, minlength=int(terms.max(initial=0)) + 1)
+        self.term_starts = np.append(0, np.cumsum(counts))
         self.mark = np.full(len(self.term_starts), -1)
 
     def best(self, scores: Scores, start: int, count: int) -> Ints:
-        """Return the positions of an item's ``count`` best tokens without repeats; ``scores`` are the item's."""
+        """Return the positions of an item's ``count`` best tokens that may be chosen; ``scores`` are the item's."""
         order = start + np.argsort(-scores, kind="stable")
-        return order[~self.repeats[order]][:count]
+        return order[self.eligible[order]][:count]
 
     def count(self, items: Ints, terms: Ints) -> Ints:
         """Count the ``items`` that have each of M different ``terms``; at least 1: int64 ``[M]``."""
@@ -225,8 +269,8 @@ class _Catalogue:
     def having(self, term: int, items: Ints | None) -> Ints:
         """Return those of ``items`` that have ``term``, or a sample of all items that have it."""
         if items is None:
-            all_of = self.term_items[self.term_starts[term] : self.term_starts[term + 1]]
-            return all_of[:: -(-len(all_of) // _SAMPLE)]
+            every = self.term_items[self.term_starts[term] : self.term_starts[term + 1]]
+            return every[np.linspace(0, len(every) - 1, min(len(every), _SAMPLE)).astype(np.int64)]
         found, lengths = self._marks(items, np.array([term]))
         having: Ints = np.repeat(items, lengths)[found == 0]
         return having

@@ -161,13 +161,13 @@ class TokenSelector(Shared, nn.Module):
         return self
 
     def make_distinct(
-        self, corpus: RaggedTokens, budgets: Sequence[int], strength: float = STRENGTH, first: int = 0
+        self, corpus: RaggedTokens, budgets: Sequence[int], strength: float = STRENGTH, unchanged: int = 0
     ) -> TokenSelector:
         """Let the items of a catalogue keep tokens that tell them apart, as item weights; texts alone decide.
 
         See :func:`tsporec.selector.distinct.make_distinct` for the arguments, and for an example.
         """
-        made: TokenSelector = make_distinct(self, corpus, budgets, strength, first)
+        made: TokenSelector = make_distinct(self, corpus, budgets, strength, unchanged)
         return made
 
     # -- scoring

@@ -79,13 +79,18 @@ class Pieces:
     def terms(self) -> NDArray[np.int64]:
         """Number each id so that ids which differ in case or surrounding space have one number: int64 ``[V]``.
 
+        Parts of a character and special tokens have numbers of their own.
+
         >>> from tsporec.data.synthetic import word_tokenizer
         >>> tokenizer = word_tokenizer("Pen gel pen".split())
         >>> terms = read_pieces(tokenizer).terms[tokenizer("Pen gel pen", add_special_tokens=False)["input_ids"]]
         >>> bool(terms[0] == terms[2] != terms[1])
         True
         """
-        spelled = [text.strip().casefold() for text in self.texts]
+        spelled = [
+            f"special {index}" if special else "=" + piece.decode("utf-8", errors="surrogateescape").strip().casefold()
+            for index, (piece, special) in enumerate(zip(self.bytes, self.special.tolist(), strict=True))
+        ]
         numbers: NDArray[np.int64] = np.unique(np.array(spelled, dtype=object), return_inverse=True)[1].astype(np.int64)
         return numbers
 
