@@ -1,7 +1,7 @@
-"""A recommender in closed form: it is fitted in a second, and ranks selections as an adapted one does.
+"""A recommender in closed form, to choose between selections: it is fitted in about a second.
 
 Training an :class:`~tsporec.recommenders.embedding.EmbeddingRecommender` on every selection that is tried would take
-hours. The rank correlation between the two is in ``docs/research/testbed.md``.
+hours. ``docs/research/testbed.md`` has how far the two agree.
 """
 
 from __future__ import annotations
