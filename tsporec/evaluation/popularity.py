@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +27,8 @@ def require_better_than_popularity(
     The recommender was fitted on the training sequences of ``task``, and reads ``vectors`` float32 ``[N, W]``.
     ``unseen`` has one sequence of item indices of each user who is not in them. ``description`` names the recommender.
     """
-    rows = [list(sequence[: place + 1]) for sequence in unseen for place in range(1, len(sequence))]
-    users = [str(user) for user, sequence in enumerate(unseen) for _ in sequence[1:]]
-    places = replace(task, test=rows, users=users)
-    users = [user for user, new in zip(users, places.new, strict=True) if new]
+    places = task.next_items(unseen)
+    users = [user for user, new in zip(places.users, places.new, strict=True) if new]
     if not users:
         raise ValueError(f"{description}: no unseen user touches a new item, so nothing shows what it has learned.")
     own = ndcg(places.ranks(recommender, vectors)[places.new], 10)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -66,6 +66,17 @@ class Task:
         before = [sequence[:-1] if len(sequence) > 2 else sequence for sequence in self.train]
         return Task(self.tokens, before, self.held_out, rows, [str(i) for i in range(len(rows))])
 
+    def next_items(self, sequences: Sequence[Sequence[int]]) -> Task:
+        """Return the task of predicting every next item of other users, one sequence a user, from the items before it.
+
+        >>> task = Task(RaggedTokens.from_lists([[5], [6], [7]]), [[0, 1]], [[2, 1, 0]], [], [])
+        >>> task.next_items(task.held_out).test, task.next_items(task.held_out).users
+        ([[2, 1], [2, 1, 0]], ['0', '0'])
+        """
+        rows = [list(sequence[: place + 1]) for sequence in sequences for place in range(1, len(sequence))]
+        users = [str(user) for user, sequence in enumerate(sequences) for _ in sequence[1:]]
+        return replace(self, test=rows, users=users)
+
     def fit(
         self, vectors: NDArray[np.float32], config: EmbeddingConfig, description: str = "fit"
     ) -> EmbeddingRecommender:
@@ -98,12 +109,9 @@ class Task:
         return np.concatenate(parts)
 
 
-def fit_on_selection(
-    task: Task, encoder: ItemEncoder, scorer: Scorer, budget: int, config: EmbeddingConfig
-) -> tuple[EmbeddingRecommender, NDArray[np.float32]]:
-    """Fit a recommender on what ``scorer`` keeps; returns it and the encoded selection, float32 ``[N, W]``."""
-    vectors = encoder.encode(select(scorer, task.tokens, budget).apply(task.tokens))
-    return task.fit(vectors, config, f"fit to {budget} tokens"), vectors
+def encode_selection(task: Task, encoder: ItemEncoder, scorer: Scorer, budget: int) -> NDArray[np.float32]:
+    """Encode what ``scorer`` keeps of each text: float32 ``[N, W]``."""
+    return encoder.encode(select(scorer, task.tokens, budget).apply(task.tokens))
 
 
 def warm_up_rules(tokens: RaggedTokens, random: int = 8) -> list[Scorer]:

@@ -26,7 +26,7 @@ from tsporec._internal.digest import digest
 from tsporec._internal.extras import require
 from tsporec._internal.seeds import seeded
 from tsporec.data.items import FIELDS, Interactions, Item
-from tsporec.evaluation.task import Task, fit_on_selection, prepare
+from tsporec.evaluation.task import Task, encode_selection, prepare
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.rewards.base import ProxyReward, reward_fingerprint
 from tsporec.learning.rounds import learn_selector
@@ -37,7 +37,6 @@ from tsporec.recommenders.embedding import EmbeddingRecommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.recommenders.ridge import RidgeRecommender
 from tsporec.scorers import Scorer
-from tsporec.selection import select
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.ragged import RaggedTokens
@@ -209,8 +208,7 @@ def choose_start(
 
     def trial(start: Start) -> dict[str, Any]:
         selector = made_distinct(untrained(start.weighting), part.tokens, config.budgets, start)
-        vectors = encoder.encode(select(selector, part.tokens, budget).apply(part.tokens))
-        return {"ndcg@10": ridge_ndcg(part, vectors)}
+        return {"ndcg@10": ridge_ndcg(part, encode_selection(part, encoder, selector, budget))}
 
     with working_in(folder, digest(part.fingerprint, encoder.fingerprint, config.plain())):
         trials = {
@@ -229,7 +227,8 @@ def adapt(
     """
 
     def make(part: Path) -> None:
-        fit_on_selection(task, encoder, selector, config.budgets[0], config.recommender)[0].save(part)
+        vectors = encode_selection(task, encoder, selector, config.budgets[0])
+        task.fit(vectors, config.recommender, f"fit to {config.budgets[0]} tokens").save(part)
 
     step(folder, make, made_from(task, encoder, selector, config))
     return EmbeddingRecommender.load(folder)
@@ -237,10 +236,9 @@ def adapt(
 
 def held_out_quality(task: Task, encoder: ItemEncoder, selector: Scorer, budgets: Sequence[int]) -> float:
     """Return NDCG@10 of the next items of held-out users, by a ridge recommender, as a mean over the budgets."""
-    rows = [row[:place] for row in task.held_out for place in range(2, len(row) + 1)]
-    part = replace(task, test=rows, users=[""] * len(rows))
-    kept = [select(selector, task.tokens, budget).apply(task.tokens) for budget in budgets]
-    return float(np.mean([ridge_ndcg(part, encoder.encode(tokens)) for tokens in kept]))
+    part = task.next_items(task.held_out)
+    values = [ridge_ndcg(part, encode_selection(task, encoder, selector, budget)) for budget in budgets]
+    return float(np.mean(values))
 
 
 def ridge_ndcg(task: Task, vectors: NDArray[np.float32]) -> float:

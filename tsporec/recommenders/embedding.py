@@ -20,7 +20,6 @@ from torch.nn import functional as F  # noqa: N812 - as the torch documentation 
 
 from tsporec._internal.files import write_whole
 from tsporec._internal.seeds import seeded
-from tsporec.metrics import ndcg, ranks
 from tsporec.recommenders.training import HeldOutRows, drop_out, train_to_end
 
 History = Sequence[int]
@@ -240,13 +239,6 @@ class EmbeddingRecommender(nn.Module):
         length = self.config.max_history + 1
         windows = pad_histories(cut_windows(sequences, length), length)
         return -float(self._loss(self.item_vectors(features), windows))
-
-    @torch.no_grad()
-    def held_out_ndcg(self, features: NDArray[np.float32], sequences: Sequence[History], k: int = 10) -> float:
-        """Compute the mean NDCG@k of every next item of ``sequences``, with the items before it masked."""
-        histories = [s[:place] for s in sequences for place in range(1, len(s))]
-        targets = [item for s in sequences for item in s[1:]]
-        return float(ndcg(ranks(self.scores(features, histories), targets, histories), k).mean())
 
     def _loss(self, vectors: Tensor, windows: Tensor) -> Tensor:
         """Compute the mean cross-entropy of every next item in ``windows [B, L]``, padded with -1."""
