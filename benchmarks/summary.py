@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from benchmarks.cells import Cell, read_cell, unpack
 from benchmarks.generative import TOTAL
 from benchmarks.quality import CHECKPOINT, plan
 from tsporec.evaluation.evaluator import FULL
+from tsporec.evaluation.measures import Resolution
 from tsporec.metrics import ndcg, paired_bootstrap, recall
 
 BASELINES = ("head", "random", "tfidf", "self_information", "attention", "centroid", CHECKPOINT)
@@ -138,12 +140,12 @@ def _one(rows: Figures, made: Sequence[Measured]) -> Figures:
 
 
 def _resolution(made: Sequence[Measured]) -> Figures | None:
-    """Pool the deviation over seeds of NDCG@10: ``difference`` is twice the standard error of a difference of means."""
+    """Pool the deviation over seeds of NDCG@10, and say what the fewest seeds of a cell can show."""
     both = [(one.found["deviation"]["ndcg@10"], len(one.seeds)) for one in made if len(one.seeds) > 1]
     if not both:
         return None
     deviation = float(np.sqrt(np.mean([value**2 for value, _ in both])))
-    return {"deviation": deviation, "difference": 2 * float(np.sqrt(2 / min(n for _, n in both))) * deviation}
+    return asdict(Resolution.of(deviation, min(seeds for _, seeds in both)))
 
 
 def level_with_whole(case: Figures, scorer: str) -> int | None:

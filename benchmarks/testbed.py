@@ -11,7 +11,6 @@ In both, rows are each training user's last item, so no test row is read.
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from benchmarks.datasets import CATALOGUES, most_touched, read_task
 from benchmarks.options import comma_separated, make_parser, whole_numbers
 from tsporec.evaluation.evaluator import Evaluator
+from tsporec.evaluation.measures import Resolution
 from tsporec.evaluation.results import environment, write_results
 from tsporec.evaluation.task import Task
 from tsporec.language_model import load_causal_lm
@@ -59,7 +59,7 @@ def fits(evaluator: Evaluator, scorer: Scorer, budget: int) -> dict[str, Any]:
             found["repeats"].append(float(values[~task.new].mean()))
         print(seed, {key: round(part[-1], 4) for key, part in found.items() if part}, flush=True)
     deviation = float(np.std(found["new"], ddof=1))
-    shown = {"shown by 3 seeds": 2 * math.sqrt(2 / 3) * deviation}
+    shown = {"shown by 3 seeds": Resolution.of(deviation, 3).difference}
     return {"budget": budget, "mean": float(np.mean(found["new"])), "deviation": deviation, **shown, **found}
 
 

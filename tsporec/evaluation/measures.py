@@ -61,6 +61,11 @@ class Resolution:
     difference: float
     """``2 * sqrt(2 / S) * deviation``: twice the standard error of the difference of two means over S fits."""
 
+    @classmethod
+    def of(cls, deviation: float, seeds: int) -> Resolution:
+        """Say what ``seeds`` fits of each selection can show, if fits of one selection deviate by ``deviation``."""
+        return cls(deviation, 2 * math.sqrt(2 / seeds) * deviation)
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -124,6 +129,5 @@ def resolutions(cells: Sequence[Cell], seeds: int, shared: Collection[str]) -> d
     for case in dict.fromkeys(cell.case for cell in cells):
         variances = [cell.deviation["ndcg@10"] ** 2 for cell in cells if cell.case == case and cell.scorer in shared]
         if seeds > 1 and variances:
-            deviation = math.sqrt(float(np.mean(variances)) * seeds / (seeds - 1))
-            found[case] = Resolution(deviation, 2 * math.sqrt(2 / seeds) * deviation)
+            found[case] = Resolution.of(math.sqrt(float(np.mean(variances)) * seeds / (seeds - 1)), seeds)
     return found
