@@ -77,7 +77,8 @@ def run_demo(budget: int = 4, seed: int = 0, output: Path | None = None) -> dict
     cells = [cell for cell in evaluation.cells if cell.budget] + [cell for cell in evaluation.cells if not cell.budget]
     shares = [f"{100 * found[cell.scorer]:.0f}%" for cell in cells]
     console.print(results_table(evaluation, "adapted", {"planted": shares}))
-    console.print(str(judge(evaluation)), style="bold")
+    verdict = judge(evaluation)
+    console.print(str(verdict), style="bold")
     console.print(
         f"{len(catalogue.items)} generated items of {task.tokens.lengths[0]} words, {len(task.test)} users; "
         f"{int(catalogue.planted.sum()) // len(catalogue.items)} planted words a text carry what users like."
@@ -93,7 +94,7 @@ def run_demo(budget: int = 4, seed: int = 0, output: Path | None = None) -> dict
         "command": "demo",
         "budget": budget,
         "planted_recall": found,
-        "verdict": judge(evaluation).to_dict(),
+        "verdict": verdict.to_dict(),
         **evaluation.to_dict(),
         "seconds": time.perf_counter() - start,
     }

@@ -132,8 +132,6 @@ def conclude(
     from tsporec.evaluation.results import write_results
     from tsporec.evaluation.verdict import judge
     from tsporec.selection import select
-    from tsporec.selector.distinct import distinct_share
-    from tsporec.tokens.ragged import segment_digests
 
     cases = dict.fromkeys(cell.case for cell in evaluation.cells)
     short = any(cell.budget for cell in evaluation.cells)
@@ -151,7 +149,8 @@ def conclude(
         selection = select(scorer, tokens, first.budget)
         cut = np.flatnonzero(np.diff(selection.cu_seqlens) < tokens.lengths)[:5]
         print_texts(console, [item.id for item in items], tokens, selection, tokenizer, cut.tolist())
-        share = distinct_share(selection.apply(tokens), segment_digests(tokens))
+        same = (first.scorer, first.budget)
+        share = next(cell.distinct for cell in evaluation.cells if (cell.scorer, cell.budget) == same)
         console.print(f"{share:.1%} of the items keep tokens that no item of another text keeps.")
         if (marks := getattr(scorer, "marks", None)) is not None and (asked := marks(tokens)).any():
             console.print(f"{asked[selection.kept].sum() / asked.sum():.0%} of the tokens that --keep names are kept.")

@@ -88,8 +88,9 @@ def make_distinct(selector: Any, corpus: RaggedTokens, budgets: Sequence[int], s
     own[positions[np.unique(places, return_index=True)[1]]] = True
     terms = pieces.terms
     known.set_item_scores(corpus, distinct_scores(scores, corpus, terms, budgets, strength, own, texts, unchanged))
+    found = known.score(corpus)
     for budget in budgets:
-        kept = known.select(corpus, budget).apply(corpus)
+        kept = select_scored(found, corpus, budget).apply(corpus)
         alike = len(corpus) - round(len(corpus) * distinct_share(kept, texts, terms))
         if alike:
             _log.warning(
