@@ -7,7 +7,6 @@ over users can be computed from the files alone. One more file for each catalogu
 from __future__ import annotations
 
 import base64
-import fcntl
 import io
 import json
 import zlib
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from tsporec.evaluation.measures import METRICS, repeats_ndcg
@@ -136,10 +136,10 @@ def unpack(text: str) -> NDArray[np.int64]:
 def locked(path: Path) -> Iterator[bool]:
     """Hold a lock file, if no other process holds it, and say so. The system frees it when the process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
+    try:
+        held = FileLock(path, timeout=0).acquire()
+    except Timeout:
+        yield False
+    else:
+        with held:
             yield True

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from benchmarks.cells import Cell, measured
+from tsporec._internal.progress import progress
 from tsporec.budget import Budget
 from tsporec.collators.selector import SelectorCollator
 from tsporec.evaluation.evaluator import Evaluator
@@ -156,8 +156,7 @@ class Generative:
     def _rank(self, model: GenerativeRecommender, prompts: Sequence[Any]) -> NDArray[np.int64]:
         """Rank each row's target among its candidates: int64 ``[M]``. An equal likelihood counts against it."""
         rng, found = np.random.default_rng(0), []
-        pairs = zip(prompts, self.task.test, strict=True)
-        for prompt, row in tqdm(pairs, desc="rank", total=len(prompts), disable=None, leave=False):
+        for prompt, row in progress(list(zip(prompts, self.task.test, strict=True)), "rank"):
             likelihood = model.candidate_log_likelihoods(prompt, self._candidates(row, rng))
             found.append(int((likelihood >= likelihood[0]).sum()))
         return np.array(found)

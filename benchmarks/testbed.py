@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.datasets import CATALOGUES, most_touched, read_task
+from benchmarks.learned import untrained
 from benchmarks.options import comma_separated, make_parser, whole_numbers
 from tsporec.evaluation.evaluator import Evaluator
 from tsporec.evaluation.measures import Resolution
@@ -36,8 +37,6 @@ from tsporec.metrics import ndcg
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import BaseScorer, Scorer, Scores, make_scorer
 from tsporec.selection import Selection, score_tokens, select
-from tsporec.selector.config import SelectorConfig
-from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets
 
 LAYERS = 4
@@ -103,16 +102,12 @@ def _ranks(scores: NDArray[np.float32], tokens: RaggedTokens) -> NDArray[np.floa
 
 def known_selections(task: Task, tokenizer: Any, budgets: Sequence[int]) -> dict[str, Scorer]:
     """Return fourteen scorers, from good ones to bad ones; two of them are distinct at ``budgets``."""
-
-    def untrained(weighting: str) -> TokenSelector:
-        return TokenSelector(SelectorConfig(weighting=weighting)).for_tokenizer(tokenizer).fit(task.tokens)
-
-    head, random, placed = make_scorer("head"), make_scorer("random", seed=1), untrained("placed")
+    head, random, placed = make_scorer("head"), make_scorer("random", seed=1), untrained("placed", task, tokenizer)
     tfidf = make_scorer("tfidf", tokenizer=tokenizer).fit(task.tokens)
     return {
         "head": head, "tail": Tail(), "random 1": random, "random 2": make_scorer("random", seed=2),
         "tfidf": tfidf, "tfidf of ids": make_scorer("tfidf").fit(task.tokens), "placed": placed,
-        "idf": untrained("idf"), "head + tfidf": Mixed(head, tfidf, 0.5),
+        "idf": untrained("idf", task, tokenizer), "head + tfidf": Mixed(head, tfidf, 0.5),
         "placed + random": Mixed(placed, random, 0.5), "tfidf + random": Mixed(tfidf, random, 0.5),
         "head + random": Mixed(head, random, 0.5),
         "placed, distinct 0": placed.make_distinct(task.tokens, budgets, 0.0),
