@@ -9,7 +9,7 @@ from tests.conftest import TEXTS, make_causal_lm
 from tsporec.data.synthetic import CatalogueConfig, PlantedCatalogue, generate
 from tsporec.evaluation.task import Task, prepare
 from tsporec.learning.candidates import CandidateConfig
-from tsporec.learning.dataset import collect_preferences
+from tsporec.learning.preferences import collect_preferences
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.ragged import RaggedTokens

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tsporec.learning.dataset import COLUMNS
+from tsporec.learning.preferences import COLUMNS
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens, ranges
 
@@ -46,7 +46,7 @@ class SegmentPairs(Dataset[Any]):
     Parameters
     ----------
     dataset : datasets.Dataset
-        Its columns are :data:`tsporec.learning.dataset.COLUMNS`.
+        Its columns are :data:`tsporec.learning.preferences.COLUMNS`.
     reference : module ``(ids, cu_seqlens) -> logits``
         The reference policy.
     """

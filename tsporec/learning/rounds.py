@@ -19,7 +19,7 @@ from tsporec._internal.files import write_whole
 from tsporec._internal.seeds import seeded
 from tsporec.learning.candidates import CandidateConfig
 from tsporec.learning.config import ITEM_TRAINING, LearningConfig
-from tsporec.learning.dataset import collect_preferences
+from tsporec.learning.preferences import collect_preferences
 from tsporec.learning.rewards.base import ProxyReward, reward_fingerprint
 from tsporec.learning.steps import measured, working_in
 from tsporec.selector.model import TokenSelector

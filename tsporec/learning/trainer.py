@@ -85,7 +85,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         A selector bound to the tokenizer of the dataset, or any module ``(ids, cu_seqlens) -> logits``.
     args : PreferenceConfig
     train_dataset : datasets.Dataset
-        Its columns are :data:`tsporec.learning.dataset.COLUMNS`.
+        Its columns are :data:`tsporec.learning.preferences.COLUMNS`.
     eval_dataset : datasets.Dataset, optional
         Default: a share ``args.held_out`` of the segments of ``train_dataset``.
     ref_model : TokenSelector, optional
@@ -103,7 +103,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
     --------
     >>> import tempfile
     >>> from tsporec.data.synthetic import word_tokenizer
-    >>> from tsporec.learning.dataset import CandidateConfig, collect_preferences
+    >>> from tsporec.learning.preferences import CandidateConfig, collect_preferences
     >>> from tsporec.learning.rewards.coconsumption import CoConsumptionReward
     >>> from tsporec.selector.model import TokenSelector
     >>> from tsporec.tokens.ragged import RaggedTokens

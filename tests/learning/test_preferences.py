@@ -12,7 +12,7 @@ pytest.importorskip("datasets")
 
 from tests.learning.conftest import LikesThirds, collect
 from tsporec.learning.candidates import CandidateConfig
-from tsporec.learning.dataset import COLUMNS, load_preferences
+from tsporec.learning.preferences import COLUMNS, load_preferences
 
 
 def test_pairs_are_better_against_worse_and_collecting_resumes(tmp_path, corpus, tokenizer):
