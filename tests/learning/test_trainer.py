@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from transformers import TrainerCallback
 
 from tests.learning.conftest import LikesLate, LikesThirds, collect
+from tsporec.learning.batches import SegmentPairs
 from tsporec.learning.candidates import CandidateConfig
-from tsporec.learning.pairs import SegmentPairs
 from tsporec.learning.trainer import PreferenceConfig, PreferenceTrainer, last_checkpoint
 from tsporec.selector.model import SelectorConfig, TokenSelector
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalPrediction, TrainOutput
 
+from tsporec.learning.batches import SIDES, SegmentPairs, check_preferences
 from tsporec.learning.losses import LOSS_TYPES, preference_loss, subset_sums
-from tsporec.learning.pairs import SIDES, SegmentPairs, check_preferences
 
 STATE = "trainer_state.json"
 
