@@ -23,9 +23,9 @@ from tsporec.data.synthetic import planted_recall
 from tsporec.evaluation.task import Task
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.pipeline import adapt, choose_start, train
+from tsporec.learning.resume import working_in
 from tsporec.learning.rewards.coconsumption import CoConsumptionReward
 from tsporec.learning.rounds import learn_selector
-from tsporec.learning.steps import working_in
 from tsporec.learning.warm_up import warm_up
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.recommenders.ridge import RidgeRecommender

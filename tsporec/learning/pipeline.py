@@ -28,9 +28,9 @@ from tsporec._internal.seeds import seeded
 from tsporec.data.items import FIELDS, Interactions, Item
 from tsporec.evaluation.task import Task, encode_selection, prepare
 from tsporec.learning.config import LearningConfig
+from tsporec.learning.resume import measured, step, working_in
 from tsporec.learning.rewards.base import ProxyReward, reward_fingerprint
 from tsporec.learning.rounds import learn_selector
-from tsporec.learning.steps import measured, step, working_in
 from tsporec.learning.warm_up import made_from, make_reward
 from tsporec.metrics import ndcg
 from tsporec.recommenders.embedding import EmbeddingRecommender

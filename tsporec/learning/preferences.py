@@ -21,8 +21,8 @@ from tsporec._internal.extras import require
 from tsporec._internal.files import writing
 from tsporec._internal.progress import progress
 from tsporec.learning.candidates import CandidateConfig, Candidates, sample_candidates
+from tsporec.learning.resume import measured, working_in
 from tsporec.learning.rewards.base import Floats, ProxyReward, checked_rewards, reward_fingerprint
-from tsporec.learning.steps import measured, working_in
 from tsporec.tokens.ragged import RaggedTokens
 
 MANIFEST = "preferences.json"

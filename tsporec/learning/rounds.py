@@ -20,8 +20,8 @@ from tsporec._internal.seeds import seeded
 from tsporec.learning.candidates import CandidateConfig
 from tsporec.learning.config import ITEM_TRAINING, LearningConfig
 from tsporec.learning.preferences import collect_preferences
+from tsporec.learning.resume import measured, working_in
 from tsporec.learning.rewards.base import ProxyReward, reward_fingerprint
-from tsporec.learning.steps import measured, working_in
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
 

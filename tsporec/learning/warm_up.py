@@ -12,12 +12,12 @@ from tsporec._internal.digest import digest
 from tsporec.evaluation.popularity import require_better_than_popularity
 from tsporec.evaluation.task import Task, warm_up_rules
 from tsporec.learning.config import LearningConfig
+from tsporec.learning.resume import step
 from tsporec.learning.rewards.base import CandidateEncoder, ProxyReward
 from tsporec.learning.rewards.coconsumption import CoConsumptionReward
 from tsporec.learning.rewards.identity import IdentityReward
 from tsporec.learning.rewards.recommendation import RecommendationReward
 from tsporec.learning.rewards.weighted import WeightedReward, cross_fitted
-from tsporec.learning.steps import step
 from tsporec.recommenders.embedding import EmbeddingRecommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import Scorer

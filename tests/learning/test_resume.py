@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tsporec.learning.steps import measured, step, working_in
+from tsporec.learning.resume import measured, step, working_in
 
 
 def hold(folder: Path, ready) -> None:
