@@ -17,8 +17,8 @@ from tsporec.scorers import make_scorer
 from tsporec.scorers.base import Scorer
 from tsporec.selection import select
 from tsporec.selector.config import WEIGHTINGS
-from tsporec.selector.layout import TEXT_SIGNALS, lay_out, lay_out_numpy
 from tsporec.selector.model import SelectorConfig, TokenSelector
+from tsporec.selector.text_rows import TEXT_SIGNALS, lay_out, lay_out_numpy
 from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 

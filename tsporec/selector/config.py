@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tsporec._version import __version__
-from tsporec.selector.layout import WINDOW
+from tsporec.selector.text_rows import WINDOW
 
 SPREAD = 4.0
 """Scale for log-frequency signals, so their range matches idf (about 1 to 10)."""

@@ -21,8 +21,8 @@ from tsporec.selector.config import NETWORK, RULES, SPREAD, SelectorConfig
 from tsporec.selector.distinct import STRENGTH, make_distinct
 from tsporec.selector.hub import Shared
 from tsporec.selector.item_weights import ItemWeights
-from tsporec.selector.layout import Texts, groups, lay_out, lay_out_numpy
 from tsporec.selector.network import SIGNALS, FrozenSelector, Scoring, ScoringNetwork, of_id
+from tsporec.selector.text_rows import Texts, groups, lay_out, lay_out_numpy
 from tsporec.selector.vocabulary import Vocabulary, inverse_frequencies, read_vocabulary
 from tsporec.tokens.ragged import RaggedTokens, check_ragged
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
-from tsporec.selector.layout import TEXT_SIGNALS, WINDOW, Texts, lay_out
+from tsporec.selector.text_rows import TEXT_SIGNALS, WINDOW, Texts, lay_out
 from tsporec.selector.vocabulary import CLASSES, Vocabulary
 from tsporec.tokens.ragged import ranges
 
