@@ -32,7 +32,7 @@ from tsporec.recommenders.ridge import RidgeRecommender
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
 from tsporec.selector.config import WEIGHTINGS
-from tsporec.selector.distinct import distinct_share
+from tsporec.selector.distinct_items import distinct_share
 from tsporec.selector.model import SelectorConfig, TokenSelector
 from tsporec.tokens.ragged import segment_digests
 

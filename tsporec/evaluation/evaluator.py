@@ -29,7 +29,7 @@ from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import Scorer
 from tsporec.selection import score_tokens, select_scored
-from tsporec.selector.distinct import distinct_share
+from tsporec.selector.distinct_items import distinct_share
 from tsporec.tokens.ragged import RaggedTokens, segment_digests
 
 FULL = "full"

@@ -9,7 +9,7 @@ from typing import Any
 
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.selector.config import WEIGHTINGS, SelectorConfig
-from tsporec.selector.distinct import STRENGTH
+from tsporec.selector.distinct_items import STRENGTH
 
 REWARDS = ("coconsumption", "recommendation", "identity")
 """The rewards that ``LearningConfig.rewards`` may name."""
@@ -29,7 +29,7 @@ class LearningConfig:
     weightings : tuple of str
         Rules to start from (:data:`~tsporec.selector.config.WEIGHTINGS`). Default: "tfidf" and "placed".
     distinct : tuple of float
-        Strengths with which selections are made distinct; see :func:`tsporec.selector.distinct.make_distinct`. Empty:
+        Strengths with which selections are made distinct; see :meth:`tsporec.TokenSelector.make_distinct`. Empty:
         they are left as they are. Of several weightings or strengths, the pair is used that best predicts training
         users' last items (:func:`tsporec.learning.pipeline.choose_start`). Default: 0 and 1.2.
     network_rounds : int

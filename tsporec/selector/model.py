@@ -18,7 +18,7 @@ from tsporec.scorers.base import Scores
 from tsporec.selection import Selection, select
 from tsporec.selector.compress_text import TextLike, compress_ids, compress_text
 from tsporec.selector.config import NETWORK, RULES, SPREAD, SelectorConfig
-from tsporec.selector.distinct import STRENGTH, make_distinct
+from tsporec.selector.distinct_items import STRENGTH, make_distinct
 from tsporec.selector.hub import Shared
 from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.network import SIGNALS, FrozenSelector, Scoring, ScoringNetwork, of_id
@@ -165,7 +165,7 @@ class TokenSelector(Shared, nn.Module):
     ) -> TokenSelector:
         """Let the items of a catalogue keep tokens that tell them apart, as item weights; texts alone decide.
 
-        See :func:`tsporec.selector.distinct.make_distinct` for the arguments, and for an example.
+        See :func:`tsporec.selector.distinct_items.make_distinct` for the arguments, and for an example.
         """
         made: TokenSelector = make_distinct(self, corpus, budgets, strength, unchanged)
         return made

@@ -15,7 +15,7 @@ from tsporec.catalog.catalog import ItemCatalog
 from tsporec.data.synthetic import word_tokenizer
 from tsporec.scorers.repeats import repeated
 from tsporec.selection import select_scored
-from tsporec.selector.distinct import distinct_scores, distinct_share
+from tsporec.selector.distinct_items import distinct_scores, distinct_share
 from tsporec.tokens.ragged import RaggedTokens, segment_digests
 
 TOKENIZER = make_tokenizer("bpe")
