@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tsporec.budget import Budget, as_budget, truncated_lengths
 from tsporec.scorers.base import Scorer, score_tokens
 from tsporec.selection import pieces_of_words, select_scored
-from tsporec.selector.bound import bound_selector
+from tsporec.selector.resolve import bound_selector
 from tsporec.tokens.pieces import Pieces, special_token_ids
 from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets
 

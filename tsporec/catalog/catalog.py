@@ -24,7 +24,7 @@ from tsporec.catalog.sources import Items, read_chunks
 from tsporec.catalog.store import View, open_store, writer_lock
 from tsporec.catalog.writer import Build, BuildReport, Update, Work, same_texts
 from tsporec.data.items import FIELDS
-from tsporec.selector.bound import bound_selector
+from tsporec.selector.resolve import bound_selector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.ragged import RaggedTokens
 

@@ -21,7 +21,7 @@ from tsporec.catalog.records import Recipe, encode_ids, encode_records
 from tsporec.catalog.sources import Chunk
 from tsporec.data.items import tokenize_texts
 from tsporec.selection import pieces_of_words, rank, score_tokens, select_scored
-from tsporec.selector.bound import bound_selector
+from tsporec.selector.resolve import bound_selector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.pieces import special_token_ids
 from tsporec.tokens.ragged import RaggedTokens

@@ -40,7 +40,7 @@ def compress(
     from tsporec.data.readers import read_items
     from tsporec.evaluation.report import make_console
     from tsporec.language_model import load_tokenizer
-    from tsporec.selector.bound import bound_selector
+    from tsporec.selector.resolve import bound_selector
     from tsporec.tokens.ragged import segment_digests
 
     tokenizer = load_tokenizer(model)

@@ -20,7 +20,7 @@ from tsporec.collators.spans import ITEM_SPANS, ColumnSpans, SpanFinder, Unlabel
 from tsporec.scorers.base import Scorer, Scores, score_tokens
 from tsporec.scorers.cached import CachedScorer
 from tsporec.selection import pieces_of_words, select_scored
-from tsporec.selector.bound import bound_selector
+from tsporec.selector.resolve import bound_selector
 from tsporec.tokens.pieces import special_token_ids
 from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets, ranges
 
