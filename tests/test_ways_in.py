@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from tests.conftest import TEXTS, make_tokenizer
 from tsporec.catalog.catalog import ItemCatalog
 from tsporec.cli.app import app
-from tsporec.collators.batch import BatchSelector, span_ids
+from tsporec.collators.in_model import BatchSelector, span_ids
 from tsporec.collators.selector import SelectorCollator
 from tsporec.collators.spans import spans_of_strings
 from tsporec.data.cleaning import clean_text

@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.conftest import make_causal_lm
 from tsporec.budget import Budget
-from tsporec.collators.batch import BatchSelector, span_ids
+from tsporec.collators.in_model import BatchSelector, span_ids
 from tsporec.collators.selector import SelectorCollator
 from tsporec.selector.model import TokenSelector
 
