@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from tsporec import SelectorCollator
-from tsporec.collators.packed import PackedColumns
+from tsporec.collators.packed_items import PackedColumns
 
 MAX_TEXT_LENGTH = 256
 PROMPT = "Compress the following sentence into embedding: "

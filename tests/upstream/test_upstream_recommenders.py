@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from tests.upstream import upstream
 from tests.upstream.cases import GOLDEN, INPUTS, example, golden, ours, theirs
 from tsporec import Budget, RaggedTokens, SelectorCollator, TokenSelector, wrap_tokenizer
-from tsporec.collators.packed import PackedColumns
+from tsporec.collators.packed_items import PackedColumns
 from tsporec.collators.spans import MarkerSpans, UnlabelledSpans
 
 BUDGET = Budget(tokens=4)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tsporec.budget import Budget, as_budget
 from tsporec.collators.columns import FlatColumns, Part
-from tsporec.collators.packed import PackedColumns
+from tsporec.collators.packed_items import PackedColumns
 from tsporec.collators.positions import policy
 from tsporec.collators.spans import ITEM_SPANS, ColumnSpans, SpanFinder, UnlabelledSpans, find_spans
 from tsporec.scorers.base import Scorer, Scores, score_tokens

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsporec.budget import Budget
-from tsporec.collators.packed import PackedColumns
+from tsporec.collators.packed_items import PackedColumns
 from tsporec.collators.selector import SelectorCollator
 from tsporec.scorers import make_scorer
 from tsporec.tokens.ragged import RaggedTokens
