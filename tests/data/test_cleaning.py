@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsporec.data.cleaning import clean_text
-from tsporec.data.printed import read_printed_list
+from tsporec.data.stored_lists import read_printed_list
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tsporec.data.printed import read_printed_list
+from tsporec.data.stored_lists import read_printed_list
 
 DEEPEST = 50
 """Lists nested deeper than this are not read."""

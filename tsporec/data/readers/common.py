@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
 from tsporec.data.items import Interactions, Item
-from tsporec.data.printed import read_printed_list
+from tsporec.data.stored_lists import read_printed_list
 
 csv.field_size_limit(2**27)
 _LONGEST_LINE = 2**27  # bytes of a gzipped line: a small file can expand to any size
