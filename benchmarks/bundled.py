@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.datasets import CATEGORIES, read_task, read_texts
 from benchmarks.options import make_parser
-from tsporec.evaluation.results import environment
+from tsporec.evaluation.results_file import environment
 from tsporec.language_model import load_tokenizer
 from tsporec.selector import files, hub
 from tsporec.selector.card import model_card

@@ -31,7 +31,7 @@ from benchmarks.timing import median_ms
 from tsporec.catalog.catalog import ItemCatalog
 from tsporec.catalog.sources import Chunk
 from tsporec.data.synthetic import word_tokenizer
-from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.results_file import environment, write_results
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
 

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from tsporec.evaluation.measures import METRICS, repeats_ndcg
-from tsporec.evaluation.results import write_results
+from tsporec.evaluation.results_file import write_results
 from tsporec.evaluation.task import Task
 
 BEYOND = 11

@@ -17,7 +17,7 @@ from benchmarks.options import make_parser
 from benchmarks.timing import median_ms
 from tests.conftest import make_tokenizer
 from tsporec import RaggedTokens, SelectorCollator, TokenSelector
-from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.results_file import environment, write_results
 
 FEATURES, ITEMS, LENGTH, K, ROUNDS = 64, 10, 128, 16, 15
 

@@ -19,7 +19,7 @@ from benchmarks.datasets import CATALOGUES, read_catalogue
 from benchmarks.options import make_parser
 from tsporec import RaggedTokens, TokenSelector, select
 from tsporec.data.items import tokenize_texts
-from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.results_file import environment, write_results
 from tsporec.language_model import load_tokenizer
 
 BUDGET = 8

@@ -27,7 +27,7 @@ from benchmarks.options import make_parser
 from tsporec.budget import Budget
 from tsporec.data.items import FIELDS, item_text, tokenize_texts
 from tsporec.data.readers import read_items
-from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.results_file import environment, write_results
 from tsporec.scorers import make_scorer
 from tsporec.selection import select
 from tsporec.selector.model import TokenSelector

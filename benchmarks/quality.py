@@ -30,7 +30,7 @@ from benchmarks.learned import RECIPE, learned
 from benchmarks.options import comma_separated, make_parser, whole_numbers
 from tsporec.data.items import FIELDS
 from tsporec.evaluation.evaluator import FULL, Evaluator
-from tsporec.evaluation.results import environment
+from tsporec.evaluation.results_file import environment
 from tsporec.evaluation.task import Task
 from tsporec.language_model import cut_layers, load_causal_lm
 from tsporec.recommenders.embedding import EmbeddingConfig

@@ -25,7 +25,7 @@ import torch
 from benchmarks.datasets import CATEGORIES, read_task
 from benchmarks.options import make_parser
 from benchmarks.timing import median_seconds
-from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.results_file import environment, write_results
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
 

@@ -26,7 +26,7 @@ from benchmarks.learned import untrained
 from benchmarks.options import comma_separated, make_parser, whole_numbers
 from tsporec.evaluation.evaluator import Evaluator
 from tsporec.evaluation.measures import Resolution
-from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.results_file import environment, write_results
 from tsporec.evaluation.task import Task
 from tsporec.language_model import load_causal_lm
 from tsporec.learning.candidates import Candidates

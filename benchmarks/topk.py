@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.options import make_parser
-from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.results_file import environment, write_results
 from tsporec.topk import cpu, topk_gather, topk_select
 
 SEED = 0

@@ -12,7 +12,7 @@ from tsporec.data.items import Interactions, Item
 from tsporec.data.synthetic import CatalogueConfig, generate, planted_recall
 from tsporec.evaluation.evaluator import Evaluator
 from tsporec.evaluation.report import plot_quality, results_table
-from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.results_file import environment, write_results
 from tsporec.evaluation.task import prepare
 from tsporec.recommenders.embedding import EmbeddingConfig, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder

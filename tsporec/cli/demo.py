@@ -16,7 +16,7 @@ from tsporec._internal.seeds import seeded
 from tsporec.data.synthetic import CatalogueConfig, PlantedCatalogue, generate, planted_recall
 from tsporec.evaluation.evaluator import FULL, Evaluator
 from tsporec.evaluation.report import highlighted, make_console, results_table
-from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.results_file import environment, write_results
 from tsporec.evaluation.task import Task, prepare
 from tsporec.evaluation.verdict import PLANTED, judge
 from tsporec.learning.config import LearningConfig

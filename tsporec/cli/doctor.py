@@ -17,7 +17,7 @@ def doctor() -> None:
     import torch
 
     from tsporec._version import __version__
-    from tsporec.evaluation.results import environment
+    from tsporec.evaluation.results_file import environment
 
     found = environment(seed=0)
     hardware, versions = found["hardware"], found["versions"]

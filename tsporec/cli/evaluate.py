@@ -66,7 +66,7 @@ def evaluate(
     """Compare scorers at equal budgets: quality on held-out interactions, tokens and time."""
     from tsporec.evaluation.evaluator import Evaluator
     from tsporec.evaluation.report import check_plot, plot_quality
-    from tsporec.evaluation.results import environment
+    from tsporec.evaluation.results_file import environment
     from tsporec.evaluation.task import prepare
     from tsporec.language_model import cut_layers
     from tsporec.recommenders.encoder import ItemEncoder
@@ -129,7 +129,7 @@ def conclude(
     import numpy as np
 
     from tsporec.evaluation.report import details_table, make_console, print_texts, results_table
-    from tsporec.evaluation.results import write_results
+    from tsporec.evaluation.results_file import write_results
     from tsporec.evaluation.verdict import judge
     from tsporec.selection import select
 

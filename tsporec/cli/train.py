@@ -74,7 +74,7 @@ def train(
 
     The same command resumes a run that was stopped.
     """
-    from tsporec.evaluation.results import environment
+    from tsporec.evaluation.results_file import environment
     from tsporec.language_model import cut_layers
     from tsporec.learning.config import LearningConfig
     from tsporec.learning.pipeline import train as run_stages

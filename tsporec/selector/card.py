@@ -28,7 +28,7 @@ TRAINING = {
     "measured": "a sentence or more: how the metrics were measured",
     "limits": "a list of sentences",
     "license": "of the weights, as the Hub writes it",
-    "environment": "the value of tsporec.evaluation.results.environment",
+    "environment": "the value of tsporec.evaluation.results_file.environment",
 }
 """The keys of ``SelectorConfig.training`` that a card prints. All are optional; others are kept and not printed."""
 
