@@ -190,7 +190,7 @@ def check_scorers(wanted: Sequence[str], selector: str | None, classifier: str |
 
 def keeping(scorer: Any, tokenizer: Any, keep: str | None) -> Any:
     """Make ``scorer`` rank first what --keep names."""
-    from tsporec.scorers.keeping import Keeping
+    from tsporec.scorers.patterns import Keeping
 
     return scorer if keep is None or scorer is None else Keeping(scorer, tokenizer, names(keep))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import TEXTS, make_tokenizer, random_tokens
 from tsporec.scorers import make_scorer
-from tsporec.scorers.keeping import PATTERNS, Keeping
+from tsporec.scorers.patterns import PATTERNS, Keeping
 from tsporec.selection import select
 from tsporec.tokens.ragged import RaggedTokens
 
