@@ -36,7 +36,7 @@ from tsporec.language_model import cut_layers, load_causal_lm
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import Scorer, make_scorer
-from tsporec.scorers.repeats import WithoutRepeats
+from tsporec.scorers.without_repeats import WithoutRepeats
 from tsporec.selector.model import TokenSelector
 
 LAYERS = 4

@@ -13,7 +13,7 @@ from tests.conftest import make_tokenizer
 from tsporec import TokenSelector
 from tsporec.catalog.catalog import ItemCatalog
 from tsporec.data.synthetic import word_tokenizer
-from tsporec.scorers.repeats import repeated
+from tsporec.scorers.without_repeats import repeated
 from tsporec.selection import select_scored
 from tsporec.selector.distinct_items import distinct_scores, distinct_share
 from tsporec.tokens.ragged import RaggedTokens, segment_digests

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.scorers.base import Scores
-from tsporec.scorers.repeats import repeated
+from tsporec.scorers.without_repeats import repeated
 from tsporec.selection import select_scored
 from tsporec.tokens.letters import Letters
 from tsporec.tokens.ragged import RaggedTokens, ranges, segment_digests

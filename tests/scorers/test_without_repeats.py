@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import make_tokenizer
 from tsporec.scorers import make_scorer
-from tsporec.scorers.repeats import WithoutRepeats
+from tsporec.scorers.without_repeats import WithoutRepeats
 from tsporec.selection import select
 from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
