@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import TEXTS, make_tokenizer
 from tsporec.selector import files
 from tsporec.selector.model import SelectorConfig, TokenSelector
-from tsporec.tokens.letters import Letters
+from tsporec.tokens.letter_hashes import Letters
 from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 

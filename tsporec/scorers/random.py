@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tsporec.scorers.base import BaseScorer, Scores
-from tsporec.tokens.letters import mixed
+from tsporec.tokens.letter_hashes import mixed
 from tsporec.tokens.ragged import RaggedTokens
 
 _A, _B = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tsporec.scorers.base import Scores
 from tsporec.scorers.without_repeats import repeated
 from tsporec.selection import select_scored
-from tsporec.tokens.letters import Letters
+from tsporec.tokens.letter_hashes import Letters
 from tsporec.tokens.ragged import RaggedTokens, ranges, segment_digests
 
 Ints = NDArray[np.int64]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.tokens.letters import Hashes, Ints, Letters
+from tsporec.tokens.letter_hashes import Hashes, Ints, Letters
 from tsporec.tokens.ragged import ranges
 
 COMMON = 16  # a hash that more items share says nothing

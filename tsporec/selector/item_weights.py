@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from tsporec.scorers.base import Scores
 from tsporec.selector.item_index import ItemIndex
-from tsporec.tokens.letters import Hashes, Ints, Letters, mixed
+from tsporec.tokens.letter_hashes import Hashes, Ints, Letters, mixed
 from tsporec.tokens.pieces import Pieces
 from tsporec.tokens.ragged import RaggedTokens
 

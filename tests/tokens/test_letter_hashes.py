@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import TEXTS, make_tokenizer
-from tsporec.tokens.letters import HEAD, LENGTH, Letters, normalise
+from tsporec.tokens.letter_hashes import HEAD, LENGTH, Letters, normalise
 from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 
