@@ -21,7 +21,7 @@ from tests.catalog.test_catalog import TiedScorer, expected, make_items, same
 from tsporec.budget import Budget
 from tsporec.catalog import store as stores
 from tsporec.catalog.catalog import ItemCatalog
-from tsporec.catalog.faults import DATA
+from tsporec.catalog.integrity import DATA
 from tsporec.catalog.store import Store, writer_lock
 from tsporec.data.items import Item
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tsporec.budget import Budget
 from tsporec.catalog.compress import Compressor, compress_all, fingerprint_of, make_compressor
-from tsporec.catalog.faults import DATA, check_pages, damaged
+from tsporec.catalog.integrity import DATA, check_pages, damaged
 from tsporec.catalog.records import ItemId, Recipe, decode_ids, decode_records, encode_ids, is_intact, type_of_ids
 from tsporec.catalog.sources import Items, read_chunks
 from tsporec.catalog.store import View, open_store, writer_lock

@@ -25,7 +25,7 @@ from weakref import WeakSet, WeakValueDictionary
 from filelock import FileLock, Timeout
 
 from tsporec._version import __version__
-from tsporec.catalog.faults import DATA, check_flags, check_pages, damaged, errors_named, lmdb, no_catalogue
+from tsporec.catalog.integrity import DATA, check_flags, check_pages, damaged, errors_named, lmdb, no_catalogue
 from tsporec.catalog.records import Recipe
 
 T = TypeVar("T")

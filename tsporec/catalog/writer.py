@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tsporec._internal.digest import short_digests
 from tsporec._internal.progress import progress
 from tsporec.catalog.compress import Records
-from tsporec.catalog.faults import no_catalogue
+from tsporec.catalog.integrity import no_catalogue
 from tsporec.catalog.records import HEADER, ItemId, Recipe, decode_ids, encode_ids, headers_of
 from tsporec.catalog.sources import Chunk
 from tsporec.catalog.store import CATALOG, SEEN, UNFINISHED, State, clear, open_store, pairs_of
