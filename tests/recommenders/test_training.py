@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.evaluation.test_popularity import groups
+from tests.evaluation.test_measures import groups
 from tsporec.metrics import ndcg, ranks
 from tsporec.recommenders import training
 from tsporec.recommenders.embedding import EmbeddingConfig, make_recommender

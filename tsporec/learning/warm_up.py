@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
-from tsporec.evaluation.popularity import require_better_than_popularity
+from tsporec.evaluation.measures import require_better_than_popularity
 from tsporec.evaluation.task import Task, warm_up_rules
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.resume import step
