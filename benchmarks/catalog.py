@@ -104,7 +104,7 @@ def build_one(folder: Path, items: int, kept: int, num_proc: int, shuffled: bool
     )  # fmt: skip
     end, began = time.perf_counter(), selector.began()
     size = catalog.describe()["bytes"]
-    need = items * (3 * kept + 16 + len("item-00000000"))  # cells, header, key
+    need = items * (3 * kept + 16 + len("item-00000000"))  # kept tokens, header, key
     return {
         "items": items,
         "kept_tokens": kept,

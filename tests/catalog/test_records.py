@@ -60,7 +60,7 @@ def test_records_round_trip(rows, vocabulary, budget, k):
     ranks = np.concatenate([np.arange(len(row))[::-1] for row in rows] or [[]]).astype(np.int32)
     keys, digests = encode_ids(list(map(str, range(len(rows)))), "str"), np.arange(len(rows), dtype=np.uint64)
     how = recipe(vocabulary, budget)
-    records = encode_records(keys, digests, kept.lengths + 5, kept, ranks, how.cell)
+    records = encode_records(keys, digests, kept.lengths + 5, kept, ranks, how.token_dtype)
     assert all(map(is_intact, keys, records))
     tokens, found = decode_records(records, how)
     assert (tokens.to_lists(), found.tolist()) == (rows, ranks.tolist())
@@ -72,7 +72,7 @@ def test_records_round_trip(rows, vocabulary, budget, k):
 
 def test_a_record_that_cannot_be_is_refused():
     kept = RaggedTokens.from_lists([[99, 3]])
-    (record,) = encode_records([b"a"], np.uint64([1]), kept.lengths, kept, np.int32([0, 1]), recipe().cell)
+    (record,) = encode_records([b"a"], np.uint64([1]), kept.lengths, kept, np.int32([0, 1]), recipe().token_dtype)
     for cut in range(1, len(record)):
         if (cut - 16) % 3 or cut < 16:
             with pytest.raises(ValueError, match="cut short"):
@@ -91,7 +91,12 @@ def test_a_record_that_cannot_be_is_refused():
 def test_format_1_is_written_as_it_was():
     kept = RaggedTokens.from_lists([[3, 300], []])
     records = encode_records(
-        encode_ids(["B01", "ü"]), np.uint64([1, 2**64 - 1]), np.array([5, 0]), kept, np.int32([1, 0]), recipe(400).cell
+        encode_ids(["B01", "ü"]),
+        np.uint64([1, 2**64 - 1]),
+        np.array([5, 0]),
+        kept,
+        np.int32([1, 0]),
+        recipe(400).token_dtype,
     )
     assert [record.hex() for record in records] == [
         "c45920560100000000000000050000000300012c0100",

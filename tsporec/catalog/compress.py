@@ -27,7 +27,7 @@ from tsporec.tokens.pieces import special_token_ids
 from tsporec.tokens.ragged import RaggedTokens
 
 
-class Records(NamedTuple):
+class Compressed(NamedTuple):
     """Keys and records of N items, and how many of them the selector has item weights for."""
 
     keys: list[bytes]
@@ -47,7 +47,7 @@ class Compressor:
     selector: Any
     recipe: Recipe
 
-    def __call__(self, chunk: Chunk) -> Records:
+    def __call__(self, chunk: Chunk) -> Compressed:
         """Tokenise where needed, score, select, rank. An id of another kind is a ``ValueError``."""
         keys, tokens = encode_ids(chunk.ids, self.recipe.id_type), self._tokens(chunk).with_items(chunk.ids)
         weights = getattr(self.selector, "item_weights", None)
@@ -57,8 +57,8 @@ class Compressor:
         whole_words = pieces_of_words(self.recipe.granularity, self.tokenizer)
         selection = select_scored(scores, tokens, self.recipe.budget, whole_words=whole_words, protected=protected)
         ranks, kept = rank(scores, selection, protected), selection.apply(tokens)
-        records = encode_records(keys, chunk.digests(), tokens.lengths, kept, ranks, self.recipe.cell)
-        return Records(keys, records, 0 if weights is None else weights.known - before)
+        records = encode_records(keys, chunk.digests(), tokens.lengths, kept, ranks, self.recipe.token_dtype)
+        return Compressed(keys, records, 0 if weights is None else weights.known - before)
 
     def _tokens(self, chunk: Chunk) -> RaggedTokens:
         most, vocabulary = self.recipe.max_tokens, self.recipe.vocabulary
@@ -117,7 +117,7 @@ def fingerprint_of(selector: Any) -> str:
 
 def compress_all(
     chunks: Iterable[Chunk], compressor: Compressor, num_proc: int = 1, start_method: str = "spawn"
-) -> Iterator[Records]:
+) -> Iterator[Compressed]:
     """Yield the records of each chunk, in the order of the chunks.
 
     At most ``3 * num_proc`` chunks are read ahead. With one process the work is done in this one. A worker that dies
@@ -129,7 +129,7 @@ def compress_all(
     context = multiprocessing.get_context(start_method)
     parent = 0 if start_method == "forkserver" else os.getpid()  # the parent of a forkserver's worker is the server
     executor = ProcessPoolExecutor(num_proc, context, initializer=_start, initargs=(compressor, parent))
-    waiting: deque[Future[Records]] = deque()
+    waiting: deque[Future[Compressed]] = deque()
     try:
         for chunk in chunks:
             waiting.append(executor.submit(_work, chunk))
@@ -161,7 +161,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _work(chunk: Chunk) -> Records:
+def _work(chunk: Chunk) -> Compressed:
     if _worker is None:
         raise RuntimeError("a worker was asked for work before it was started.")
     return _worker(chunk)

@@ -1,12 +1,12 @@
 """The format of a catalogue: item ids as LMDB keys, kept tokens as records, and the recipe that made them.
 
-A record is a header of 16 bytes and one cell for each kept token, in text order. All numbers are little-endian:
+A record is a header of 16 bytes and a pair for each kept token, in text order. All numbers are little-endian:
 
     crc32 of the key and of all that follows   uint32
     digest of the text                         uint64
     tokens of the whole text                   uint32
-    cell: token id                             uint16, or uint32 if the vocabulary has more than 65,536 ids
-    cell: rank of the token, 0 for the best    uint8, uint16 or uint32, whichever holds the budget
+    token id                                   uint16, or uint32 if the vocabulary has more than 65,536 ids
+    rank of the token, 0 for the best          uint8, uint16 or uint32, whichever holds the budget
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Recipe:
         return [f"{name} ({mine!r} here, {theirs!r} given)" for name, mine, theirs in pairs if mine != theirs]
 
     @property
-    def cell(self) -> np.dtype[Any]:
+    def token_dtype(self) -> np.dtype[Any]:
         """Dtype of one kept token: fields ``id`` and ``rank``."""
         most = self.budget.tokens or 1 << 32
         rank = "u1" if most <= 1 << 8 else "<u2" if most <= 1 << 16 else "<u4"
@@ -154,18 +154,19 @@ def encode_records(
     lengths: NDArray[np.integer],
     kept: RaggedTokens,
     ranks: NDArray[np.int32],
-    cell: np.dtype[Any],
+    token_dtype: np.dtype[Any],
 ) -> list[bytes]:
     """Return a record for each of N items.
 
     ``digests [N]`` and ``lengths [N]`` are of the whole texts. ``kept`` has N segments of K tokens with ``ranks [K]``.
     """
-    cells = np.empty(len(ranks), dtype=cell)
-    cells["id"], cells["rank"] = kept.ids, ranks
+    tokens = np.empty(len(ranks), dtype=token_dtype)
+    tokens["id"], tokens["rank"] = kept.ids, ranks
     headers = np.zeros(len(keys), dtype=HEADER)
     headers["digest"], headers["length"] = digests, lengths
-    # [N] headers and [K] cells -> one bytes object for each item
-    heads, body, ends = headers.tobytes(), cells.tobytes(), (kept.cu_seqlens.astype(np.int64) * cell.itemsize).tolist()
+    # [N] headers and [K] kept tokens -> one bytes object for each item
+    heads, body = headers.tobytes(), tokens.tobytes()
+    ends = (kept.cu_seqlens.astype(np.int64) * token_dtype.itemsize).tolist()
     records = []
     for number, key in enumerate(keys):
         at = number * HEADER.itemsize
@@ -182,13 +183,13 @@ def decode_records(
     An empty record gives an empty segment. A record that was cut short, or has a token id outside the vocabulary, is a
     ``ValueError``.
     """
-    cell = recipe.cell
+    token_dtype = recipe.token_dtype
     sizes = np.fromiter(map(len, records), dtype=np.int64, count=len(records)) - HEADER.itemsize
     sizes[sizes == -HEADER.itemsize] = 0
-    if (sizes < 0).any() or (sizes % cell.itemsize).any():
+    if (sizes < 0).any() or (sizes % token_dtype.itemsize).any():
         raise ValueError("a record was cut short")
-    cells = np.frombuffer(b"".join([record[HEADER.itemsize :] for record in records]), dtype=cell)
-    ids, ranks, cu = cells["id"].astype(np.int32), cells["rank"], lengths_to_offsets(sizes // cell.itemsize)
+    tokens = np.frombuffer(b"".join([record[HEADER.itemsize :] for record in records]), dtype=token_dtype)
+    ids, ranks, cu = tokens["id"].astype(np.int32), tokens["rank"], lengths_to_offsets(sizes // token_dtype.itemsize)
     if ids.max(initial=0) >= recipe.vocabulary or ids.min(initial=0) < 0:
         raise ValueError(f"a record holds a token id outside the vocabulary of {recipe.vocabulary} ids")
     if k is not None:

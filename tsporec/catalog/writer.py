@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tsporec._internal.digest import short_digests
 from tsporec._internal.progress import progress
-from tsporec.catalog.compress import Records
+from tsporec.catalog.compress import Compressed
 from tsporec.catalog.integrity import no_catalogue
 from tsporec.catalog.records import HEADER, ItemId, Recipe, decode_ids, encode_ids, headers_of
 from tsporec.catalog.sources import Chunk
@@ -82,7 +82,8 @@ class BuildReport:
 
     def plus(self, records: Sequence[bytes], recipe: Recipe) -> BuildReport:
         """Return the report with more records."""
-        tokens = (np.fromiter(map(len, records), np.int64, len(records)) - HEADER.itemsize) // recipe.cell.itemsize
+        sizes = np.fromiter(map(len, records), np.int64, len(records)) - HEADER.itemsize
+        tokens = sizes // recipe.token_dtype.itemsize
         return replace(
             self,
             items=self.items + len(records),
@@ -139,7 +140,7 @@ class Writer:
             if len(known) < len(keys):
                 yield chunk.take(np.flatnonzero(~same)) if known else chunk
 
-    def fill(self, results: Iterable[Records]) -> None:
+    def fill(self, results: Iterable[Compressed]) -> None:
         """Take all records, with a progress bar."""
         for done in progress(results, "compress"):
             self.add(*done)
