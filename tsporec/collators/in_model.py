@@ -43,10 +43,10 @@ def span_ids(spans: Sequence[Sequence[tuple[int, int]]], attention_mask: Tensor)
         raise ValueError(f"there are spans for {len(spans)} rows, expected one list for each of {len(attention_mask)}")
     numbers = torch.zeros(attention_mask.shape, dtype=torch.int32)
     held = attention_mask.cpu().bool()
-    for row, (own, mask) in enumerate(zip(spans, held, strict=True)):
+    for row, (row_spans, mask) in enumerate(zip(spans, held, strict=True)):
         length, first = int(mask.sum()), int(mask.to(torch.uint8).argmax())
         last = 0
-        for number, (start, end) in enumerate(own, 1):
+        for number, (start, end) in enumerate(row_spans, 1):
             if not last <= start <= end <= length:
                 raise ValueError(
                     f"row {row}: span ({start}, {end}) does not lie between {last}, where the one before ends, and "

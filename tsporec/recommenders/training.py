@@ -64,9 +64,9 @@ class HeldOutRows:
         score share the mean of their ranks.
         """
         scores = recommender.user_contexts(vectors, self.histories) @ vectors.T
-        own = scores.gather(1, self.targets[:, None])
+        target = scores.gather(1, self.targets[:, None])
         scores[self.rows, self.seen] = -math.inf
-        rank = 0.5 + ((scores > own).sum(dim=1) + (scores >= own).sum(dim=1)) / 2
+        rank = 0.5 + ((scores > target).sum(dim=1) + (scores >= target).sum(dim=1)) / 2
         return float((1 / torch.log2(1 + rank.clamp(min=1))).mean())
 
 

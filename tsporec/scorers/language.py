@@ -90,9 +90,9 @@ class LanguageScorer(BaseScorer):
 
     def score(self, tokens: RaggedTokens) -> Scores:
         """Return scores of 12 significant bits: float32 ``[T]``. A segment's scores do not depend on the batch."""
-        return self._score_own(tokens) if self.reader is None else self._score_texts(tokens, self.reader)
+        return self._score_model_ids(tokens) if self.reader is None else self._score_texts(tokens, self.reader)
 
-    def _score_own(self, tokens: RaggedTokens) -> Scores:
+    def _score_model_ids(self, tokens: RaggedTokens) -> Scores:
         """Score ids of the model's own tokenizer."""
         size = self.model.config.vocab_size
         wrong = tokens.ids[(tokens.ids < 0) | (tokens.ids >= size)]
@@ -116,7 +116,7 @@ class LanguageScorer(BaseScorer):
             return np.zeros(0, dtype=np.float32)
         encoded = self.tokenizer([text for text, _ in texts], add_special_tokens=False, return_offsets_mapping=True)
         other = RaggedTokens.from_lists(encoded["input_ids"])
-        theirs = self._score_own(other)
+        theirs = self._score_model_ids(other)
         scores = np.zeros(tokens.num_tokens, dtype=np.float32)
         for i, (text, spans) in enumerate(texts):
             values = theirs[other.cu_seqlens[i] : other.cu_seqlens[i + 1]]

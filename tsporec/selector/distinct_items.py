@@ -84,10 +84,10 @@ def make_distinct(selector: Any, corpus: RaggedTokens, budgets: Sequence[int], s
         scores[new] = selector.without_item_weights().score(corpus)[new]
     # Tokens that share an item weight are raised together, so only the first of them may be chosen.
     positions, places = known.item_weights.find(corpus, pieces)
-    own = np.zeros(corpus.num_tokens, dtype=bool)
-    own[positions[np.unique(places, return_index=True)[1]]] = True
+    first = np.zeros(corpus.num_tokens, dtype=bool)
+    first[positions[np.unique(places, return_index=True)[1]]] = True
     terms = pieces.terms
-    known.set_item_scores(corpus, distinct_scores(scores, corpus, terms, budgets, strength, own, texts, unchanged))
+    known.set_item_scores(corpus, distinct_scores(scores, corpus, terms, budgets, strength, first, texts, unchanged))
     found = known.score(corpus)
     for budget in budgets:
         kept = select_scored(found, corpus, budget).apply(corpus)
