@@ -1,5 +1,6 @@
 """A catalogue of kept tokens: compress every item once, then look items up by id.
 
-``build`` turns items into records, ``store`` keeps them in one LMDB environment, and ``catalog`` holds ``ItemCatalog``,
-which looks them up. ``sources`` reads items, ``records`` is the format on disk, and ``ray`` builds with Ray Data.
+``sources`` reads items in chunks, ``compress`` makes a record of each item, and ``writer`` puts the records into the
+LMDB environment that ``store`` opens. ``catalog`` holds ``ItemCatalog``, which builds and looks up; ``ray`` builds with
+Ray Data. ``records`` is the format on the disk, and ``integrity`` checks the file.
 """

@@ -1,7 +1,8 @@
 """Scorers give every token of a text a number: higher means more worth keeping.
 
-Each scorer has a file. :func:`make_scorer` finds a scorer by its name and then imports its module. ``base`` holds the
-protocol, and ``language`` what scorers that read with a model share.
+:func:`make_scorer` finds a scorer by its name: ``head``, ``random``, ``tfidf``, ``self_information``, ``attention``,
+``centroid`` or ``llmlingua2``, each in a file of its name. ``cached``, ``patterns`` and ``without_repeats`` wrap a
+scorer. ``base`` holds the protocol, and ``language`` the base class of scorers that read with a model.
 """
 
 from __future__ import annotations

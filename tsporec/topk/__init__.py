@@ -1,8 +1,8 @@
 """Keep the best k tokens of each segment, in text order: the operation that every selection rests on.
 
-Three implementations agree bit for bit: `reference` (plain torch, the oracle), `cpu` (numpy) and `cuda` (NVRTC).
-The functions below take torch tensors on a CPU or GPU; `tsporec.topk.cpu` takes numpy arrays. docs/topk.md gives the
-semantics in full.
+Three implementations agree bit for bit: `reference` (plain torch, the oracle), `cpu` (numpy) and `cuda` (NVRTC, with
+the `kernels` of topk.cu). `ops` registers them with torch, and `checks` refuses wrong input. The functions below take
+torch tensors on a CPU or GPU; `tsporec.topk.cpu` takes numpy arrays. docs/topk.md gives the semantics in full.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Read catalogues and interactions: your own files and tables, and the files of public recommenders.
 
-Each format has a module. Every reader returns :class:`~tsporec.data.items.Item` objects or
+Each format has a module: ``plain`` (your own data), ``amazon``, ``hllm``, ``mind``, ``minionerec`` and ``recbole``;
+``common`` holds their helpers. Every reader returns :class:`~tsporec.data.items.Item` objects or
 :class:`~tsporec.data.items.Interactions`. The functions here find the reader by the format's name or by the file's.
 """
 
