@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tsporec import RaggedTokens, TokenSelector
+from tsporec.data.items import Interactions, Item, item_text
+from tsporec.data.readers import read_items, read_sequences
 
 NOUNS = ["pen", "stapler", "notebook", "label", "cartridge", "tape", "folder", "marker"]
+DATA = Path(__file__).parent / "data"
 WORDS = ["black", "ink", "for", "the", "office", "heavy", "duty", "with", "pack", "of", "paper", "blue", "metal", "and"]
 
 
@@ -27,13 +31,19 @@ def items(count: int = 24, words: int = 40) -> list[dict[str, str]]:
     ]
 
 
+def catalogue() -> tuple[list[Item], list[Interactions], Any]:
+    """Return the items and the interactions of ``examples/data``, and a tokenizer of their texts."""
+    items, sequences = read_items(DATA / "items.jsonl"), read_sequences(DATA / "interactions.csv")
+    return items, sequences, tokenizer([*map(item_text, items), "The user bought: buys next:"], size=2000)
+
+
 def histories(users: int, length: int, catalogue: int) -> list[list[int]]:
     """Return each user's items, oldest first. The last is the target."""
     rng = np.random.default_rng(1)
     return [rng.choice(catalogue, size=length + 1, replace=False).tolist() for _ in range(users)]
 
 
-def tokenizer(texts: list[str], special: tuple[str, ...] = ()) -> Any:
+def tokenizer(texts: list[str], special: tuple[str, ...] = (), size: int = 600) -> Any:
     """Return a byte-level BPE with <pad>, <s> and </s> that puts <s> before a text, as Llama's does."""
     from tokenizers.processors import TemplateProcessing
 
@@ -43,7 +53,7 @@ def tokenizer(texts: list[str], special: tuple[str, ...] = ()) -> Any:
     core.train_from_iterator(
         texts,
         trainers.BpeTrainer(
-            vocab_size=600,
+            vocab_size=size,
             show_progress=False,
             special_tokens=["<pad>", "<s>", "</s>", *special],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),

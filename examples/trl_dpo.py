@@ -1,10 +1,10 @@
 """TRL's DPOTrainer on recommendation preferences, as in S-DPO: the bought item against one that was not bought.
 
-The history is in the prompt and is cut. The candidates, ``chosen`` and ``rejected``, stay as they are. The sequences
-equal those of S-DPO's collator, ``trainer/utils.py`` of github.com/chenyuxin1999/S-DPO at 07befa41
-(``tests/collators/test_golden.py``). Lines changed: ``trainer.data_collator`` is wrapped. S-DPO's own collator
-tokenises strings, and nothing in them says where the history ends: call ``selector.compress_text`` on ``historyList``
-there.
+The items of the prompt stand between markers and are cut. The candidates, ``chosen`` and ``rejected``, stay as they
+are. Line changed: ``processing_class`` is a wrapped tokenizer, so TRL drops no row because its prompt is too long. The
+sequences of whole items equal those of S-DPO's collator, ``trainer/utils.py`` of github.com/chenyuxin1999/S-DPO at
+07befa41 (``tests/collators/test_golden.py``). S-DPO's own collator tokenises strings, and nothing in them says where
+the history ends: call ``selector.compress_text`` on ``historyList`` there.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ import tiny
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from tsporec import SelectorCollator
-from tsporec.collators.spans import MarkerSpans
+from tsporec import wrap_tokenizer
 
 MARKS = ("<|item|>", "<|/item|>")
 
 
-def trainer(rows: list[dict[str, str]], tokenizer: Any, folder: str) -> DPOTrainer:
+def trainer(rows: list[dict[str, str]], tokenizer: Any, folder: str, max_length: int = 1024) -> DPOTrainer:
     """Return a trainer of two steps over ``prompt``, ``chosen`` and ``rejected``."""
     arguments = DPOConfig(
         folder, per_device_train_batch_size=2, max_steps=2, report_to=[], use_cpu=True, bf16=False,
-        save_strategy="no", max_length=1024,
+        save_strategy="no", disable_tqdm=True, max_length=max_length,
     )  # fmt: skip
     return DPOTrainer(
         tiny.causal_lm(tokenizer),
@@ -37,8 +36,8 @@ def trainer(rows: list[dict[str, str]], tokenizer: Any, folder: str) -> DPOTrain
     )
 
 
-def main(users: int = 8) -> dict[str, Any]:
-    """Train. Returns the tokens of a whole and of a short batch, and the loss."""
+def main(users: int = 40, max_length: int = 160) -> dict[str, Any]:
+    """Train two steps on whole and on short items. Returns the rows that TRL trains on, and the tokens of a prompt."""
     texts = [item["description"] for item in tiny.items(words=20)]
     tokenizer = tiny.tokenizer(["The user bought and buys next", *texts], special=MARKS)
     rows = [
@@ -47,26 +46,22 @@ def main(users: int = 8) -> dict[str, Any]:
             "chosen": f" {texts[row[-1]]}",
             "rejected": f" {texts[row[-2]]}",
         }
-        for row in tiny.histories(users, 5, len(texts))
+        for row in tiny.histories(users, 7, len(texts))
     ]
-    with tempfile.TemporaryDirectory() as folder:
-        dpo = trainer(rows, tokenizer, folder)
-        base, marks = dpo.data_collator, tokenizer.convert_tokens_to_ids(list(MARKS))
-        dpo.data_collator = SelectorCollator(
-            base,
-            tiny.selector(tokenizer, texts),
-            6,
-            spans=MarkerSpans(*marks, ids="prompt_ids"),
-            ids="prompt_ids",
-            tokenizer=tokenizer,
-        )
-        features = [{k: row[k] for k in ("prompt_ids", "chosen_ids", "rejected_ids")} for row in dpo.train_dataset]
-        whole, short = base(features), dpo.data_collator(features)
-        loss = dpo.train().training_loss
-    sizes = {"whole": whole["input_ids"].numel(), "short": short["input_ids"].numel(), "loss": loss}
-    sizes["candidates kept"] = int(whole["completion_mask"].sum()) == int(short["completion_mask"].sum())
-    print(sizes)
-    return sizes
+    marks = tuple(tokenizer.convert_tokens_to_ids(list(MARKS)))
+    short = wrap_tokenizer(tokenizer, tiny.selector(tokenizer, texts), 6, spans=marks)
+    found = {}
+    for name, processing_class in {"whole items": tokenizer, "6 tokens an item": short}.items():
+        with tempfile.TemporaryDirectory() as folder:
+            dpo = trainer(rows, processing_class, folder, max_length)
+            prompts = [len(ids) for ids in dpo.train_dataset["prompt_ids"]]
+            found[name] = {
+                "rows": len(prompts),
+                "longest prompt": max(prompts, default=0),
+                "loss": dpo.train().training_loss if prompts else None,
+            }
+        print(f"{name}: {found[name]}")
+    return found
 
 
 if __name__ == "__main__":

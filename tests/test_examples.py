@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
 PAGES = [ROOT / "README.md", ROOT / "docs" / "index.md", ROOT / "docs" / "data.md"]
 
 
@@ -38,44 +39,87 @@ def test_compile_and_export_as_the_page_shows():
     exec(compile(quick, "hub.md", "exec"), {})
 
 
-def test_prompt_recommender():
-    read = runpy.run_path(str(ROOT / "examples" / "prompt_recommender.py"))["main"](users=16)
-    assert read["8 tokens an item"] < read["whole texts"] / 2
+@pytest.fixture
+def run(monkeypatch):
+    """Run an example by its name: the options go to its ``main``."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return lambda name, **options: runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](**options)
 
 
-def test_three_stages_of_a_generative_recommender(monkeypatch):
+def test_every_example_is_run_here():
+    here = Path(__file__).read_text()
+    assert [path.stem for path in EXAMPLES.glob("*.py") if f'"{path.stem}"' not in here] == ["tiny"]
+
+
+def test_three_stages_of_a_generative_recommender(run):
     pytest.importorskip("accelerate", reason="a Trainer needs accelerate")
     pytest.importorskip("datasets", reason="preferences are kept as a dataset")
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
     smaller = {"steps": 220, "rated": 48, "kinds_of_items": 4, "cuts": (3, 8), "candidates": 8, "rounds": 2}
-    found = runpy.run_path(str(ROOT / "examples" / "generative_stages.py"))["main"](**smaller)
+    found = run("generative_stages", **smaller)
     assert found["learned"] >= 0.7
     assert max(found["head"], found["tfidf"], found["untrained"]) < 0.3
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("hllm_packed", {}),
-        ("minionerec_sft", {}),
-        ("tallrec_binary", {}),
-        ("chat_template", {}),
-        ("trl_dpo", {}),
-        ("trl_sft", {}),
-        ("trl_sft", {"padding_free": True}),
-        ("trl_sft", {"packing": True}),
-    ],
-)
-def test_adapters(name, options, monkeypatch):
-    if name.startswith("trl"):
-        pytest.importorskip("trl", reason="TRL is not installed")
+@pytest.mark.parametrize("name", ["hllm_packed", "minionerec_sft", "chat_template", "short_prompts"])
+def test_short_items_are_fewer_tokens(run, name):
     if name == "minionerec_sft":
         pytest.importorskip("accelerate", reason="a Trainer needs accelerate")
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    found = runpy.run_path(str(ROOT / "examples" / f"{name}.py"))["main"](**options)
-    sizes = list(found.values())
-    if name == "tallrec_binary":
-        assert sizes == [0.0, 1.0]
-    else:
-        assert sizes[1] < 0.7 * sizes[0]
-    assert found.get("candidates kept", True)
+    whole, short = list(run(name).values())[:2]
+    assert short < 0.7 * whole
+
+
+def test_trainer(run):
+    pytest.importorskip("accelerate", reason="a Trainer needs accelerate")
+    whole, short = (found["tokens in a batch"] for found in run("trainer", users=32).values())
+    assert short < whole / 2
+
+
+def test_tallrec_keeps_every_answer(run):
+    pytest.importorskip("peft", reason="peft is not installed")
+    assert list(run("tallrec_binary").values()) == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_trl_sft_loses_no_row_and_fills_its_packs(run, packing):
+    pytest.importorskip("trl", reason="TRL is not installed")
+    whole, short = run("trl_sft", users=72, packing=packing).values()
+    assert short["rows"] == short["rows with their answer"] == 72
+    assert whole["rows with their answer"] < 0.8 * 72
+    if packing:
+        assert short["full"] > 0.9
+        assert short["sequences"] < 0.6 * whole["sequences"]
+
+
+def test_trl_dpo_loses_no_row(run):
+    pytest.importorskip("trl", reason="TRL is not installed")
+    whole, short = run("trl_dpo", users=24).values()
+    assert short["rows"] == 24 > whole["rows"]
+    assert short["longest prompt"] < 160
+
+
+def test_own_data(run):
+    pytest.importorskip("accelerate", reason="a Trainer needs accelerate")
+    verdict = run("own_data", seeds=1)
+    assert verdict.scorer == "selector"
+    assert verdict.tokens < 0.3
+
+
+def test_own_scorer(run):
+    found = run("own_scorer")
+    assert found["names first"] > max(found["head"], found["tfidf"])
+
+
+def test_own_reward(run):
+    pytest.importorskip("accelerate", reason="a Trainer needs accelerate")
+    found = run("own_reward")
+    assert found["after"] > found["before"] + 0.2
+
+
+def test_the_service_answers_over_loopback(run, capsys):
+    pytest.importorskip("fastapi", reason="FastAPI is not installed")
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    found = run("serve", requests=80)
+    assert found["requests"] == 80
+    printed = capsys.readouterr().out
+    assert "404" in printed
+    assert "'nothing'" in printed

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import TEXTS
 from tsporec.budget import Budget
+from tsporec.collators.selector import SelectorCollator
 from tsporec.scorers import make_scorer
 from tsporec.selector.model import TokenSelector
 from tsporec.tokenizer import wrap_tokenizer
@@ -186,6 +187,47 @@ def test_chat_templates_keep_their_special_tokens(fast):
     marks = chat.convert_tokens_to_ids(["<|user|>", "<|end|>"])
     assert len(cut) == 20 < len(whole)
     assert [i for i in cut if i in marks] == [i for i in whole if i in marks]
+
+
+@pytest.fixture(scope="module")
+def marked(fast):
+    chat = copy.deepcopy(fast)
+    chat.add_special_tokens({"additional_special_tokens": ["<item>", "</item>"]})
+    return chat
+
+
+@given(k=st.integers(1, 8), chosen=st.lists(st.sampled_from(TEXTS), max_size=4))
+@pytest.mark.parametrize("granularity", ["token", "word"])
+def test_spans_are_cut_as_a_collator_cuts_them(marked, k, chosen, granularity):
+    marks = tuple(marked.convert_tokens_to_ids(["<item>", "</item>"]))
+    options = {"spans": marks, "granularity": granularity}
+    collator = SelectorCollator(list, make_scorer("random"), k, tokenizer=marked, **options)
+    wrapped = wrap_tokenizer(marked, make_scorer("random"), k, **options)
+    texts = ["black ink " + "".join(f"<item>{text}</item>" for text in chosen) + " labels", *TEXTS[:2]]
+    features = [{"input_ids": ids} for ids in marked(texts)["input_ids"]]
+    expected = [feature["input_ids"] for feature in collator(features)]
+    assert wrapped(texts)["input_ids"] == expected
+    assert [wrapped.encode(text) for text in texts] == expected
+    assert pickle.loads(pickle.dumps(wrapped))(texts)["input_ids"] == expected
+    pair = wrapped(texts[0], texts[1])["input_ids"]
+    assert pair == [*expected[0], *expected[1][1:]]
+
+
+def test_spans_give_way_and_the_rest_stays(marked):
+    marks = tuple(marked.convert_tokens_to_ids(["<item>", "</item>"]))
+    text = "black ink " + "".join(f"<item>{text}</item>" for text in TEXTS) + " labels for printers"
+    whole = marked(text)["input_ids"]
+    for wrapped in (wrap_tokenizer(marked, make_scorer("random"), k, spans=marks) for k in (None, 7)):
+        for limit in range(26, 60):
+            cut = wrapped(text, truncation=True, max_length=limit)
+            assert limit - len(TEXTS) < len(cut["input_ids"]) <= limit or wrapped(text)["input_ids"] == cut["input_ids"]
+            assert len(cut["attention_mask"]) == len(cut["input_ids"])
+            assert cut["input_ids"][-4:] == whole[-4:]
+            assert [i for i in cut["input_ids"] if i in marks] == [*marks] * len(TEXTS)
+        with pytest.raises(ValueError, match="max_length leaves 0 tokens for 6 spans"):
+            wrapped(text, truncation=True, max_length=12)
+    with pytest.raises(ValueError, match="leave out keep_last and prompts"):
+        wrap_tokenizer(marked, make_scorer("head"), spans=marks, keep_last=3)
 
 
 def test_faults():

@@ -179,6 +179,21 @@ def truncated_lengths(lengths: Ints, room: int, truncation: str) -> Ints:
     return np.array(left)
 
 
+def levelled_lengths(lengths: Ints, room: int) -> Ints:
+    """Return the lengths of spans, the longest lowered to one number of tokens with which all fit into ``room``.
+
+    >>> levelled_lengths(np.array([9, 3, 8]), 14).tolist()
+    [5, 3, 5]
+    """
+    for most in range(int(lengths.max(initial=0)), 0, -1):
+        if np.minimum(lengths, most).sum() <= room:
+            return np.minimum(lengths, most)
+    raise ValueError(
+        f"max_length leaves {max(room, 0)} tokens for {len(lengths)} spans, since a text is never cut outside of them; "
+        "expected one for each. Use a larger max_length, or shorten the rest of the text."
+    )
+
+
 def is_whole(value: object) -> bool:
     """Return whether ``value`` is a Python or numpy integer, and no bool.
 

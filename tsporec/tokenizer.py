@@ -9,14 +9,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.budget import Budget, as_budget, truncated_lengths
+from tsporec.budget import Budget, as_budget, levelled_lengths, truncated_lengths
+from tsporec.collators.spans import SpanFinder, check_spans, find_spans, read_spans
 from tsporec.scorers.base import Scorer, score_tokens
 from tsporec.selection import pieces_of_words, select_scored
 from tsporec.selector.resolve import bound_selector
@@ -33,6 +33,7 @@ def wrap_tokenizer(
     selector: Scorer | str | Path | None = None,
     budget: Budget | int | None = None,
     *,
+    spans: tuple[int, ...] | SpanFinder | None = None,
     keep_last: int = 0,
     protected_ids: Sequence[int] = (),
     prompts: Sequence[str] = (),
@@ -49,6 +50,10 @@ def wrap_tokenizer(
     budget : Budget or int, optional
         Budget of each text, without the special tokens that ``tokenizer`` adds. Each text of a pair has its own; they
         share a ``total``. Default: texts are cut only if ``truncation`` would cut them, to the same length.
+    spans : tuple of int, or callable, optional
+        Cut only these parts of a text, each to the budget: the text between begin and end marker ids (split by a
+        separator's), or what a callable finds, as for :class:`~tsporec.SelectorCollator`. If ``truncation`` asks for
+        less, the spans give way and the rest stays. Default: a text is one part.
     keep_last : int
         Tokens at the end of an encoded text (or pair) that are kept if they fit: a prompt's question. Default 0.
     protected_ids : ints
@@ -80,12 +85,15 @@ def wrap_tokenizer(
     """
     if not hasattr(tokenizer, "_get_padding_truncation_strategies"):
         raise ValueError(f"expected a Hugging Face tokenizer; found {type(tokenizer).__name__}.")
+    if spans is not None and (keep_last or prompts):
+        raise ValueError("what is outside spans is kept whole; leave out keep_last and prompts, or leave out spans.")
     kind: Any = _plain_class(type(tokenizer))
     plain: Any = _as_class(tokenizer, kind)
     wrapped: Any = _as_class(plain, _wrapped_class(kind))
     wrapped._selection = _Settings(
         bound_selector(selector, plain),
         None if budget is None else as_budget(budget),
+        None if spans is None else find_spans(spans),
         keep_last,
         tuple(map(int, protected_ids)),
         tuple(prompts),
@@ -97,6 +105,7 @@ def wrap_tokenizer(
 class _Settings(NamedTuple):
     selector: Scorer
     budget: Budget | None
+    spans: SpanFinder | None
     keep_last: int
     protected_ids: tuple[int, ...]
     prompts: tuple[str, ...]
@@ -104,12 +113,12 @@ class _Settings(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """R encoded rows of F tokens, and the N texts in them without what the tokenizer added."""
+    """R encoded rows of F tokens, and the N texts in them that may be cut."""
 
     columns: dict[str, list[Any]]
     lengths: Ints  # [R]
-    added: Bools  # [F]
-    tokens: RaggedTokens  # N texts: one of each row, or the two of a pair
+    outside: Bools  # [F]: in none of the texts, such as what the tokenizer added
+    tokens: RaggedTokens  # N texts: one of each row, the two of a pair, or the spans
     row: Ints  # [N]: the row of each text
     firsts: list[Any]  # [R]: the first text of each row, not encoded
 
@@ -141,12 +150,11 @@ class SelectiveTruncation:
             batch["labels"] = plain(**targets, **options)["input_ids"]
             return batch
         padding, truncation, limit = self._strategies(options)
-        if self._selection.budget is None and limit is None:
-            return plain(text, text_pair, **options)
         single = _is_text(text, options)
-        if not single and not (hasattr(text, "__len__") and len(text)):
+        empty = not single and not (hasattr(text, "__len__") and len(text))
+        if empty or (self._selection.budget is None and limit is None):
             return plain(text, text_pair, **options)
-        rows = _encode_whole(plain, text, text_pair, single, options)
+        rows = _encode_whole(plain, text, text_pair, single, options, self._selection.spans)
         keep = self._keep(rows, truncation, limit)
         if keep.all():
             return plain(text, text_pair, **options)
@@ -162,12 +170,10 @@ class SelectiveTruncation:
             return self(text, text_pair, **options)["input_ids"]
         return self.unwrapped.encode(text, text_pair, **options)
 
-    def encode_plus(self, text: Any, text_pair: Any = None, **options: Any) -> Any:
-        """Encode one text; code for transformers 4 calls this."""
-        return self(text, text_pair, **options)
+    encode_plus = __call__  # code for transformers 4 calls these two
 
     def batch_encode_plus(self, batch_text_or_text_pairs: Any, **options: Any) -> Any:
-        """Encode a list of texts or pairs; code for transformers 4 calls this."""
+        """Encode a list of texts or pairs."""
         return self(batch_text_or_text_pairs, **options)
 
     def __reduce__(self) -> Any:
@@ -193,36 +199,37 @@ class SelectiveTruncation:
         lengths = tokens.lengths.astype(np.int64)
         k = lengths.copy()
         if self._selection.budget is None and (rows.lengths <= (limit or 0)).all():
-            return np.ones_like(rows.added)
+            return np.ones_like(rows.outside)
         protected, scores = self._protected(rows), score_tokens(self._selection.selector, tokens)
         fixed = np.diff(np.append(0, np.cumsum(protected))[tokens.cu_seqlens])
         if self._selection.budget is not None:
             samples = lengths_to_offsets(np.bincount(rows.row, minlength=count))
             k = np.minimum(k, self._selection.budget.resolve(scores, tokens.cu_seqlens, samples, protected))
             k = np.maximum(k, fixed)
+        whole = self._selection.spans is None
         if limit is not None:
             room = limit - (rows.lengths - np.bincount(rows.row, weights=lengths, minlength=count).astype(np.int64))
             for row in np.flatnonzero(np.bincount(rows.row, weights=k, minlength=count) > room).tolist():
-                k[rows.row == row] = truncated_lengths(k[rows.row == row], int(room[row]), truncation)
+                own, left = rows.row == row, int(room[row])
+                k[own] = truncated_lengths(k[own], left, truncation) if whole else levelled_lengths(k[own], left)
         protected &= np.repeat(fixed <= k, lengths)
         whole_words = self._selection.whole_words
         kept = select_scored(scores, tokens, k.astype(np.int32), whole_words=whole_words, protected=protected).kept
-        keep = rows.added.copy()
+        keep = rows.outside.copy()
         keep[np.flatnonzero(~keep)[kept]] = True
         return keep
 
     def _protected(self, rows: _Rows) -> Bools:
         """Return which tokens of the texts are kept if they fit: bool ``[T]``."""
-        _, _, keep_last, protected_ids, prompts, _ = self._selection
-        tokens = rows.tokens
-        protected = np.isin(tokens.ids, [*special_token_ids(self), *protected_ids])
+        tokens, mine = rows.tokens, self._selection
+        protected = np.isin(tokens.ids, [*special_token_ids(self), *mine.protected_ids])
         begins = np.searchsorted(rows.row, np.arange(len(rows.firsts) + 1))  # the first text of each row
-        starts = tokens.cu_seqlens[begins]
+        starts, ends = tokens.cu_seqlens[begins], tokens.cu_seqlens[np.minimum(begins[:-1] + 1, len(tokens))]
         # The number of tokens from each to the end of its row: rows of 3 and 1 tokens -> [3, 2, 1, 1].
         to_end = np.repeat(starts[1:], np.diff(starts)) - np.arange(tokens.num_tokens)
-        protected |= to_end <= keep_last
-        for first, start, end in zip(rows.firsts, starts[:-1], tokens.cu_seqlens[begins[:-1] + 1], strict=True):
-            for prompt in [p for p in prompts if isinstance(first, str) and first.startswith(p)]:
+        protected |= to_end <= mine.keep_last
+        for first, start, end in zip(rows.firsts, starts[:-1], ends, strict=True):
+            for prompt in [p for p in mine.prompts if isinstance(first, str) and first.startswith(p)]:
                 asked = self.unwrapped(prompt, add_special_tokens=False)["input_ids"]
                 protected[start : min(start + len(asked), end)] = True
         return protected
@@ -253,7 +260,9 @@ def _by_name(method: Any, args: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(list(inspect.signature(method).parameters)[2:], args, strict=False)) if args else {}
 
 
-def _encode_whole(plain: Any, text: Any, text_pair: Any, single: bool, options: Mapping[str, Any]) -> _Rows:
+def _encode_whole(
+    plain: Any, text: Any, text_pair: Any, single: bool, options: Mapping[str, Any], finder: SpanFinder | None
+) -> _Rows:
     """Encode the rows, nothing cut."""
     words = options.get("is_split_into_words", False)
     given = [text] if single else list(text)
@@ -265,11 +274,14 @@ def _encode_whole(plain: Any, text: Any, text_pair: Any, single: bool, options: 
     whole |= {"truncation": False, "return_tensors": None, "return_special_tokens_mask": True, "verbose": False}
     full = plain(text, text_pair, **whole)
     columns = {name: [values] if single else list(values) for name, values in full.items()}
-    texts, row = [], []
+    texts, row, outside = [], [], []
     for number, (ids, mask) in enumerate(zip(columns["input_ids"], columns["special_tokens_mask"], strict=True)):
         places, (first, second) = np.flatnonzero(np.asarray(mask) == 0), pairs[number]
         parts = [places]
-        if second is not None and full.encodings is not None:
+        if finder is not None:
+            spans = check_spans(read_spans(finder, {"input_ids": ids}), len(ids))
+            parts = [np.arange(start, end) for start, end in spans]
+        elif second is not None and full.encodings is not None:
             of_second = np.array([one == 1 for one in full.encodings[number].sequence_ids], dtype=bool)[places]
             parts = [places[~of_second], places[of_second]]
         elif second is not None:  # a slow tokenizer does not say: the first text's tokens are counted
@@ -277,10 +289,10 @@ def _encode_whole(plain: Any, text: Any, text_pair: Any, single: bool, options: 
             parts = np.split(places, [len(before)])
         texts += [np.asarray(ids, dtype=np.int32)[part] for part in parts]
         row += [number] * len(parts)
-    masks = columns["special_tokens_mask"]
-    added = np.array(list(chain.from_iterable(masks)), dtype=bool)
-    lengths = np.array(list(map(len, masks)), dtype=np.int64)
-    return _Rows(columns, lengths, added, RaggedTokens.from_lists(texts), np.array(row), [first for first, _ in pairs])
+        outside.append(~np.isin(np.arange(len(ids)), np.concatenate([places[:0], *parts])))
+    lengths, of_row = np.array(list(map(len, outside)), dtype=np.int64), np.array(row, dtype=np.int64)
+    tokens, firsts = RaggedTokens.from_lists(texts), [first for first, _ in pairs]
+    return _Rows(columns, lengths, np.concatenate(outside), tokens, of_row, firsts)
 
 
 def _is_text(text: Any, options: Mapping[str, Any]) -> bool:

@@ -65,5 +65,3 @@ def test_the_unlabelled_part():
     feature = {"labels": [-100, -100, -100, 7, -100, 8], "attention_mask": [0, 1, 1, 1, 1, 1], "done": [0, 1]}
     assert UnlabelledSpans()(feature) == [(1, 3), (4, 5)]
     assert UnlabelledSpans("done")(feature) == [(0, 1)]
-    with pytest.raises(ValueError, match="there is no column 'completion_mask'"):
-        UnlabelledSpans("completion_mask")(feature)

@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.collators.positions import Ints, Reposition
-from tsporec.collators.spans import IGNORED_LABEL, Span, SpanFinder, check_spans, read_spans
+from tsporec.collators.spans import (
+    DOCUMENTS,
+    IGNORED_LABEL,
+    Span,
+    SpanFinder,
+    check_spans,
+    document_ends,
+    prefix_of,
+    read_spans,
+)
 
 TOKEN_COLUMNS = (
     "attention_mask",
@@ -29,9 +38,6 @@ TOKEN_COLUMNS = (
     "assistant_masks",
 )
 """The columns that are known to hold one value a token, besides the ids."""
-
-DOCUMENTS = "seq_lengths"
-"""Column of TRL's packed features: the lengths of their documents."""
 
 
 class Part(NamedTuple):
@@ -63,7 +69,7 @@ class FlatColumns:
         item_ids: str | None = None,
     ) -> None:
         self.finders, self.ids, self.reposition, self.item_ids = list(finders), ids, reposition, item_ids
-        self.prefix = ids.removesuffix("input_ids").removesuffix("ids") if ids.endswith("ids") else ""
+        self.prefix = prefix_of(ids)
         self.labels = f"{self.prefix}labels"
         self.whole_columns = {DOCUMENTS, *whole_columns}
         known = {ids, *(self.prefix + name for name in TOKEN_COLUMNS), *token_columns}
@@ -88,7 +94,7 @@ class FlatColumns:
         found.sort(key=lambda one: one[0])
         check_spans([span for span, *_ in found], len(ids))
         self._check_lengths(feature, len(ids))
-        found = split_at(found, self._document_ends(feature, len(ids)))
+        found = split_at(found, document_ends(feature, len(ids), self.prefix))
         spans, budgets, items = map(list, zip(*found, strict=True)) if found else ([], [], [])
         return [Part(ids, spans, budgets, items, self._labelled(feature, len(ids)))]
 
@@ -143,20 +149,6 @@ class FlatColumns:
             return np.zeros(length, dtype=bool)
         labelled: NDArray[np.bool_] = (np.asarray(labels).reshape(-1, length) != IGNORED_LABEL).any(axis=0)
         return labelled
-
-    def _document_ends(self, feature: Mapping[str, Any], length: int) -> list[int]:
-        """Return where documents that are packed into the feature end: by their lengths, or where positions fall."""
-        lengths, positions = feature.get(DOCUMENTS), feature.get(f"{self.prefix}position_ids")
-        if lengths is not None:
-            ends: Ints = np.cumsum(flat_ids(lengths, DOCUMENTS))
-            if length != (ends[-1] if len(ends) else 0):
-                raise ValueError(f"{DOCUMENTS} must add up to the {length} tokens of {self.ids}; found {lengths}.")
-            return list(map(int, ends))
-        if positions is None or shape_of(positions)[-1:] != (length,):
-            return []
-        rows = np.asarray(positions)
-        falls = (np.diff(rows, axis=-1) < 0).all(axis=tuple(range(rows.ndim - 1)))
-        return list(map(int, np.flatnonzero(falls) + 1))
 
     def _note_uncut(self, name: str, length: int) -> None:
         if name in self.whole_columns or not (name.startswith(self.prefix) or name in TOKEN_COLUMNS):

@@ -50,6 +50,20 @@ class CollatorAround:
         """Return the features with their item texts cut."""
         raise NotImplementedError
 
+    def cut_columns(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        """Return columns of features with their item texts cut, for a dataset that is truncated or packed later.
+
+        ``dataset.map(collator.cut_columns, batched=True, remove_columns=["item_spans"])`` cuts a whole dataset. The
+        base collator is not called.
+
+        >>> from tsporec import make_scorer
+        >>> collator = SelectorCollator(list, make_scorer("head"), 2)
+        >>> collator.cut_columns({"input_ids": [[5, 6, 7], [8]], "item_spans": [[(0, 3)], [(0, 1)]]})
+        {'input_ids': [[5, 6], [8]]}
+        """
+        cut = self.cut([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+        return {name: [feature[name] for feature in cut] for name in cut[0]} if cut else {}
+
 
 class SelectorCollator(CollatorAround):
     """Cut the item texts of every feature to their best tokens, then call the collator it wraps.

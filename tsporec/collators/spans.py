@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from operator import index
 from typing import Any
@@ -16,7 +17,25 @@ SpanFinder = Callable[[Mapping[str, Any]], Sequence[Span]]
 """Feature -> its ``(start, end)`` spans, ascending, without overlap. ``columns`` of a finder are read by it alone."""
 
 ITEM_SPANS = "item_spans"
+DOCUMENTS = "seq_lengths"
+"""Column of TRL's packed features: the lengths of their documents."""
 IGNORED_LABEL = -100
+
+
+class _CountsCutOff:
+    """Count the item texts that truncation cut off before their spans were found, and warn of the first."""
+
+    cut_off = 0
+
+    def _note(self, count: int) -> None:
+        if count and not self.cut_off:
+            warnings.warn(
+                "truncation or packing cut off an item's text; what is left of it is its span, and items behind it are "
+                "lost. Shorten the items before that: dataset.map(collator.cut_columns, batched=True) or "
+                "wrap_tokenizer(…, spans=…). Further ones are counted in the cut_off of these spans.",
+                stacklevel=3,
+            )
+        self.cut_off += count
 
 
 class ColumnSpans:
@@ -34,11 +53,12 @@ class ColumnSpans:
         return _column(feature, self.column)
 
 
-class MarkerSpans:
+class MarkerSpans(_CountsCutOff):
     """Find the spans between the token ids ``begin`` and ``end``. The markers stay.
 
     If both are the same id, everything between two markers is a span. A ``separator`` splits the text between begin and
-    end into several spans. ``ids`` names the column of token ids.
+    end into several spans. ``ids`` names the column of token ids. Where truncation took an item's end marker, its span
+    ends with its document; such items are counted in ``cut_off``.
 
     >>> MarkerSpans(90, 91, 92)({"input_ids": [90, 5, 6, 92, 7, 91, 8]})
     [(1, 3), (4, 5)]
@@ -50,30 +70,42 @@ class MarkerSpans:
         self.begin, self.end, self.separator, self.ids = begin, end, separator, ids
 
     def __call__(self, feature: Mapping[str, Any]) -> Sequence[Span]:
-        """Return the spans of ``feature`` that are not empty; a ValueError if a marker lacks its partner."""
+        """Return the spans of ``feature`` that are not empty; a ValueError if markers do not stand in turn."""
         ids = np.asarray(_column(feature, self.ids))
         marks = np.flatnonzero((ids == self.begin) | (ids == self.end)).tolist()
-        if self.begin == self.end:
-            pairs = list(pairwise(marks))
-        else:
-            pairs = list(zip(marks[::2], marks[1::2], strict=False))
-            if len(marks) % 2 or any(ids[a] != self.begin or ids[b] != self.end for a, b in pairs):
-                raise ValueError(
-                    f"the markers {self.begin} and {self.end} are not balanced: they stand at {marks[:10]}; expected "
-                    "begin and end in turn."
-                )
+        ends = document_ends(feature, len(ids), prefix_of(self.ids)) or [len(ids)]
+        pairs = []
+        for start, end in pairwise([0, *ends]):
+            pairs += self._pairs(ids, marks[bisect_left(marks, start) : bisect_left(marks, end)], start, end)
         if self.separator is not None:
             inner = np.flatnonzero(ids == self.separator).tolist()
             between = [(a, *inner[bisect_right(inner, a) : bisect_left(inner, b)], b) for a, b in pairs]
             pairs = [pair for marks in between for pair in pairwise(marks)]
         return [(a + 1, b) for a, b in pairs if b > a + 1]
 
+    def _pairs(self, ids: NDArray[Any], marks: list[int], start: int, end: int) -> list[Span]:
+        """Pair the markers of the document from ``start`` to ``end``. Its borders take the place of lost markers."""
+        if self.begin == self.end:
+            return list(pairwise(marks))
+        lost = [bool(marks and ids[marks[0]] == self.end), bool(marks and ids[marks[-1]] == self.begin)]
+        marks = [start - 1] * lost[0] + marks + [end] * lost[1]
+        pairs = list(zip(marks[::2], marks[1::2], strict=False))
+        whole = pairs[lost[0] : len(pairs) - lost[1]]
+        if len(marks) % 2 or any(ids[a] != self.begin or ids[b] != self.end for a, b in whole):
+            raise ValueError(
+                f"the markers {self.begin} and {self.end} are not balanced: they stand at {marks[:10]}; expected "
+                "begin and end in turn."
+            )
+        self._note(sum(lost))
+        return pairs
+
 
 class UnlabelledSpans:
     """Find every run of tokens that the loss ignores: the prompt, as it was tokenised.
 
-    ``mask`` is ``"labels"``, in which -100 is no label, or a column of 0 and 1 such as TRL's ``completion_mask``.
-    Padding (``attention_mask`` 0) is in no span. Special tokens are kept, as everywhere.
+    ``mask`` is ``"labels"``, in which -100 is no label, or a column of 0 and 1 such as TRL's ``completion_mask``. A
+    feature without it is read by its labels, since TRL 1 makes labels of its masks. Padding (``attention_mask`` 0) is
+    in no span. Special tokens are kept, as everywhere.
 
     >>> UnlabelledSpans()({"input_ids": [5, 6, 7], "labels": [-100, -100, 7]})
     [(0, 2)]
@@ -85,9 +117,9 @@ class UnlabelledSpans:
         self.mask = mask
 
     def __call__(self, feature: Mapping[str, Any]) -> Sequence[Span]:
-        """Return the runs of ``feature``; a ValueError if it lacks the column."""
-        labels = np.asarray(_column(feature, self.mask))
-        free = labels == (IGNORED_LABEL if self.mask == "labels" else 0)
+        """Return the runs of ``feature``; a ValueError if it has neither column."""
+        mask = "labels" if self.mask not in feature and "labels" in feature else self.mask
+        free = np.asarray(_column(feature, mask)) == (IGNORED_LABEL if mask == "labels" else 0)
         attended = feature.get("attention_mask")
         if attended is not None and np.shape(attended) == free.shape:
             free &= np.asarray(attended) != 0
@@ -98,12 +130,12 @@ class UnlabelledSpans:
         return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-class ItemStringSpans:
+class ItemStringSpans(_CountsCutOff):
     """Find the items' strings in the prompt, by the character offsets of a fast tokenizer.
 
     Three columns are read and removed before the base collator: ``text``, the prompt; ``items``, the items' strings in
     the order in which they stand in it; and ``offsets``, the ``offset_mapping`` of its tokens. ``ids`` names the column
-    of token ids, one for each pair of offsets.
+    of token ids, one for each pair of offsets. Items that truncation cut off are counted in ``cut_off``.
     """
 
     def __init__(
@@ -120,7 +152,13 @@ class ItemStringSpans:
                 f"{self.columns[2]} has {len(offsets)} pairs and {self.ids} has {tokens} tokens; expected the offsets "
                 "of each token, (0, 0) for one that was added to the text."
             )
-        return spans_of_strings(text, items, offsets)
+        spans = spans_of_strings(text, items, offsets)
+        bounds = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
+        read = bounds[bounds[:, 1] > bounds[:, 0]]
+        if len(read):
+            where = [(end - len(item.lstrip()), start + len(item.rstrip())) for item, start, end in _find(text, items)]
+            self._note(sum(start < end and (start < read[0, 0] or end > read[-1, 1]) for start, end in where))
+        return spans
 
 
 def spans_of_strings(text: str, strings: Sequence[str], offsets: Any) -> list[Span]:
@@ -142,21 +180,28 @@ def spans_of_strings(text: str, strings: Sequence[str], offsets: Any) -> list[Sp
     starts, ends = _skip_blanks(text, bounds)[solid], bounds[solid, 1]
     if (np.diff(starts) < 0).any() or (np.diff(ends) < 0).any():
         raise ValueError("offsets fall; expected the tokens in the order of the text.")
-    spans, place = [], 0
-    for string in strings:
-        found = text.find(string, place)
-        if found < 0:
-            raise ValueError(
-                f"the item {string!r} does not stand in the text after character {place}; give the items in the order "
-                "and the spelling of the prompt."
-            )
-        place = found + len(string)
+    spans = []
+    for string, found, place in _find(text, strings):
         first, last = np.searchsorted(starts, [found, place]), np.searchsorted(ends, [found, place], side="right")
         if first[0] < last[1]:  # tokens that lie wholly in the string
             spans.append((int(solid[first[0]]), int(solid[last[1] - 1]) + 1))
         elif string.strip() and last[0] == first[1] and 0 < last[0] < len(solid):  # tokens on both sides, none in it
             raise ValueError(f"no token has offsets in the item {string!r}, characters {found} to {place} of the text.")
     return spans
+
+
+def _find(text: str, strings: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """Yield each string with its start and end in ``text``, in order; a ValueError if one is not there."""
+    end = 0
+    for string in strings:
+        start = text.find(string, end)
+        if start < 0:
+            raise ValueError(
+                f"the item {string!r} does not stand in the text after character {end}; give the items in the order "
+                "and the spelling of the prompt."
+            )
+        end = start + len(string)
+        yield string, start, end
 
 
 def _skip_blanks(text: str, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -202,7 +247,8 @@ def check_spans(spans: list[Span], length: int) -> list[Span]:
     for start, end in spans:
         if not 0 <= start <= end <= length:
             raise ValueError(
-                f"span ({start}, {end}) does not fit its {length} tokens; expected 0 <= start <= end <= {length}."
+                f"span ({start}, {end}) does not fit its {length} tokens; expected 0 <= start <= end <= {length}. If "
+                "ids were truncated since, cut the items before: dataset.map(collator.cut_columns, batched=True)."
             )
         if start < before:
             raise ValueError(
@@ -210,6 +256,34 @@ def check_spans(spans: list[Span], length: int) -> list[Span]:
             )
         before = end
     return spans
+
+
+def prefix_of(ids: str) -> str:
+    """Return what the per-token columns beside a column of ids begin with.
+
+    >>> prefix_of("input_ids"), prefix_of("prompt_ids"), prefix_of("tokens")
+    ('', 'prompt_', '')
+    """
+    return ids.removesuffix("input_ids").removesuffix("ids") if ids.endswith("ids") else ""
+
+
+def document_ends(feature: Mapping[str, Any], length: int, prefix: str = "") -> list[int]:
+    """Return where documents that are packed into the feature end: by their lengths, or where positions fall.
+
+    >>> document_ends({"seq_lengths": [3, 2]}, 5), document_ends({"position_ids": [0, 1, 2, 0, 1]}, 5)
+    ([3, 5], [3, 5])
+    """
+    lengths, positions = feature.get(DOCUMENTS), feature.get(f"{prefix}position_ids")
+    if lengths is not None:
+        ends: list[int] = np.cumsum(lengths).tolist()
+        if length != (ends or [0])[-1]:
+            raise ValueError(f"{DOCUMENTS} must add up to the {length} tokens of the feature; found {lengths}.")
+        return ends
+    if positions is None or np.shape(positions)[-1:] != (length,):
+        return []
+    rows = np.asarray(positions)
+    falls = (np.diff(rows, axis=-1) < 0).all(axis=tuple(range(rows.ndim - 1)))
+    return [*(np.flatnonzero(falls) + 1).tolist(), length]
 
 
 def _column(feature: Mapping[str, Any], name: str) -> Any:
