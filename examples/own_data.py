@@ -25,15 +25,24 @@ from tsporec.evaluation.verdict import Verdict, judge
 from tsporec.language_model import load_causal_lm
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.pipeline import train
+from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.recommenders.encoder import ItemEncoder
 
 
 def run(
-    items: list[Item], sequences: list[Interactions], tokenizer: Any, model: Any, folder: Path, budget: int, seeds: int
+    items: list[Item],
+    sequences: list[Interactions],
+    tokenizer: Any,
+    model: Any,
+    folder: Path,
+    budget: int,
+    seeds: int = 3,
+    recommender: EmbeddingConfig | None = None,
 ) -> Verdict:
     """Split, train and judge."""
     learned_from, held_out = split(sequences)  # each user's last item is held out
-    config = LearningConfig(budgets=(budget,))
+    recommender = recommender or EmbeddingConfig()
+    config = LearningConfig(budgets=(budget,), recommender=recommender)
     train(items, learned_from, model, tokenizer, folder, config)  # the same call resumes a run that was cut off
     selector = TokenSelector.from_pretrained(folder / "selector").for_tokenizer(tokenizer)
 
@@ -44,7 +53,7 @@ def run(
         "selector": selector,
         "full": None,
     }
-    evaluator = Evaluator(task, ItemEncoder(model), seeds=range(seeds))
+    evaluator = Evaluator(task, ItemEncoder(model), recommender, seeds=range(seeds))
     verdict = judge(evaluator.run(scorers, [budget], rivals=list(scorers)))
     print(verdict)
     for item, short in zip(items[:3], selector.compress_text(items[:3], budget, tokenizer), strict=True):
@@ -52,17 +61,17 @@ def run(
     return verdict
 
 
-def main(budget: int = 8, seeds: int = 3) -> Verdict:
+def main(**options: Any) -> Verdict:
     """Run on the files of ``examples/data``. Returns the verdict."""
     items, sequences, tokenizer = tiny.catalogue()
     with tempfile.TemporaryDirectory() as folder:
-        return run(items, sequences, tokenizer, tiny.causal_lm(tokenizer), Path(folder) / "run", budget, seeds)
+        return run(items, sequences, tokenizer, tiny.causal_lm(tokenizer), Path(folder) / "run", budget=8, **options)
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 4:
         model, tokenizer = load_causal_lm(sys.argv[3], layers=4)
         items, sequences = read_items(sys.argv[1]), read_sequences(sys.argv[2])
-        run(items, sequences, tokenizer, model, Path("run"), budget=16, seeds=3)
+        run(items, sequences, tokenizer, model, Path("run"), budget=16)
     else:
         main()

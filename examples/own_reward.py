@@ -33,7 +33,7 @@ class KeepsNumbers:
         return np.bincount(candidates.owner, self.digits[tokens.ids[candidates.kept]], minlength=len(candidates))
 
 
-def main(budget: int = 8, rounds: int = 2) -> dict[str, float]:
+def main(budget: int = 8, rounds: int = 3) -> dict[str, float]:
     """Return the share of tokens with digits that is kept, before and after."""
     items, _, tokenizer = tiny.catalogue()
     tokens = tokenize_items(items, tokenizer)

@@ -46,7 +46,7 @@ def main(users: int = 40, max_length: int = 160) -> dict[str, Any]:
             "chosen": f" {texts[row[-1]]}",
             "rejected": f" {texts[row[-2]]}",
         }
-        for row in tiny.histories(users, 7, len(texts))
+        for row in (row[n % 6 :] for n, row in enumerate(tiny.histories(users, 9, len(texts))))  # 3 to 8 items
     ]
     marks = tuple(tokenizer.convert_tokens_to_ids(list(MARKS)))
     short = wrap_tokenizer(tokenizer, tiny.selector(tokenizer, texts), 6, spans=marks)

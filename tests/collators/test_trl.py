@@ -18,7 +18,7 @@ BEGIN, END = 90, 91  # ids that none of the texts has as a marker
 
 
 def rows(tokenizer):
-    """Prompts of 2 to 6 items and an answer: (ids, spans, completion mask)."""
+    """Features of 2 to 6 items and an answer, with spans."""
     items = tokenizer(TEXTS, add_special_tokens=False)["input_ids"]
     made = []
     for number in range(ROWS):
@@ -30,8 +30,8 @@ def rows(tokenizer):
             spans.append((start, len(ids)))
             ids.append(END)
         answer = [300 + number, 299, 2]
-        mask = [0] * len(ids) + [1] * len(answer)
-        made.append({"input_ids": ids + answer, "completion_mask": mask, "item_spans": spans})
+        labels = [-100] * len(ids) + answer
+        made.append({"input_ids": ids + answer, "labels": labels, "item_spans": spans})
     return made
 
 
@@ -114,10 +114,9 @@ def test_preferences_of_a_wrapped_tokenizer(tokenizer, tmp_path):
     found = {}
     for name, processing in (("whole", marked), ("short", short)):
         arguments = trl.DPOConfig(str(tmp_path), report_to=[], use_cpu=True, bf16=False, max_length=MAX_LENGTH)
-        model = make_causal_lm(len(marked))
-        found[name] = trl.DPOTrainer(
-            model, args=arguments, train_dataset=data, processing_class=processing
-        ).train_dataset
+        models = make_causal_lm(len(marked)), make_causal_lm(len(marked))
+        made = trl.DPOTrainer(*models, args=arguments, train_dataset=data, processing_class=processing)
+        found[name] = made.train_dataset
     assert len(found["whole"]) < len(found["short"]) == 12
     for column in ("chosen_ids", "rejected_ids"):  # candidates stay as they are
         assert found["short"][0][column] == found["whole"][0][column]
