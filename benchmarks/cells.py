@@ -20,6 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from benchmarks.learned import added_later
 from tsporec.evaluation.measures import METRICS, repeats_ndcg
 from tsporec.evaluation.results_file import write_results
 from tsporec.evaluation.task import Task
@@ -102,14 +103,20 @@ def add_fit(folder: Path, cell: Cell, settings: dict[str, Any], fit: dict[str, A
 
 
 def write_rows(folder: Path, name: str, task: Task, settings: dict[str, Any], origin: dict[str, Any]) -> None:
-    """Write ``name``'s rows file, if it is not there: the sizes of the task, popularity, and the user of each row."""
+    """Write ``name``'s rows file, if it is not there: the sizes of the task, popularity, and of each row the user.
+
+    ``later`` is 1 where the target is one of the items that :func:`benchmarks.learned.added_later` names.
+    """
     if read_cell(folder, name) is not None:
         return
     users = np.unique([user for user, new in zip(task.users, task.new, strict=True) if new], return_inverse=True)[1]
+    targets = np.array([row[-1] for row in task.test])[task.new]
+    later = added_later(len(task.tokens))[targets].astype(np.uint8)
     results = {
         "settings": settings, "items": len(task.tokens), "tokens": task.tokens.num_tokens,
         "training_users": len(task.train), "rows": len(task.test), "repeats": task.repeats,
         "popularity": measured(task, task.popularity_ranks())["metrics"], "users": pack(users),
+        "later": pack(later),
     }  # fmt: skip
     write_results(folder / f"{name}.json", results, origin)
 

@@ -7,11 +7,12 @@ Each has its last interactions as test rows. Everything before them is for train
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tsporec.data.items import FIELDS, Interactions, Item, item_text
 from tsporec.data.readers import read_items, read_sequences
@@ -86,10 +87,7 @@ def read_texts(data: Path, name: str) -> list[str]:
 
 
 def most_touched(task: Task, items: int, users: int) -> Task:
-    """Cut a task to its ``items`` most touched items and at most ``users`` training users.
-
-    Sequences and rows lose the other items. A sequence without two items left and a row without its target or its
-    history are left out. Ties go to the earlier item.
+    """Cut a task to its ``items`` most touched items and at most ``users`` training users. Ties go to the earlier item.
 
     >>> from tsporec.tokens.ragged import RaggedTokens
     >>> task = Task(RaggedTokens.from_lists([[5], [6], [7]]), [[0, 2, 1], [2, 1]], [[1, 2]], [[0, 1, 2]], ["u"])
@@ -97,7 +95,16 @@ def most_touched(task: Task, items: int, users: int) -> Task:
     ([[1, 0]], [[0, 1]])
     """
     counts = np.bincount([i for sequence in task.train for i in sequence], minlength=len(task.tokens))
-    kept = np.sort(np.argsort(-counts, kind="stable")[:items])
+    cut = of_items(task, np.sort(np.argsort(-counts, kind="stable")[:items]))
+    return replace(cut, train=cut.train[:users])
+
+
+def of_items(task: Task, kept: NDArray[np.integer]) -> Task:
+    """Cut a task to the items ``kept``, ascending.
+
+    Sequences and rows lose the other items. A sequence without two items left and a row without its target or its
+    history are left out.
+    """
     index = {int(item): place for place, item in enumerate(kept)}
 
     def cut(sequences: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -109,4 +116,4 @@ def most_touched(task: Task, items: int, users: int) -> Task:
         if whole[-1] in index and len(row) > 1
     ]
     train, held_out = ([s for s in cut(part) if len(s) > 1] for part in (task.train, task.held_out))
-    return Task(task.tokens.take(kept), train[:users], held_out, [row for row, _ in rows], [user for _, user in rows])
+    return Task(task.tokens.take(kept), train, held_out, [row for row, _ in rows], [user for _, user in rows])

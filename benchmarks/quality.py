@@ -26,7 +26,7 @@ from benchmarks.cells import Cell, add_fit, locked, read_cell, seeds_of, write_r
 from benchmarks.datasets import CATALOGUES, read_catalogue, read_task
 from benchmarks.embedding import Embedding
 from benchmarks.generative import TOTAL, Generative, GenerativeConfig
-from benchmarks.learned import RECIPE, learned
+from benchmarks.learned import RECIPE, Learner
 from benchmarks.options import comma_separated, make_parser, whole_numbers
 from tsporec.data.items import FIELDS
 from tsporec.evaluation.evaluator import FULL, Evaluator
@@ -45,8 +45,10 @@ READERS = ("self_information", "attention", "centroid")
 """Scorers that read the catalogue with a language model, which takes from minutes to hours."""
 CHECKPOINT = "llmlingua2"
 """A scorer that is measured only where a checkpoint of it is given."""
+NEW_ITEMS, NEW_CATALOGUE = "selector_new_items", "selector_new_catalogue"
+"""Selectors that have not learned from a fifth of the items, and from none of them."""
 SCORERS = ("head", "random", "tfidf", *READERS, CHECKPOINT, "rule", "selector", FULL)
-CASES = {"embedding": SCORERS, "generative": (*SCORERS, f"selector{TOTAL}")}
+CASES = {"embedding": (*SCORERS, NEW_ITEMS, NEW_CATALOGUE), "generative": (*SCORERS, f"selector{TOTAL}")}
 """Case -> the scorers that it can measure."""
 BUDGETS = (2, 4, 8, 16, 32)
 
@@ -73,6 +75,8 @@ class Suite:
     lm, tokenizer
         The whole language model and its tokenizer.
     cases : dict of str to Case
+    others : callable
+        Reads the tasks of the other catalogues.
     folder : Path
         Folder of the cells.
     origin : dict
@@ -91,6 +95,7 @@ class Suite:
         lm: Any,
         tokenizer: Any,
         cases: Mapping[str, Case],
+        others: Callable[[], Mapping[str, Task]],
         folder: Path,
         origin: dict[str, Any],
         settings: dict[str, Any],
@@ -102,7 +107,8 @@ class Suite:
         self.folder, self.origin, self.shared, self.dtype = folder, origin, settings, dtype
         self.tokens, self.known, self.readers = evaluator.task.tokens, dict[str, Scorer](), dict[str, Any]()
         assert evaluator.cache is not None
-        self.locks = evaluator.cache / "locks"
+        self.locks, self.others = evaluator.cache / "locks", others
+        self.learner = Learner(evaluator.encoder, tokenizer, evaluator.cache / "starts")
 
     def settings(self, cell: Cell) -> dict[str, Any]:
         """Return what decides a cell's figures, beside seeds and code."""
@@ -112,7 +118,7 @@ class Suite:
             reader = self._reader(cell.scorer)
             found["scorer_layers"] = reader.config.num_hidden_layers
             found["scorer_dtype"] = str(reader.dtype).removeprefix("torch.")
-        if cell.scorer.removesuffix(TOTAL) == "selector":
+        if cell.scorer.startswith("selector"):
             found["recipe"] = RECIPE
         if cell.scorer == CHECKPOINT:
             found["checkpoint"] = str(self.checkpoint)
@@ -150,14 +156,18 @@ class Suite:
             return None
         if name == "random":
             return make_scorer(name, seed=seed)
-        key = f"{name} {cell.budget}" if name == "selector" else name
+        key = f"{name} {cell.budget}" if name.startswith("selector") else name
         if key not in self.known:
             self.known[key] = self._make(name, cell.budget)
         return self.known[key]
 
     def _make(self, name: str, budget: int) -> Scorer:
         if name == "selector":
-            return learned(self.evaluator.task, self.evaluator.encoder, self.tokenizer, budget)
+            return self.learner.learn(self.evaluator.task, budget)
+        if name == NEW_ITEMS:
+            return self.learner.learn_before_items(self.evaluator.task, budget)
+        if name == NEW_CATALOGUE:
+            return self.learner.learn_elsewhere(self.evaluator.task, self.others(), budget)
         if name == "rule":
             return TokenSelector.from_pretrained().for_tokenizer(self.tokenizer).fit(self.tokens)
         if name in READERS:
@@ -218,6 +228,11 @@ def work_through(cells: Sequence[Cell], run: Callable[[Cell], bool]) -> list[Cel
     return left
 
 
+def read_others(data: Path, name: str, tokenizer: Any) -> dict[str, Task]:
+    """Read the tasks of all catalogues but ``name``."""
+    return {other: read_task(data, other, tokenizer) for other in CATALOGUES if other != name}
+
+
 def show(folder: Path, cells: Sequence[Cell]) -> None:
     """Print the state of each cell."""
     for cell in cells:
@@ -265,7 +280,10 @@ def main() -> None:
             titles = [item.fields.get("title", "") for item in read_catalogue(options.data, name).items]
             cases["generative"] = Generative(evaluator, titles, lm, tokenizer, GenerativeConfig(), dtype)
         shared = {"rows": options.rows, "fields": list(FIELDS)}
-        suite = Suite(evaluator, lm, tokenizer, cases, options.output, origin, shared, dtype, options.llmlingua2)
+        others = partial(read_others, options.data, name, tokenizer)
+        suite = Suite(
+            evaluator, lm, tokenizer, cases, others, options.output, origin, shared, dtype, options.llmlingua2
+        )
         mine = [cell for cell in cells if cell.catalogue == name]
         left = work_through(mine, partial(suite.run, seeds=options.seeds))
         if left:

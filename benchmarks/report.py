@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.datasets import CATALOGUES
 from benchmarks.generative import TOTAL
 from benchmarks.options import comma_separated
-from benchmarks.quality import BUDGETS, CASES, CHECKPOINT
+from benchmarks.quality import BUDGETS, CASES, CHECKPOINT, NEW_ITEMS
 from benchmarks.summary import BASELINES, BEST, METRICS_OF, OURS, Figures, level_with_whole, summarise
 from tsporec._internal.files import write_whole
 from tsporec.evaluation.evaluator import FULL
@@ -47,7 +47,7 @@ def quality_block(summary: Summary) -> str:
 def _section(name: str, case: Figures) -> Iterator[str]:
     cells = {(cell["scorer"], cell["budget"]): cell for cell in case["cells"]}
     given, metrics = {scorer for scorer, _ in cells}, METRICS_OF[name]
-    scorers = [scorer for scorer in CASES[name] if scorer != CHECKPOINT or scorer in given]
+    scorers = [one for one in CASES[name] if one != NEW_ITEMS and (one != CHECKPOINT or one in given)]
     new = round(case["rows"] * (1 - case["repeats"]))
     commits = sorted({commit for cell in case["cells"] for commit in cell["commits"]})
     hardware = case["environment"]["hardware"]
@@ -90,9 +90,29 @@ def _section(name: str, case: Figures) -> Iterator[str]:
             lines.append(f"| {ours} | {budget} | {named} | {' | '.join(values)} |")
     yield "\n".join(lines)
     if name == "embedding":
+        yield _new_items(case)
         yield _grid("Select + encode, ms an item", scorers, budgets, cells, lambda cell: _milliseconds(cell, case))
     if (shared := f"selector{TOTAL}") in scorers:
         yield _grid("NDCG@10 − selector (95%)", [shared], BUDGETS, cells, lambda c: _interval(c, "selector", "ndcg@10"))
+
+
+def _new_items(case: Figures) -> str:
+    """Render a table of the rows whose targets the selector has not learned from."""
+    columns = [f"NDCG@10 of new items ({case['rows_of_new_items']} rows)", "head", "best baseline", "rule",
+               "selector that knows them", "selector", "− head (95%)", "− best (95%)"]  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
+    found = {one["budget"]: one for one in case["new_items"]}
+    for budget in BUDGETS:
+        if (one := found.get(budget)) is None:
+            lines.append(f"| {budget} | " + " | ".join([MISSING] * (len(columns) - 1)) + " |")
+            continue
+        mean = {name: f"{value:.4f}" for name, value in one["mean"].items()}
+        best = one["versus"].get(BEST)
+        values = [mean.get("head", MISSING), MISSING if best is None else f"{best['scorer']} {mean[best['scorer']]}",
+                  *(mean.get(name, MISSING) for name in ("rule", "selector", NEW_ITEMS)),
+                  *(_interval(one, rival, "ndcg@10") for rival in ("head", BEST))]  # fmt: skip
+        lines.append(f"| {budget} | {' | '.join(values)} |")
+    return "\n".join(lines)
 
 
 def _grid(

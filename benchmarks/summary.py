@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from benchmarks.cells import Cell, read_cell, unpack
 from benchmarks.generative import TOTAL
-from benchmarks.quality import CHECKPOINT, plan
+from benchmarks.quality import CHECKPOINT, NEW_CATALOGUE, NEW_ITEMS, plan
 from tsporec.evaluation.evaluator import FULL
 from tsporec.evaluation.measures import Resolution
 from tsporec.metrics import ndcg, paired_bootstrap, recall
 
 BASELINES = ("head", "random", "tfidf", "self_information", "attention", "centroid", CHECKPOINT)
 """Scorers that others have published, or that need no thought."""
-OURS = ("selector", f"selector{TOTAL}", "rule")
+OURS = ("selector", f"selector{TOTAL}", NEW_CATALOGUE, "rule")
 """Scorers that are compared with the best baseline and with the whole text."""
 BEST = "best baseline"
 COMPARED: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float64]]] = {
@@ -42,16 +42,33 @@ class Measured:
     cell : Cell
     found : dict
         The results file.
+    rows : bool ``[M]``, optional
+        The rows that count. Default: all.
     """
 
-    def __init__(self, cell: Cell, found: Figures) -> None:
-        self.cell, self.found = cell, found
+    def __init__(self, cell: Cell, found: Figures, rows: NDArray[np.bool_] | None = None) -> None:
+        self.cell, self.found, self.rows = cell, found, slice(None) if rows is None else rows
         self.seeds: list[int] = [fit["seed"] for fit in found["fits"]]
 
     @cached_property
     def ranks(self) -> dict[int, NDArray[np.int64]]:
         """Ranks of the new targets by seed, int64 ``[M]`` each."""
-        return {fit["seed"]: unpack(fit["ranks"]) for fit in self.found["fits"]}
+        return {fit["seed"]: unpack(fit["ranks"])[self.rows] for fit in self.found["fits"]}
+
+    def mean(self, metric: str) -> float:
+        """Return the mean of a metric over seeds."""
+        return float(np.mean([COMPARED[metric](ranks).mean() for ranks in self.ranks.values()]))
+
+    def versus(self, peers: Mapping[str, Measured], whole: Measured | None, users: NDArray[np.int64]) -> Figures:
+        """Compare with head and, if the scorer is ours, with the best baseline and the whole text."""
+        rivals = {"head": peers.get("head")} if self.cell.scorer != "head" else {}
+        if self.cell.scorer in (*OURS, NEW_ITEMS):
+            known = [peers[name] for name in BASELINES if name in peers]
+            rivals |= {BEST: max(known, key=lambda peer: peer.mean("ndcg@10"), default=None), FULL: whole}
+        if self.cell.scorer.endswith(TOTAL):
+            rivals["selector"] = peers.get("selector")
+        found = {name: self.minus(rival, users) for name, rival in rivals.items() if rival is not None}
+        return {name: difference for name, difference in found.items() if difference is not None}
 
     def minus(self, other: Measured, users: NDArray[np.int64]) -> Figures | None:
         """Compare with another cell over the seeds that both have; None if there are none.
@@ -84,7 +101,6 @@ class Measured:
             "repeats": None if fits[0]["repeats"] is None else float(np.mean([fit["repeats"] for fit in fits])),
             "tokens": float(np.mean([fit["tokens"] for fit in fits])) / texts,
             "seconds": seconds,
-            "versus": {},
         }
 
 
@@ -94,7 +110,8 @@ def summarise(
     """Summarise all cells in ``folder``: catalogue -> case -> figures. What is not measured is left out.
 
     The figures of a case are those of its rows file, the ``environment`` of one of its cells, the ``resolution``
-    (the smallest difference of NDCG@10 that the seeds show) and a list of ``cells``.
+    (the smallest difference of NDCG@10 that the seeds show), a list of ``cells``, and ``new_items``: for each budget
+    NDCG@10 of the rows whose target the selector has not learned from.
     """
     found: dict[str, dict[str, Figures]] = {}
     for catalogue in catalogues:
@@ -114,29 +131,27 @@ def summarise(
 
 def _one(rows: Figures, made: Sequence[Measured]) -> Figures:
     """Summarise one case of one catalogue."""
-    users = unpack(rows["users"])
+    users, later = unpack(rows["users"]), unpack(rows["later"]).astype(bool)
     by_budget: dict[int | None, dict[str, Measured]] = {}
     for one in made:
         by_budget.setdefault(one.cell.budget, {})[one.cell.scorer] = one
-    whole, cells = by_budget.get(None, {}).get(FULL), []
+    whole, cells, new_items = by_budget.get(None, {}).get(FULL), [], []
     for one in made:
         peers = by_budget[one.cell.budget]
-        rivals = {"head": peers.get("head")} if one.cell.scorer != "head" else {}
-        if one.cell.scorer in OURS:
-            known = [peers[name] for name in BASELINES if name in peers]
-            best = max(known, key=lambda peer: peer.found["mean"]["ndcg@10"], default=None)
-            rivals |= {BEST: best, FULL: whole}
-        if one.cell.scorer.endswith(TOTAL):
-            rivals["selector"] = peers.get("selector")
+        if one.cell.scorer == NEW_ITEMS:
+            parts = {name: Measured(peer.cell, peer.found, later) for name, peer in peers.items()}
+            part = parts[NEW_ITEMS]
+            means = {name: peer.mean("ndcg@10") for name, peer in parts.items()}
+            versus = part.versus(parts, None, users[later])
+            new_items.append({"budget": one.cell.budget, "seeds": one.seeds, "mean": means, "versus": versus})
+            continue
         figures = one.figures(rows["items"] if one.cell.case == "embedding" else rows["rows"])
-        figures["versus"] = {
-            name: difference
-            for name, rival in rivals.items()
-            if rival is not None and (difference := one.minus(rival, users)) is not None
-        }
-        cells.append(figures)
-    kept = {key: value for key, value in rows.items() if key not in ("environment", "users")}
-    return {**kept, "environment": made[0].found["environment"], "resolution": _resolution(made), "cells": cells}
+        cells.append({**figures, "versus": one.versus(peers, whole, users)})
+    kept = {key: value for key, value in rows.items() if key not in ("environment", "users", "later")}
+    return {
+        **kept, "rows_of_new_items": int(later.sum()), "environment": made[0].found["environment"],
+        "resolution": _resolution(made), "cells": cells, "new_items": new_items,
+    }  # fmt: skip
 
 
 def _resolution(made: Sequence[Measured]) -> Figures | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from benchmarks.cells import BEYOND, Cell, locked, pack, seeds_of, unpack
 from benchmarks.embedding import Embedding
 from benchmarks.generative import Generative, GenerativeConfig, train_last_layers
-from benchmarks.quality import Suite, cut, plan, show, work_through
+from benchmarks.learned import added_later
+from benchmarks.quality import NEW_CATALOGUE, NEW_ITEMS, Suite, cut, plan, show, work_through
 from tests.conftest import make_causal_lm
 from tests.learning.conftest import small_catalogue
 from tsporec.evaluation.evaluator import Evaluator
@@ -20,6 +22,7 @@ from tsporec.evaluation.task import prepare
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import make_scorer
+from tsporec.tokens.ragged import RaggedTokens
 
 ORIGIN = {"commit": "abc", "seed": 0, "versions": {}, "hardware": {}}
 HEAD = Cell("made", "embedding", "head", 2)
@@ -41,13 +44,13 @@ def suite(made, tmp_path):
         "embedding": Embedding(evaluator, EmbeddingConfig(width=8, eval_every=2, patience=1)),
         "generative": Generative(evaluator, titles, lm, made.tokenizer, small, torch.bfloat16),
     }
-    return Suite(evaluator, lm, made.tokenizer, cases, tmp_path, ORIGIN, {"rows": "test"})
+    others = {"other": replace(task, train=task.train[:30])}
+    return Suite(evaluator, lm, made.tokenizer, cases, lambda: others, tmp_path, ORIGIN, {"rows": "test"})
 
 
 def test_every_scorer_is_measured_and_each_fit_once(suite, tmp_path, monkeypatch, capsys):
-    cells = plan(
-        ["made"], ["embedding"], ["head", "random", "tfidf", "self_information", "rule", "selector", "full"], [2]
-    )
+    scorers = ["head", "random", "tfidf", "self_information", "rule", "selector", NEW_ITEMS, NEW_CATALOGUE, "full"]
+    cells = plan(["made"], ["embedding"], scorers, [2])
     run = partial(suite.run, seeds=[0, 1])
     assert work_through(cells, run) == []
     for cell in cells:
@@ -64,6 +67,20 @@ def test_every_scorer_is_measured_and_each_fit_once(suite, tmp_path, monkeypatch
     show(tmp_path, [HEAD, Cell("made", "embedding", "head", 8)])
     assert "head-2: 0." in (shown := capsys.readouterr().out)
     assert "head-8: missing" in shown
+
+
+def test_new_items_are_not_learned_from(suite):
+    task, later = suite.evaluator.task, added_later(len(suite.tokens))
+    selector = suite.learner.learn_before_items(task, 2)
+    # The same with other texts of the new items, and without what users did with them.
+    other = RaggedTokens.from_lists([text[::-1] if new else text for text, new in zip(task.tokens, later, strict=True)])
+    rows = [[item for item in row if not later[item]] for row in task.train]
+    again = suite.learner.learn_before_items(
+        replace(task, tokens=other, train=[row for row in rows if len(row) > 1]), 2
+    )
+    known = task.tokens.take(np.flatnonzero(~later))
+    kept = [one.select(known, 2).apply(known).to_lists() for one in (selector, again)]
+    assert kept[0] == kept[1]
 
 
 def test_a_cell_that_another_process_is_at_is_left_to_it(suite, tmp_path):
@@ -118,7 +135,7 @@ def test_rows_hold_the_user_of_each_new_target(suite, tmp_path):
 
 
 def test_prompts_hold_what_scorers_keep_at_equal_totals(suite, tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.quality.learned", lambda task, *_: make_scorer("tfidf").fit(task.tokens))
+    monkeypatch.setattr(suite.learner, "learn", lambda task, _: make_scorer("tfidf").fit(task.tokens))
     before = suite.lm.model.layers[-1].mlp.up_proj.weight.clone()
     cells = plan(["made"], ["generative"], ["head", "selector", "selector_total", "full"], [3])
     assert work_through(cells, partial(suite.run, seeds=[0])) == []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.cells import Cell, add_fit, measured, write_rows
-from benchmarks.quality import BUDGETS, CASES
+from benchmarks.quality import BUDGETS, CASES, NEW_ITEMS
 from benchmarks.report import draw, fill, quality_block, short_block
 from benchmarks.summary import level_with_whole, summarise
 from tsporec.evaluation.task import Task
@@ -21,7 +21,8 @@ from tsporec.tokens.ragged import RaggedTokens
 ORIGIN = {"commit": "abc", "seed": 0, "versions": {}, "hardware": {"threads": 1, "cpu": "one"}}
 USERS, ITEMS = 40, 30
 # The larger, the worse the ranks.
-STRENGTH = {("head", 8): 20, ("tfidf", 8): 12, ("selector", 8): 4, ("selector", 16): 3, ("full", None): 3}
+STRENGTH = {("head", 8): 20, ("tfidf", 8): 12, ("selector", 8): 4, ("selector", 16): 3, (NEW_ITEMS, 8): 6,
+            ("full", None): 3}  # fmt: skip
 
 
 def ranks_of(scorer: str, budget: int | None, seed: int) -> np.ndarray:
@@ -75,6 +76,18 @@ def test_differences_are_paired_over_users_and_common_seeds(summary):
     assert "best baseline" not in cell_of(summary, "tfidf", 8)["versus"]
 
 
+def test_new_items_are_compared_on_their_own_rows(summary):
+    later = np.array([(i + 1) % ITEMS % 5 == 4 for i in range(2 * USERS)])
+    users = [str(i // 2) for i in np.flatnonzero(later)]
+    ours, theirs = ([ndcg(ranks_of(name, 8, seed), 10)[later] for seed in (0, 1)] for name in (NEW_ITEMS, "tfidf"))
+    found = summary["films"]["embedding"]
+    assert found["rows_of_new_items"] == later.sum()
+    assert found["new_items"][0]["mean"]["tfidf"] == pytest.approx(np.mean(theirs))
+    best = found["new_items"][0]["versus"]["best baseline"]
+    assert best["ndcg@10"] == pytest.approx(paired_bootstrap(np.mean(ours, 0), np.mean(theirs, 0), users))
+    assert f"| 8 | {found['new_items'][0]['mean']['head']:.4f} | tfidf 0." in quality_block(summary)
+
+
 def test_what_is_missing_is_shown_as_missing(summary):
     page = quality_block(summary)
     assert "### Scientific, embedding\n\nmissing" in page
@@ -126,8 +139,8 @@ def test_the_pages_hold_the_tables_of_the_results():
     committed = json.loads((RESULTS / "summary.json").read_text())
     assert quality_block(committed) in (RESULTS.parents[2] / "docs" / "benchmarks.md").read_text()
     assert short_block(committed) in (RESULTS.parents[2] / "README.md").read_text()
-    cells = [Cell(name, case, one["scorer"], one["budget"]) for name, cases in committed.items()
-             for case, found in cases.items() for one in found["cells"]]  # fmt: skip
+    cells = [Cell(name, case, one.get("scorer", NEW_ITEMS), one["budget"]) for name, cases in committed.items()
+             for case, found in cases.items() for one in [*found["cells"], *found["new_items"]]]  # fmt: skip
     found = {path.stem for path in RESULTS.glob("*.json")} - {"summary"}
     assert found == {cell.name for cell in cells} | {cell.rows for cell in cells}
     assert max(path.stat().st_size for path in RESULTS.glob("*-*.json")) <= 32_000
