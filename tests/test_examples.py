@@ -1,4 +1,4 @@
-"""What the README, the docs and the examples show runs."""
+"""The examples run. Blocks of the README and the docs: ``tests/docs``."""
 
 from __future__ import annotations
 
@@ -12,33 +12,6 @@ from tsporec.recommenders.embedding import EmbeddingConfig
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
-PAGES = [ROOT / "README.md", ROOT / "docs" / "index.md", ROOT / "docs" / "data.md"]
-
-
-def snippets() -> list[tuple[str, str]]:
-    found = []
-    for page in PAGES:
-        for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)):
-            found.append((f"{page.name}-{number}", code))
-    return found
-
-
-@pytest.mark.parametrize(("name", "code"), snippets(), ids=[name for name, _ in snippets()])
-def test_snippets_run(name, code, capsys):
-    exec(compile(code, name, "exec"), {})
-    printed = capsys.readouterr().out.strip()
-    page = next(p for p in PAGES if p.name == name.rsplit("-", 1)[0]).read_text()
-    if printed:
-        assert printed in page, "the page says something else than the code prints"
-
-
-def test_compile_and_export_as_the_page_shows():
-    section = (ROOT / "docs" / "hub.md").read_text().split("## Compile and export")[1].split("\n## ")[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
-    # The page promises one graph for every length. Inductor is run in tests/selector/test_model.py.
-    quick = code.replace("fullgraph=True, dynamic=True", 'fullgraph=True, dynamic=True, backend="eager"')
-    assert quick != code
-    exec(compile(quick, "hub.md", "exec"), {})
 
 
 @pytest.fixture

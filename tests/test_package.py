@@ -27,11 +27,12 @@ def test_the_core_needs_six_packages_and_no_pins():
 
 
 def test_every_extra_a_message_names_exists():
-    named = set()
+    named: set[tuple[str, str]] = set()
     for path in (ROOT / "tsporec").rglob("*.py"):
         text = path.read_text()
-        named |= set(re.findall(r'extra="(\w+)"', text)) | set(re.findall(r"tsporec\[(\w+)\]", text))
-    assert named <= set(PROJECT["optional-dependencies"])
+        named |= set(re.findall(r"""(?:extra=|install_line\()["'](\w+)["']|tsporec\[(\w+)\]""", text))
+    extras = {extra for pair in named for extra in pair if extra}
+    assert extras <= set(PROJECT["optional-dependencies"])
 
 
 def test_the_constraints_pin_every_requirement_by_version():
@@ -53,7 +54,9 @@ def test_the_constraints_pin_every_requirement_by_version():
     assert {name(entry) for entry in wanted} - {"tsporec"} <= set(pinned)
 
 
-@pytest.mark.parametrize("path", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", ".ci/run"])
+@pytest.mark.parametrize(
+    "path", ["README.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "SECURITY.md", ".ci/run"]
+)
 def test_the_project_has_its_papers(path):
     assert (ROOT / path).read_text().strip()
 
@@ -70,9 +73,20 @@ def test_the_readme_holds_the_two_commands():
     assert "RESULTS" not in text
 
 
-def test_the_pages_in_the_navigation_exist():
-    for page in re.findall(r":\s+(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE):
-        assert (ROOT / "docs" / page).exists(), page
+def test_the_badges_are_true():
+    folder = ROOT / "docs" / "figures" / "badges"
+    badges = {path.stem: re.search(r"<title>\w+: (.*)</title>", path.read_text())[1] for path in folder.iterdir()}
+    assert badges["python"].replace("&gt;", ">") == PROJECT["requires-python"]
+    assert badges["licence"] == PROJECT["license"]
+    assert badges["typed"] == "mypy strict"
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["strict"]
+    assert "Typing :: Typed" in PROJECT["classifiers"]
+
+
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"version: {tsporec.__version__}\n" in citation
+    assert f"license: {PROJECT['license']}\n" in citation
 
 
 def test_the_version_is_a_version():

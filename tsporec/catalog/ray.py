@@ -56,7 +56,7 @@ def build_with_ray(
     Raises
     ------
     ImportError
-        If Ray is not installed: ``pip install "tsporec[ray]"``.
+        If the extra ``ray`` is not installed.
     """
     data = require("ray.data", extra="ray")
     dataset = source if isinstance(source, data.Dataset) else _read(data, Path(source).absolute())

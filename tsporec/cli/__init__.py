@@ -15,7 +15,9 @@ def main() -> None:
         import rich  # noqa: F401
         import typer  # noqa: F401
     except ModuleNotFoundError:
-        sys.exit('the command line needs typer and rich. Run: pip install "tsporec[cli]"')
+        from tsporec._internal.extras import install_line
+
+        sys.exit(f"the command line needs typer and rich. Run: {install_line('cli')}")
     from tsporec.cli.app import run
 
     run()

@@ -9,6 +9,8 @@ from importlib.util import find_spec
 
 import typer
 
+from tsporec._internal.extras import install_line
+
 _HUB = ("HF_HUB_OFFLINE", "HF_HOME", "HF_ENDPOINT")
 
 
@@ -26,9 +28,7 @@ def doctor() -> None:
     typer.echo(f"{hardware['cpu']}: {hardware['cores']} cores, {hardware['threads']} threads")
     typer.echo(f"GPU: {hardware['gpu'] or 'none'}\n")
     for extra, missing in _extras().items():
-        typer.echo(
-            f"extra {extra}: " + (f'no {", ".join(missing)}; pip install "tsporec[{extra}]"' if missing else "yes")
-        )
+        typer.echo(f"extra {extra}: " + (f"no {', '.join(missing)}; {install_line(extra)}" if missing else "yes"))
     typer.echo("")
     gpu = torch.cuda.is_available()
     typer.echo(f"models run on cpu; --device cuda runs them on the GPU{'' if gpu else ', but torch finds none'}")

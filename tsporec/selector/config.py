@@ -135,8 +135,7 @@ class SavedSelector:
             raise ValueError("it has no format_version, so it is not the config of a tsporec selector.")
         if version > FORMAT_VERSION:
             raise ValueError(
-                f"it has format version {version}, this library reads up to {FORMAT_VERSION}; "
-                "upgrade it: pip install -U tsporec."
+                f"it has format version {version}, this library reads up to {FORMAT_VERSION}; upgrade tsporec."
             )
         values.pop("library_version", None)
         header = [values.pop(key, None) for key in ("weights_sha256", "has_network", "item_weights")]

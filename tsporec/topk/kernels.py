@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from tsporec._internal.extras import install_line
+
 SOURCE = Path(__file__).with_name("topk.cu")
 BLOCK_THREADS = 256
 NAMES = ("topk_plan", "topk_plan_masked", "topk_warp_32", "topk_warp_16", "topk_block_32", "topk_block_16")
@@ -77,7 +79,7 @@ def kernels_on(device: torch.device) -> Kernels | None:
                 _loaded[index] = Kernels(index)
             except Exception as error:  # any fault of driver or compiler: the torch path still works
                 _loaded[index] = None
-                hint = 'pip install "tsporec[cuda]"' if isinstance(error, ImportError) else "see the error"
+                hint = install_line("cuda") if isinstance(error, ImportError) else "see the error"
                 warnings.warn(
                     f"the top-k kernels are not available on cuda:{index}, so the slower torch path runs there "
                     f"({hint}): {type(error).__name__}: {error}",
