@@ -2,5 +2,5 @@
 
 ``encoder`` turns item texts into vectors. ``embedding`` ranks items by their vectors, as HLLM does, and ``training``
 fits it; ``ridge`` is fitted in closed form. ``generative`` ranks items by the likelihood of their titles after a
-prompt, and ``trie`` keeps its search to titles that exist.
+prompt.
 """

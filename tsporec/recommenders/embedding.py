@@ -232,14 +232,6 @@ class EmbeddingRecommender(nn.Module):
             train_to_end(self, len(windows), loss, lambda model: held.ndcg(model, model._project(fixed)), description)
         return self.eval()
 
-    @torch.no_grad()
-    def log_likelihood(self, features: Tensor, sequences: Sequence[History]) -> float:
-        """Compute the mean log-likelihood, in nats, of every next item of ``sequences``, in eval mode."""
-        self.eval()
-        length = self.config.max_history + 1
-        windows = pad_histories(cut_windows(sequences, length), length)
-        return -float(self._loss(self.item_vectors(features), windows))
-
     def _loss(self, vectors: Tensor, windows: Tensor) -> Tensor:
         """Compute the mean cross-entropy of every next item in ``windows [B, L]``, padded with -1."""
         given, targets = windows[:, :-1], windows[:, 1:]

@@ -1,14 +1,13 @@
 """A generative recommender: a prompt shows the texts of the history, and the next item's title continues it.
 
 Features are plain ``{"input_ids", "labels", "item_spans"}``, so any collator and any Trainer takes them, and
-:class:`~tsporec.collators.selector.SelectorCollator` cuts them. Beam search over the titles ranks the whole catalogue.
-A few candidate items are ranked by their exact likelihood.
+:class:`~tsporec.collators.selector.SelectorCollator` cuts them. Candidate items are ranked by the exact likelihood of
+their titles.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,6 @@ from torch.nn import functional as F  # noqa: N812 - as the torch documentation 
 from tsporec._internal.progress import progress
 from tsporec._internal.seeds import seeded
 from tsporec.collators.spans import IGNORED_LABEL
-from tsporec.recommenders.trie import Trie
 from tsporec.tokens.ragged import RaggedTokens
 
 INSTRUCTION = "The user bought, oldest first:"
@@ -107,14 +105,12 @@ class GenerativeRecommender:
     >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=30, n_embd=8, n_layer=1, n_head=2)).eval()
     >>> texts, titles = ([[10], [11], [12]], [[20, 2], [21, 2], [22, 2]])
     >>> template = PromptTemplate(*map(RaggedTokens.from_lists, (texts, titles)), [1], [5], [6])
-    >>> found = GenerativeRecommender(model, template).recommend(template.feature([0]), exclude=[0])
-    >>> sorted(item for item, log_likelihood in found)
-    [1, 2]
+    >>> GenerativeRecommender(model, template).candidate_log_likelihoods(template.feature([0]), [1, 2]).shape
+    (2,)
     """
 
     def __init__(self, model: Any, template: PromptTemplate) -> None:
         self.model, self.template = model, template
-        self.trie = Trie(template.titles.to_lists())
 
     @property
     def _device(self) -> torch.device:
@@ -172,7 +168,9 @@ class GenerativeRecommender:
         if not len(candidates):
             return np.zeros(0, dtype=np.float32)
         self.model.eval()
-        past, logits = self._read_prompt(feature)
+        prompt = torch.tensor([feature["input_ids"]], device=self._device)
+        out = self.model(input_ids=prompt, use_cache=True)
+        past, logits = out.past_key_values, out.logits[:, -1]
         past.batch_repeat_interleave(len(candidates))
         # [[7, 2], [9]] -> ids [[7, 2], [9, 0]]. Padding follows the titles, so causal attention needs no mask.
         padded, known = self.template.titles.take(candidates).to_padded()
@@ -184,75 +182,3 @@ class GenerativeRecommender:
         chosen = F.log_softmax(logits.float(), dim=-1).gather(2, ids[..., None])[..., 0]
         total: NDArray[np.float32] = (chosen * torch.from_numpy(known).to(self._device)).sum(dim=1).cpu().numpy()
         return total
-
-    @torch.inference_mode()
-    def recommend(
-        self, feature: dict[str, Any], beams: int = 20, exclude: Sequence[int] = ()
-    ) -> list[tuple[int, float]]:
-        """Find the items with the likeliest titles by beam search: (item, log-likelihood in nats), best first.
-
-        Beam search may miss an item whose title begins with unlikely tokens. Items with equal titles share a likelihood
-        and are ordered by their index.
-
-        Parameters
-        ----------
-        feature : dict
-            From :meth:`PromptTemplate.feature` without a target, cut or whole.
-        beams : int
-            Number of beginnings of titles to keep at every length, and of items to return at most. Default: 20.
-        exclude : item indices
-            Items to leave out, such as the history.
-        """
-        # transformers' generate(prefix_allowed_tokens_fn=...) finds the same items in 2 to 4 times the time: it reads
-        # the prompt once for each beam and fills up with dead beams.
-        if beams < 1:
-            raise ValueError(f"beams must be at least 1, found {beams}.")
-        self.model.eval()
-        past, logits = self._read_prompt(feature)
-        live: list[tuple[float, int]] = [(0.0, 0)]  # (log-likelihood, trie node)
-        done: list[tuple[int, float]] = []
-        excluded = set(exclude)
-        # Excluded items below each node: a node that leads to no other item is never entered.
-        hidden = Counter(n for item in excluded for n in self.trie.path(self.template.titles[item].tolist()))
-        while live:
-            log_p = F.log_softmax(logits.float(), dim=-1).cpu().numpy()
-            grown = [
-                (score + float(log_p[row, token]), after, row, token)
-                for row, (score, node) in enumerate(live)
-                for token, after in self.trie.children[node].items()
-                if self.trie.counts[after] > hidden[after]
-            ]
-            grown = sorted(grown, key=lambda beam: -beam[0])[:beams]
-            done += [(i, score) for score, node, *_ in grown for i in self.trie.items[node] if i not in excluded]
-            done.sort(key=lambda found: (-found[1], found[0]))
-            # A longer title is never likelier than its beginning, so a beam below the last place cannot come back.
-            bar = done[beams - 1][1] if len(done) >= beams else -np.inf
-            kept = [beam for beam in grown if self.trie.children[beam[1]] and beam[0] > bar]
-            live = [(score, node) for score, node, *_ in kept]
-            if live:
-                past.reorder_cache(torch.tensor([row for _, _, row, _ in kept], device=self._device))
-                tokens = torch.tensor([[token] for *_, token in kept], device=self._device)
-                out = self.model(input_ids=tokens, past_key_values=past, use_cache=True)
-                past, logits = out.past_key_values, out.logits[:, -1]
-        return done[:beams]
-
-    def _read_prompt(self, feature: dict[str, Any]) -> tuple[Any, Tensor]:
-        """Read a prompt: (its keys and values, logits ``[1, V]`` of the next token)."""
-        ids = torch.tensor([feature["input_ids"]], device=self._device)
-        out = self.model(input_ids=ids, use_cache=True)
-        return out.past_key_values, out.logits[:, -1]
-
-
-def ranks_of_targets(
-    recommended: Sequence[Sequence[tuple[int, float]]], targets: Sequence[int], items: int
-) -> NDArray[np.int64]:
-    """Find the rank of each target in its list: int64 ``[B]``, 1 the best. A target that is absent ranks at ``items``.
-
-    >>> ranks_of_targets([[(7, -1.0), (3, -2.0)], [(7, -1.0)]], [3, 5], items=100).tolist()
-    [2, 100]
-    """
-    found = []
-    for row, target in zip(recommended, targets, strict=True):
-        place = [item for item, _ in row]
-        found.append(1 + place.index(target) if target in place else items)
-    return np.array(found, dtype=np.int64)
