@@ -396,10 +396,10 @@ def test_splits():
     test = [Interactions("u", ("3", "4", "9")), Interactions("u", ("4", "9", "8")), Interactions("w", ("7", "8"))]
     assert training_sequences(rows, test) == [Interactions("u", ("1", "2", "3", "4")), Interactions("v", ("5", "6"))]
     many = [Interactions(str(i), ("1", "2")) for i in range(50)]
-    rest, held = hold_out_users(many, 0.1, seed=3)
+    rest, held = hold_out_users(many, seed=3)
     assert len(held) == 5
     assert sorted(rest + held, key=lambda s: s.user_id) == sorted(many, key=lambda s: s.user_id)
-    assert hold_out_users(many, 0.1, seed=3) == (rest, held)
+    assert hold_out_users(many, seed=3) == (rest, held)
 
 
 @pytest.mark.real

@@ -128,19 +128,17 @@ def test_scorers_without_a_name_are_not_taken_for_one_another(task, encoder, tmp
     first.calls = 0
     evaluator.run({"first": first}, [2, 4], ["adapted", "frozen"])
     assert first.calls == 1, "a scorer is asked once a run"
-    with pytest.raises(ValueError, match="warm-up scorer Towards has no fingerprint"):
-        Evaluator(task, encoder, SMALL, warm_up=[make_scorer("head"), first])
 
 
-def test_memory_is_bounded(task, encoder):
+def test_memory_is_bounded(task, encoder, monkeypatch):
     scorers = {"head": make_scorer("head"), "random": make_scorer("random"), "full": None}
     bound = 3 * 60 * encoder.width * 4  # vectors of three selections
-    evaluator = Evaluator(task, encoder, SMALL, memory=bound)
+    whole = Evaluator(task, encoder, SMALL).run(scorers, [2, 4], ["adapted", "frozen"])
+    monkeypatch.setattr("tsporec.evaluation.evaluator._MEMORY", bound)
+    evaluator = Evaluator(task, encoder, SMALL)
     found = evaluator.run(scorers, [2, 4], ["adapted", "frozen"])
     assert sum(array.nbytes for arrays in evaluator._memory.values() for array in arrays.values()) <= bound
-    assert [cell.metrics for cell in found.cells] == [
-        cell.metrics for cell in Evaluator(task, encoder, SMALL).run(scorers, [2, 4], ["adapted", "frozen"]).cells
-    ]
+    assert [cell.metrics for cell in found.cells] == [cell.metrics for cell in whole.cells]
 
 
 def test_wrong_tasks_are_named(catalogue, task, encoder):

@@ -75,7 +75,7 @@ def test_a_task_of_repeats_alone_is_refused():
         fingerprint, width = "none", 2
 
     with pytest.raises(ValueError, match="target of every test row stands in its history"):
-        Evaluator(rows([1, 1]), Encoder(), warm_up=[]).run({}, [2])
+        Evaluator(rows([1, 1]), Encoder()).run({}, [2])
 
 
 def groups(items: int = 40, users: int = 80) -> tuple[Task, np.ndarray]:

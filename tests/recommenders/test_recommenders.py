@@ -26,20 +26,17 @@ def encode(tokenizer, texts=TEXTS) -> RaggedTokens:
     return RaggedTokens.from_lists(tokenizer(texts, add_special_tokens=False)["input_ids"])
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last"])
-def test_encoder_pools_the_states_of_each_text(tokenizer, causal_lm, pooling):
+def test_encoder_takes_the_mean_of_the_states_of_each_text(tokenizer, causal_lm, monkeypatch):
+    monkeypatch.setattr("tsporec.recommenders.encoder._BATCH_TOKENS", 16)
     tokens = RaggedTokens.from_lists([*encode(tokenizer).to_lists(), [], [7], [8]])
-    vectors = ItemEncoder(causal_lm, pooling, batch_tokens=16).encode(tokens)
+    vectors = ItemEncoder(causal_lm).encode(tokens)
     for i, ids in enumerate(tokens.to_lists()):
         if not ids:
             assert not vectors[i].any()
             continue
         with torch.no_grad():
             states = causal_lm.model(torch.tensor([ids])).last_hidden_state[0]
-        expected = states.mean(0) if pooling == "mean" else states[-1]
-        np.testing.assert_allclose(vectors[i], expected.numpy(), atol=1e-5)
-    with pytest.raises(ValueError, match="pooling must be"):
-        ItemEncoder(causal_lm, "max")
+        np.testing.assert_allclose(vectors[i], states.mean(0).numpy(), atol=1e-5)
 
 
 def world(rng, items=40, groups=4, users=120):

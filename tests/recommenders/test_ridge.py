@@ -15,11 +15,12 @@ def cycles(users, items, rng):
     return [[(int(start) + step) % items for step in range(5)] for start in starts]
 
 
-def test_it_learns_which_item_follows_which():
+def test_it_learns_which_item_follows_which(monkeypatch):
+    monkeypatch.setattr("tsporec.recommenders.ridge._PENALTY", 0.01)
     rng = np.random.default_rng(0)
     features = rng.normal(size=(30, 16)).astype(np.float32)
     train, test = cycles(300, 30, rng), cycles(50, 30, rng)
-    recommender = RidgeRecommender(penalty=0.01).fit(features, train)
+    recommender = RidgeRecommender().fit(features, train)
     histories, targets = [row[:-1] for row in test], [row[-1] for row in test]
     learned = ndcg(ranks(recommender.scores(features, histories), targets, histories), 10).mean()
     other = rng.permutation(features)  # the items' features in another order: nothing that was learned is of use
@@ -27,10 +28,11 @@ def test_it_learns_which_item_follows_which():
     assert learned > 0.5 > unlearned
 
 
-def test_the_same_fit_gives_the_same_scores_and_reads_the_latest_items():
+def test_the_same_fit_gives_the_same_scores_and_reads_the_latest_items(monkeypatch):
+    monkeypatch.setattr("tsporec.recommenders.ridge._HISTORY", 2)
     rng = np.random.default_rng(1)
     features, train = rng.normal(size=(12, 4)).astype(np.float32), cycles(20, 12, rng)
-    one, two = (RidgeRecommender(max_history=2).fit(features, train) for _ in range(2))
+    one, two = (RidgeRecommender().fit(features, train) for _ in range(2))
     scores = one.scores(features, [[0, 1, 2], [5, 1, 2], [1, 2]])
     np.testing.assert_array_equal(scores, two.scores(features, [[0, 1, 2], [5, 1, 2], [1, 2]]))
     np.testing.assert_array_equal(scores[0], scores[1])

@@ -162,19 +162,15 @@ def training_sequences(train: Sequence[Interactions], test: Sequence[Interaction
     return [sequence for sequence in merged if len(sequence.item_ids) > 1]
 
 
-def hold_out_users(
-    sequences: Sequence[Interactions], fraction: float = 0.1, seed: int = 0
-) -> tuple[list[Interactions], list[Interactions]]:
-    """Hold out a ``fraction`` of the users, at least one: (the rest, held-out sequences). The seed decides which.
+def hold_out_users(sequences: Sequence[Interactions], seed: int = 0) -> tuple[list[Interactions], list[Interactions]]:
+    """Hold out a tenth of the users, at least one: (the rest, held-out sequences). The seed decides which.
 
-    >>> rest, held_out = hold_out_users([Interactions(str(user), ("1", "2")) for user in range(10)], 0.2)
+    >>> rest, held_out = hold_out_users([Interactions(str(user), ("1", "2")) for user in range(20)])
     >>> len(rest), len(held_out)
-    (8, 2)
+    (18, 2)
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must be in (0, 1), found {fraction}.")
     users = sorted({sequence.user_id for sequence in sequences})
-    count = max(1, round(fraction * len(users))) if users else 0
+    count = max(1, round(0.1 * len(users))) if users else 0
     held = {users[i] for i in np.random.default_rng(seed).permutation(len(users))[:count]}
     return [s for s in sequences if s.user_id not in held], [s for s in sequences if s.user_id in held]
 

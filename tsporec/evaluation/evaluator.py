@@ -35,6 +35,7 @@ from tsporec.tokens.ragged import RaggedTokens, segment_digests
 FULL = "full"
 """The name of the whole text in a list of scorers."""
 CASES = ("adapted", "frozen")
+_MEMORY = 2**30  # bytes of scores and vectors that are kept in memory, the latest used
 _log = logging.getLogger("tsporec")
 OneOrEach = Scorer | list[Scorer] | None
 OfBudget = OneOrEach | Mapping[int, OneOrEach]
@@ -54,10 +55,6 @@ class Evaluator:
         One recommender is fitted for each. Default: ``(0,)``.
     cache : folder, optional
         Finished work is written here and found again by the digest of its arguments. Default: it is kept in memory.
-    warm_up : sequence of Scorer, optional
-        The frozen recommender is warmed up on what these keep. Default: :func:`warm_up_rules`.
-    memory : int
-        Bytes of scores and vectors that are kept in memory, the latest used. Default: 1 GiB.
 
     Examples
     --------
@@ -80,23 +77,14 @@ class Evaluator:
         config: EmbeddingConfig | None = None,
         seeds: Sequence[int] = (0,),
         cache: str | Path | None = None,
-        warm_up: Sequence[Scorer] | None = None,
-        memory: int = 2**30,
     ) -> None:
         self.task, self.encoder, self.seeds = task, encoder, list(seeds)
-        self.warm_up = warm_up_rules(task.tokens) if warm_up is None else list(warm_up)
+        self.warm_up = warm_up_rules(task.tokens)
         self.config = config or EmbeddingConfig()
         self.cache = None if cache is None else Path(cache)
         self._memory: OrderedDict[str, Arrays] = OrderedDict()
-        self._room = memory
         if not self.seeds:
             raise ValueError("seeds is empty; give at least one seed.")
-        nameless = [type(rule).__name__ for rule in self.warm_up if getattr(rule, "fingerprint", None) is None]
-        if nameless:
-            raise ValueError(
-                f"the warm-up scorer {nameless[0]} has no fingerprint, so a recommender warmed up on it could be taken "
-                "for another; give it an attribute `fingerprint`, a str that changes with its scores."
-            )
 
     def run(
         self,
@@ -214,7 +202,7 @@ class Evaluator:
         return recommender.eval()
 
     def warm_up_views(self, budgets: Sequence[int]) -> NDArray[np.float32]:
-        """Encode the catalogue as the scorers of ``warm_up`` keep it at each budget: float32 ``[V, N, W]``."""
+        """Encode the catalogue as :func:`warm_up_rules` keep it at each budget: float32 ``[V, N, W]``."""
         return np.stack([self.features(rule, budget)["vectors"] for budget in budgets for rule in self.warm_up])
 
     def _ranks(self, vectors: NDArray[np.float32], case: str, seed: int, budgets: Sequence[int]) -> NDArray[np.int64]:
@@ -272,7 +260,7 @@ class Evaluator:
                     self._memory[key] = dict(stored)
         self._memory.move_to_end(key)
         found = self._memory[key]
-        while sum(array.nbytes for arrays in self._memory.values() for array in arrays.values()) > self._room:
+        while sum(array.nbytes for arrays in self._memory.values() for array in arrays.values()) > _MEMORY:
             self._memory.popitem(last=False)
         return found
 

@@ -114,12 +114,12 @@ def encode_selection(task: Task, encoder: ItemEncoder, scorer: Scorer, budget: i
     return encoder.encode(select(scorer, task.tokens, budget).apply(task.tokens))
 
 
-def warm_up_rules(tokens: RaggedTokens, random: int = 8) -> list[Scorer]:
-    """Return the cheap rules whose subsets a recommender is warmed up on: head, ``random`` random ones and tf-idf.
+def warm_up_rules(tokens: RaggedTokens) -> list[Scorer]:
+    """Return the cheap rules whose subsets a recommender is warmed up on: head, eight random ones and tf-idf.
 
     With few random rules the recommender memorises the few vectors of each item, and reads no other subset.
     """
-    sampled: list[Scorer] = [make_scorer("random", seed=seed) for seed in range(1, random + 1)]
+    sampled: list[Scorer] = [make_scorer("random", seed=seed) for seed in range(1, 9)]
     return [make_scorer("head"), *sampled, make_scorer("tfidf").fit(tokens)]
 
 
@@ -176,7 +176,7 @@ def prepare(
     rows = [row for row in test if len(row.item_ids) > 1]
     if not rows:
         raise ValueError("no test row has a history and a target; expected at least two items in some row.")
-    rest, held = hold_out_users(training_sequences(train, test), 0.1, seed)
+    rest, held = hold_out_users(training_sequences(train, test), seed)
     if not rest or not held:
         raise ValueError("too few training sequences: at least two users with two items each are needed.")
 

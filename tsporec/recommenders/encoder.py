@@ -13,18 +13,16 @@ from tsporec._internal.progress import progress
 from tsporec.language_model import base_model, equal_length_batches, weights_digest
 from tsporec.tokens.ragged import RaggedTokens
 
+_BATCH_TOKENS = 2048  # tokens of one forward
+
 
 class ItemEncoder:
-    """Pool the last hidden states of an item's tokens under a frozen causal LM.
+    """Take the mean of the last hidden states of an item's tokens under a frozen causal LM.
 
     Parameters
     ----------
     model : Hugging Face causal LM
         It is put into eval mode. Cut it with :func:`tsporec.language_model.cut_layers` for speed.
-    pooling : "mean" or "last"
-        Take the mean over the tokens, or the last token's state. Default: "mean".
-    batch_tokens : int
-        Tokens of one forward. Default: 2,048.
 
     Examples
     --------
@@ -34,18 +32,16 @@ class ItemEncoder:
     (2, 8)
     """
 
-    def __init__(self, model: Any, pooling: str = "mean", batch_tokens: int = 2048) -> None:
-        if pooling not in ("mean", "last"):
-            raise ValueError(f"pooling must be 'mean' or 'last', found {pooling!r}.")
-        self.model, self.pooling, self.batch_tokens = base_model(model).eval(), pooling, batch_tokens
+    def __init__(self, model: Any) -> None:
+        self.model = base_model(model).eval()
         self.width = int(self.model.config.hidden_size)
         self._digest: str | None = None
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the model and the pooling."""
+        """Digest of the model."""
         if self._digest is None:
-            self._digest = digest("encoder", self.pooling, weights_digest(self.model))
+            self._digest = digest("encoder", "mean", weights_digest(self.model))
         return self._digest
 
     @torch.inference_mode()
@@ -53,9 +49,8 @@ class ItemEncoder:
         """Encode every segment: float32 ``[N, width]``. An empty text gives the zero vector."""
         vectors = np.zeros((len(tokens), self.width), dtype=np.float32)
         device = next(self.model.parameters()).device
-        for batch in progress(equal_length_batches(tokens, self.batch_tokens), "encode"):
+        for batch in progress(equal_length_batches(tokens, _BATCH_TOKENS), "encode"):
             rows = np.stack([tokens[int(i)] for i in batch]).astype(np.int64)
             states = self.model(input_ids=torch.from_numpy(rows).to(device), use_cache=False)[0].float()
-            pooled = states.mean(dim=1) if self.pooling == "mean" else states[:, -1]
-            vectors[batch] = pooled.cpu().numpy()
+            vectors[batch] = states.mean(dim=1).cpu().numpy()
         return vectors

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 History = Sequence[int]
 Floats = NDArray[np.float64]
 
+_WIDTH = 192  # principal components
+_PENALTY = 1.0  # for M next items and vectors of length 1, the penalty is _PENALTY * M / (2 * width)
+_DECAY = 0.6  # weight of an item in the mean, as a share of the weight of the item after it
+_HISTORY = 10  # items that are read; older ones are cut off
 _PAIRS = 20_000  # next items that are learned from at most
 
 
@@ -21,19 +25,8 @@ class RidgeRecommender:
     """Predict the vector of the next item from the history by ridge regression.
 
     1. Item features are projected to their principal components, each scaled to unit variance, and to unit length.
-    2. A history is read as two vectors: its last item's, and the mean of its latest items' with decaying weights.
+    2. A history is read as two vectors: its last item's, and the mean of its ten latest items' with decaying weights.
     3. Ridge regression maps these to the next item's vector. Items are scored by their inner product with the result.
-
-    Parameters
-    ----------
-    width : int
-        Principal components. Default: 192.
-    penalty : float
-        The penalty, for M next items and vectors of length 1: ``penalty * M / (2 * width)``. Default: 1.
-    decay : float
-        Weight of an item in the mean, as a share of the weight of the item after it. Default: 0.6.
-    max_history : int
-        Number of items read; older ones are cut off. Default: 10.
 
     Examples
     --------
@@ -41,9 +34,6 @@ class RidgeRecommender:
     >>> RidgeRecommender().fit(features, [[0, 1, 2], [1, 2, 3]]).scores(features, [[0, 1]]).argmax()
     np.int64(2)
     """
-
-    def __init__(self, width: int = 192, penalty: float = 1.0, decay: float = 0.6, max_history: int = 10) -> None:
-        self.width, self.penalty, self.decay, self.max_history = width, penalty, decay, max_history
 
     def fit(self, features: NDArray[np.float32], sequences: Sequence[History]) -> RidgeRecommender:
         """Fit to the next items of ``sequences`` that do not stand before it; features are float32 ``[N, W]``.
@@ -64,12 +54,12 @@ class RidgeRecommender:
         standard = (features - self._mean) / self._scale
         # [W, W] -> variances [W], ascending, and directions [W, W], one a column
         variances, directions = np.linalg.eigh(standard.T @ standard / len(standard))
-        kept = np.flatnonzero(variances > 1e-4 * variances[-1])[-self.width :]
+        kept = np.flatnonzero(variances > 1e-4 * variances[-1])[-_WIDTH:]
         self._project = directions[:, kept] / np.sqrt(variances[kept])
         vectors = self._vectors(features)
         read, following = self._read(vectors, [history for history, _ in pairs]), vectors[[item for _, item in pairs]]
         gram = read.T @ read
-        gram[np.diag_indices(len(gram))] += self.penalty * len(read) / len(gram)
+        gram[np.diag_indices(len(gram))] += _PENALTY * len(read) / len(gram)
         self._weights = np.linalg.solve(gram, read.T @ (following - following.mean(axis=0)))
         return self
 
@@ -87,10 +77,10 @@ class RidgeRecommender:
 
     def _read(self, vectors: Floats, histories: Sequence[History]) -> Floats:
         """Read M histories: ``[M, 2 * width]``."""
-        cut = [list(history)[-self.max_history :][::-1] for history in histories]  # latest first
+        cut = [list(history)[-_HISTORY:][::-1] for history in histories]  # latest first
         total, weights = np.zeros((len(cut), vectors.shape[1])), np.zeros(len(cut))
-        for place in range(self.max_history):
+        for place in range(_HISTORY):
             rows = np.flatnonzero([len(history) > place for history in cut])
-            total[rows] += self.decay**place * vectors[[cut[row][place] for row in rows]]
-            weights[rows] += self.decay**place
+            total[rows] += _DECAY**place * vectors[[cut[row][place] for row in rows]]
+            weights[rows] += _DECAY**place
         return np.concatenate([vectors[[history[0] for history in cut]], total / weights[:, None]], axis=1)
