@@ -506,30 +506,6 @@ def test_cache_remembers_and_forgets(tokenizer):
     assert again.fingerprint == make_scorer("head").fingerprint
 
 
-def test_cache_goes_along_with_fit_and_for_tokenizer(tokenizer):
-    query = RaggedTokens.from_lists([[1, 2]])
-    cached = CachedScorer(make_scorer("tfidf").fit(RaggedTokens.from_lists([[1, 2], [1]])))
-    before = cached.score(query)
-    assert cached.fit(RaggedTokens.from_lists([[2], [2], [1, 2]])) is cached
-    assert not np.array_equal(cached.score(query), before)
-    np.testing.assert_array_equal(cached.score(query), cached.scorer.score(query))
-    assert cached.for_tokenizer(tokenizer) is cached
-    selector = CachedScorer(TokenSelector(SelectorConfig(gram_buckets=64, surface_buckets=64)), max_tokens=100)
-    bound = selector.for_tokenizer(tokenizer)
-    assert isinstance(bound, CachedScorer)
-    assert bound.max_tokens == 100
-    tokens = encode(tokenizer)
-    np.testing.assert_array_equal(bound.score(tokens), bound.scorer.score(tokens))
-
-    class Bare:
-        def score(self, tokens):
-            return tokens.ids.astype(np.float32)
-
-    bare = CachedScorer(Bare())
-    assert bare.for_tokenizer(tokenizer) is bare
-    assert bare.fit(tokens) is bare
-
-
 def test_cache_owns_its_scores_and_refuses_a_wrong_shape():
     cached = CachedScorer(make_scorer("head"))
     tokens = RaggedTokens.from_lists([[1, 2], [3]])

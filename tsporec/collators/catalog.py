@@ -133,7 +133,8 @@ class PackedItems:
 class ItemPrompt:
     r"""Put the items of a feature into a prompt: ``input_ids``, ``attention_mask``, ``item_spans`` (and ``labels``).
 
-    The prompt's text is tokenised apart from the items, as it stands behind other text.
+    The column ``item_ids`` holds the items. The prompt's text is tokenised apart from the items, as it stands behind
+    other text.
 
     Parameters
     ----------
@@ -147,8 +148,6 @@ class ItemPrompt:
         A column of text that follows the prompt. ``labels`` are its tokens and the end-of-text token, and -100 before.
     prefix : list of int
         Token ids before the prompt, such as a beginning-of-text token. Default none.
-    ids : str
-        The column of item ids. Default ``"item_ids"``.
 
     Examples
     --------
@@ -159,6 +158,8 @@ class ItemPrompt:
     ([(1, 4)], 6)
     """
 
+    columns = ("item_ids",)
+
     def __init__(
         self,
         prompt: str,
@@ -167,12 +168,11 @@ class ItemPrompt:
         separator: str = "\n",
         answer: str | None = None,
         prefix: Sequence[int] = (),
-        ids: str = "item_ids",
     ) -> None:
         if prompt.count("{items}") != 1:
             raise ValueError(f"the prompt must hold {{items}} once; found {prompt!r}.")
         self.before, self.after = prompt.split("{items}")
-        self.tokenizer, self.answer, self.prefix, self.columns = tokenizer, answer, list(prefix), (ids,)
+        self.tokenizer, self.answer, self.prefix = tokenizer, answer, list(prefix)
         self.between = self._tokens(separator)
 
     def _tokens(self, text: str) -> list[int]:
@@ -221,7 +221,7 @@ class PlainItems:
 
     ``item_counts [B]`` is the number of rows of each feature.
 
-    The column ``ids`` holds a list of item ids, or a single one. ``side`` is the side of padding, "right" or "left".
+    The column ``item_ids`` holds a list of item ids, or a single one. Padding is on the right.
 
     >>> template = PlainItems()
     >>> made = template.assemble({}, [RaggedTokens.from_lists([[7, 8], [9]])])
@@ -229,8 +229,10 @@ class PlainItems:
     [[7, 8], [9, 0]]
     """
 
-    def __init__(self, ids: str = "item_ids", pad_id: int = 0, side: str = "right") -> None:
-        self.columns, self.pad_id, self.side = (ids,), pad_id, side
+    columns = ("item_ids",)
+
+    def __init__(self, pad_id: int = 0) -> None:
+        self.pad_id = pad_id
 
     def assemble(self, feature: Feature, items: list[RaggedTokens]) -> Feature:
         """See :class:`Template`; ``input_ids`` is a list of each item's ids."""
@@ -239,7 +241,7 @@ class PlainItems:
     def collate(self, features: list[Feature]) -> Feature:
         """Pad the items of all features and stack other columns."""
         tokens = RaggedTokens.from_lists(chain.from_iterable(f["input_ids"] for f in features))
-        ids, mask = tokens.to_padded(self.pad_id, self.side)
+        ids, mask = tokens.to_padded(self.pad_id)
         batch = {name: _stack([f[name] for f in features]) for name in features[0] if name != "input_ids"}
         batch |= {"input_ids": torch.from_numpy(ids).long(), "attention_mask": torch.from_numpy(mask)}
         return {**batch, "item_counts": _long(len(f["input_ids"]) for f in features)}

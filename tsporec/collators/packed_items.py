@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tsporec.collators.columns import Part, cut, flat_ids, like, shape_of, span_items
-from tsporec.collators.positions import Ints, policy
+from tsporec.collators.positions import Ints, right_align
 
 _IDS, _LENGTHS, _POSITIONS = "input_ids", "cu_input_lens", "position_ids"
 
@@ -23,8 +23,7 @@ class PackedColumns:
         of N items, and, if it is there, ``{prefix}position_ids [T]``. A feature may lack some prefixes, but not all.
     tail : int
         Placeholder tokens at the end of each item. They are always kept and do not count. Default 0.
-    positions : str
-        How positions change. Default "right_align", as HLLM has them: the tail keeps its positions.
+        Positions are right-aligned, as HLLM has them, so the tail keeps its positions.
     item_ids : str, optional
         Suffix, behind the prefix, of a column of the items' ids. It is removed before the base collator. Default: none.
 
@@ -37,12 +36,10 @@ class PackedColumns:
     [{'pos_input_ids': [5, 6, 0, 8, 0], 'pos_cu_input_lens': [3, 2]}]
     """
 
-    def __init__(
-        self, *prefixes: str, tail: int = 0, positions: str = "right_align", item_ids: str | None = None
-    ) -> None:
+    def __init__(self, *prefixes: str, tail: int = 0, item_ids: str | None = None) -> None:
         if not prefixes or tail < 0:
             raise ValueError(f"give at least one prefix and a tail of 0 or more; found {prefixes} and {tail}.")
-        self.prefixes, self.tail, self.reposition, self.item_ids = prefixes, tail, policy(positions), item_ids
+        self.prefixes, self.tail, self.item_ids = prefixes, tail, item_ids
 
     def parts(self, feature: Mapping[str, Any]) -> list[Part]:
         """Return one part for each prefix, with a span for each item, without its tail."""
@@ -85,5 +82,5 @@ class PackedColumns:
             columns[prefix + _LENGTHS] = like(lengths, np.diff(ends, prepend=0))
             name = prefix + _POSITIONS
             if name in feature:
-                columns[name] = like(feature[name], self.reposition(np.asarray(feature[name], np.int64), places))
+                columns[name] = like(feature[name], right_align(np.asarray(feature[name], np.int64), places))
         return columns

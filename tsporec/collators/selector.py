@@ -91,7 +91,7 @@ class SelectorCollator(CollatorAround):
         id. The column is removed before the base collator. Default: items are found by their words.
     positions : str
         How ``position_ids`` change: "renumber" them as if dropped tokens had never been there, or "right_align"
-        them, so that the last position stays. Default "renumber". Packed columns have their own setting.
+        them, so that the last position stays. Default "renumber". Packed columns are always right-aligned.
     protected_ids : ints, optional
         Token ids that are always kept. Default: the special tokens of ``tokenizer``, or of the tokenizer that
         ``selector`` is bound to.

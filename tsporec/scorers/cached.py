@@ -58,20 +58,6 @@ class CachedScorer:
         every = [fresh[key] if scores is None else scores for key, scores in zip(keys, found, strict=True)]
         return np.frombuffer(bytearray().join(every), dtype=np.float32)
 
-    def fit(self, corpus: RaggedTokens) -> CachedScorer:
-        """Fit the scorer, if it can be, and forget its old scores. Returns this cached scorer."""
-        fit = getattr(self.scorer, "fit", None)
-        if fit is not None:
-            self.scorer = fit(corpus)
-        self.clear()
-        return self
-
-    def for_tokenizer(self, tokenizer: Any) -> CachedScorer:
-        """Return a cached scorer for ids of ``tokenizer`` with an empty memory; itself if ids are never looked up."""
-        bind = getattr(self.scorer, "for_tokenizer", None)
-        bound = self.scorer if bind is None else bind(tokenizer)
-        return self if bound is self.scorer else CachedScorer(bound, self.max_tokens)
-
     def clear(self) -> None:
         """Forget all scores."""
         # A text's ids, int32, with the item's id if it has one -> its scores, float32.
