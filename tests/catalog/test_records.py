@@ -111,7 +111,7 @@ def test_the_description_round_trips_and_is_checked():
     assert State(recipe(budget={"tokens": np.int64(9)}), "b", 3).to_json() == state.to_json()
     data = state.to_json().decode()
     for old, new, message in (
-        ('"format": 1', '"format": 2', "of format 2; this tsporec reads format 1"),
+        ('"format": 2', '"format": 3', "of format 3; this tsporec reads format 2"),
         ('"tokens": 9', '"tokens": "9"', "not readable"),
         ('"items": "b"', '"items": "../b"', "of format 1"),
         ('"vocabulary": 100', '"vocabulary": null', "not readable"),

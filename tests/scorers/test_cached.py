@@ -108,7 +108,7 @@ def test_threads_share_a_collator_whose_memory_is_full(switching):
 
 def test_tfidf_refuses_negative_ids():
     tfidf = make_scorer("tfidf").fit(RaggedTokens.from_lists([[4, 5, 6]]))
-    with pytest.raises(ValueError, match="token id -1 is negative"):
+    with pytest.raises(ValueError, match="token id -1 is outside"):
         tfidf.score(RaggedTokens.from_lists([[-1]]))
 
 

@@ -43,7 +43,7 @@ def test_tfidf_of_terms_counts_all_their_spellings():
     assert make_scorer("tfidf", tokenizer=TOKENIZER).fit(tokens).score(tokens).tolist() == [2, -1, 1]
     bound = make_scorer("tfidf", tokenizer=TOKENIZER)
     assert bound.tokenizer_fingerprint
-    with pytest.raises(ValueError, match=f"token id {len(TOKENIZER)} is not in the tokenizer's vocabulary"):
+    with pytest.raises(ValueError, match=f"token id {len(TOKENIZER)} is outside the tokenizer's vocabulary"):
         bound.fit(RaggedTokens.from_lists([[len(TOKENIZER)]]))
 
 

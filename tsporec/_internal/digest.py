@@ -24,6 +24,17 @@ def digest(*parts: Any) -> str:
     return state.hexdigest()[:32]
 
 
+def fingerprint_of(scorer: object) -> str:
+    """Return the ``fingerprint`` of a scorer; one that has none is a ValueError."""
+    found = getattr(scorer, "fingerprint", None)
+    if not isinstance(found, str) or not found:
+        raise ValueError(
+            f"{type(scorer).__name__} has no fingerprint, so what is made with it could be taken for another's; give "
+            "it an attribute `fingerprint`, a str that changes with its scores, or derive it from BaseScorer."
+        )
+    return found
+
+
 def short_digests(parts: Iterable[bytes]) -> NDArray[np.uint64]:
     """Compute 8 bytes of BLAKE2b of each part, a short name for it: uint64 ``[N]``."""
     return np.frombuffer(b"".join(hashlib.blake2b(part, digest_size=8).digest() for part in parts), dtype="<u8")

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tsporec._internal.digest import fingerprint_of
 from tsporec.budget import Budget
-from tsporec.catalog.compress import Compressor, compress_all, fingerprint_of, make_compressor
+from tsporec.catalog.compress import Compressor, compress_all, make_compressor
 from tsporec.catalog.integrity import DATA, check_pages, damaged
 from tsporec.catalog.records import ItemId, Recipe, decode_ids, decode_records, encode_ids, is_intact, type_of_ids
 from tsporec.catalog.sources import Items, read_chunks
@@ -73,7 +74,6 @@ class ItemCatalog:
         path: str | Path,
         fields: Sequence[str] = FIELDS,
         id_field: str | None = None,
-        max_tokens: int | None = None,
         granularity: str = "token",
         resume: bool = True,
         overwrite: bool = False,
@@ -96,8 +96,6 @@ class ItemCatalog:
             Text fields to join. Default: title and description.
         id_field : str, optional
             Name of the column of ids. Default: ``item_id`` or ``id``.
-        max_tokens : int, optional
-            Consider only the first ``max_tokens`` tokens of a text.
         granularity : "token" or "word"
             Keep exactly the best tokens (default), or whole words that are no more than the budget. Special tokens that
             are written in a text are always kept.
@@ -121,9 +119,7 @@ class ItemCatalog:
         first = next(chunks, None)
         if first is None:
             raise ValueError("there are no items to build a catalogue of.")
-        compressor = make_compressor(
-            tokenizer, selector, budget, fields, max_tokens, type_of_ids(first.ids), granularity
-        )
+        compressor = make_compressor(tokenizer, selector, budget, type_of_ids(first.ids), fields, granularity)
         path = Path(path)
         with writer_lock(path), Build(path, compressor.recipe, how, resume=resume, overwrite=overwrite) as writer:
             todo = writer.changed(chain([first], chunks))

@@ -16,15 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from tsporec._internal.digest import fingerprint_of
 from tsporec.budget import Budget, as_budget
 from tsporec.catalog.records import Recipe, encode_ids, encode_records
 from tsporec.catalog.sources import Chunk
-from tsporec.data.items import tokenize_texts
+from tsporec.data.items import FIELDS, tokenize_texts
 from tsporec.selection import pieces_of_words, rank, score_tokens, select_scored
 from tsporec.selector.resolve import bound_selector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.pieces import special_token_ids
-from tsporec.tokens.ragged import RaggedTokens
+from tsporec.tokens.ragged import RaggedTokens, check_ids
 
 
 class Compressed(NamedTuple):
@@ -61,28 +62,19 @@ class Compressor:
         return Compressed(keys, records, 0 if weights is None else weights.known - before)
 
     def _tokens(self, chunk: Chunk) -> RaggedTokens:
-        most, vocabulary = self.recipe.max_tokens, self.recipe.vocabulary
-        tokens = chunk.tokens
-        if tokens is None:
-            tokens = tokenize_texts(chunk.texts or [], self.tokenizer, most)
-        elif most is not None and tokens.lengths.max(initial=0) > most:
-            tokens = RaggedTokens.from_lists([row[:most] for row in tokens])
-        bad = tokens.ids[(tokens.ids < 0) | (tokens.ids >= vocabulary)]
-        if len(bad):
-            raise ValueError(
-                f"token id {bad[0]} is outside the tokenizer's vocabulary of {vocabulary} ids; give the tokenizer "
-                "that made the ids."
-            )
-        return tokens
+        if chunk.tokens is None:
+            return tokenize_texts(chunk.texts or [], self.tokenizer)
+        remedy = "give the tokenizer that made the ids"
+        check_ids(chunk.tokens.ids, self.recipe.vocabulary, "the tokenizer's vocabulary", remedy)
+        return chunk.tokens
 
 
 def make_compressor(
     tokenizer: Any,
     selector: Any,
     budget: Budget | int,
-    fields: Sequence[str],
-    max_tokens: int | None,
     id_type: str,
+    fields: Sequence[str] = FIELDS,
     granularity: str = "token",
 ) -> Compressor:
     """Return what compresses the items of a catalogue; see :meth:`tsporec.ItemCatalog.build` for the arguments."""
@@ -92,27 +84,14 @@ def make_compressor(
             "a total is shared by the items of a user's history, and a catalogue's items have no user; give "
             "Budget(tokens=…) or Budget(keep_ratio=…)."
         )
-    if max_tokens is not None and max_tokens < 1:
-        raise ValueError(f"max_tokens must be at least 1; found {max_tokens}.")
     pieces_of_words(granularity, tokenizer)  # refuse what is none
     if isinstance(fields, str):
         raise ValueError(f"fields must be a list of names; found {fields!r}.")
     selector = bound_selector(selector, tokenizer)
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
     names = tokenizer_fingerprint(tokenizer), fingerprint_of(selector)
-    recipe = Recipe(*names, size, budget, tuple(fields), id_type, max_tokens, granularity)
+    recipe = Recipe(*names, size, budget, tuple(fields), id_type, granularity)
     return Compressor(tokenizer, selector, recipe)
-
-
-def fingerprint_of(selector: Any) -> str:
-    """Return the fingerprint of a selector; one that has none is a ``ValueError``."""
-    found = getattr(selector, "fingerprint", None)
-    if not isinstance(found, str):
-        raise ValueError(
-            f"{type(selector).__name__} has no fingerprint, and a catalogue must know what chose its tokens; derive it "
-            "from tsporec.scorers.BaseScorer."
-        )
-    return found
 
 
 def compress_all(

@@ -6,7 +6,6 @@ needs the catalogue's disk, and a batch that is repeated after a worker died is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from tsporec.catalog.records import encode_ids, type_of_ids
 from tsporec.catalog.sources import read_chunks
 from tsporec.catalog.store import writer_lock
 from tsporec.catalog.writer import Build, Work, item_digests
-from tsporec.data.items import FIELDS
 
 
 def build_with_ray(
@@ -31,14 +29,12 @@ def build_with_ray(
     selector: Any,
     budget: Budget | int,
     path: str | Path,
-    fields: Sequence[str] = FIELDS,
     id_field: str | None = None,
-    max_tokens: int | None = None,
-    granularity: str = "token",
     batch_items: int = 1 << 14,
     workers: int | tuple[int, int] = 2,
     resume: bool = True,
     overwrite: bool = False,
+    **what: Any,
 ) -> ItemCatalog:
     """Compress a Ray dataset into a catalogue.
 
@@ -46,12 +42,14 @@ def build_with_ray(
     ----------
     source : ray.data.Dataset, or path
         Rows with ids and text fields. A path is a json lines or parquet file, or a folder of one kind.
-    tokenizer, selector, budget, path, fields, id_field, max_tokens, granularity, resume, overwrite
+    tokenizer, selector, budget, path, id_field, resume, overwrite
         See :meth:`tsporec.ItemCatalog.build`. The path needs to be reached by this process only.
     batch_items : int
         Number of items that a worker takes at a time. Default 16,384.
     workers : int, or (least, most)
         Number of Ray actors that compress. Default 2. One that dies is replaced, and its batch is done again.
+    **what
+        ``fields`` and ``granularity`` of :meth:`tsporec.ItemCatalog.build`.
 
     Raises
     ------
@@ -63,9 +61,8 @@ def build_with_ray(
     first = dataset.take(1)
     if not first:
         raise ValueError("there are no items to build a catalogue of.")
-    chunk = next(read_chunks(first, fields, id_field, 1))
-    compressor = make_compressor(tokenizer, selector, budget, fields, max_tokens, type_of_ids(chunk.ids), granularity)
-
+    chunk = next(read_chunks(first, (), id_field, 1))
+    compressor = make_compressor(tokenizer, selector, budget, type_of_ids(chunk.ids), **what)
     path = Path(path)
     with writer_lock(path), Build(path, compressor.recipe, Work(), resume=resume, overwrite=overwrite) as writer:
         done = writer.stored() if writer.resumed else np.zeros(0, dtype=np.uint64)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.budget import Budget, is_whole
-from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets
+from tsporec.tokens.ragged import RaggedTokens, check_ids, lengths_to_offsets
 
 ItemId: TypeAlias = int | str
 LONGEST_ID = 510
@@ -45,8 +45,6 @@ class Recipe:
         Names of the item fields that make the text.
     id_type : str
         ``"int"`` or ``"str"``.
-    max_tokens : int, optional
-        Number of tokens of a text that are considered. By default all are.
     granularity : "token" or "word"
     """
 
@@ -56,7 +54,6 @@ class Recipe:
     budget: Budget
     fields: tuple[str, ...]
     id_type: str
-    max_tokens: int | None = None
     granularity: str = "token"
 
     def __post_init__(self) -> None:
@@ -64,10 +61,11 @@ class Recipe:
         if isinstance(self.budget, dict):
             object.__setattr__(self, "budget", Budget(**self.budget))
         names = (self.tokenizer, self.selector, *self.fields)
-        counts = (self.vocabulary, 1 if self.max_tokens is None else self.max_tokens)
-        whole = all(is_whole(count) and 1 <= count <= 1 << 31 for count in counts)
+        whole = is_whole(self.vocabulary) and 1 <= self.vocabulary <= 1 << 31
         if not whole or not all(isinstance(name, str) for name in names) or self.id_type not in ("int", "str"):
-            raise ValueError(f"a recipe has names, numbers from 1 to 2**31, and ids of 'int' or 'str'; found {self}.")
+            raise ValueError(
+                f"a recipe has names, a vocabulary of 1 to 2**31 ids, and item ids of 'int' or 'str'; found {self}."
+            )
         if self.granularity not in ("token", "word"):
             raise ValueError(f"granularity must be 'word' or 'token'; found {self.granularity!r}.")
 
@@ -190,8 +188,7 @@ def decode_records(
         raise ValueError("a record was cut short")
     tokens = np.frombuffer(b"".join([record[HEADER.itemsize :] for record in records]), dtype=token_dtype)
     ids, ranks, cu = tokens["id"].astype(np.int32), tokens["rank"], lengths_to_offsets(sizes // token_dtype.itemsize)
-    if ids.max(initial=0) >= recipe.vocabulary or ids.min(initial=0) < 0:
-        raise ValueError(f"a record holds a token id outside the vocabulary of {recipe.vocabulary} ids")
+    check_ids(ids, recipe.vocabulary, "the vocabulary", "the record is not as it was written")
     if k is not None:
         # ranks [2, 0, 1 | 0] and k = 2 -> kept [False, True, True | True]; cu [0, 3, 4] -> [0, 2, 3]
         kept = ranks < k

@@ -30,7 +30,7 @@ from tsporec.catalog.records import Recipe
 
 T = TypeVar("T")
 Pairs: TypeAlias = list[tuple[bytes, bytes]]
-FORMAT = 1
+FORMAT = 2
 SEEN, CATALOG, UNFINISHED = b"s", b"catalog", b"unfinished"
 RESERVED = 1 << 34  # bytes of address space for the memory map: neither disk nor memory; a map that is full grows
 READERS = 1024  # catalogues of one folder that may be open at a time, in all processes

@@ -20,7 +20,7 @@ from tsporec.language_model import (
 from tsporec.scorers.base import BaseScorer, Scores
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.pieces import Pieces, read_pieces
-from tsporec.tokens.ragged import RaggedTokens
+from tsporec.tokens.ragged import RaggedTokens, check_ids
 
 
 class LanguageScorer(BaseScorer):
@@ -94,13 +94,8 @@ class LanguageScorer(BaseScorer):
 
     def _score_model_ids(self, tokens: RaggedTokens) -> Scores:
         """Score ids of the model's own tokenizer."""
-        size = self.model.config.vocab_size
-        wrong = tokens.ids[(tokens.ids < 0) | (tokens.ids >= size)]
-        if len(wrong):
-            raise ValueError(
-                f"token id {wrong[0]} is outside the {self.name} model's vocabulary of {size}; give the scorer the "
-                "model's tokenizer, and call for_tokenizer with the tokenizer of the ids."
-            )
+        remedy = "give the scorer the model's tokenizer, and call for_tokenizer with the tokenizer of the ids"
+        check_ids(tokens.ids, self.model.config.vocab_size, f"the {self.name} model's vocabulary", remedy)
         device = next(self.model.parameters()).device
         windows = split_windows(tokens, self.window)
         return round_scores(run_equal_lengths(windows, self.read, device, self.name))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tsporec._internal.digest import fingerprint_of
 from tsporec.scorers.base import BaseScorer, Scorer, Scores, score_tokens
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.pieces import read_pieces
@@ -42,8 +43,7 @@ class Keeping(BaseScorer):
     name = "keeping"
 
     def __init__(self, scorer: Scorer, tokenizer: Any, patterns: Sequence[str]) -> None:
-        if getattr(scorer, "fingerprint", None) is None:
-            raise ValueError(f"{type(scorer).__name__} has no fingerprint; give it one that changes with its scores.")
+        fingerprint_of(scorer)  # refuse one that has none
         try:
             self.pattern = re.compile("|".join(f"(?:{PATTERNS.get(one, one)})" for one in patterns))
         except re.error as error:
@@ -57,8 +57,11 @@ class Keeping(BaseScorer):
 
     def config(self) -> dict[str, Any]:
         """Return the pattern, the other scorer's fingerprint and the tokenizer's."""
-        known = self.scorer.fingerprint  # type: ignore[attr-defined]
-        return {"scorer": known, "tokenizer": self.tokenizer_fingerprint, "pattern": self.pattern.pattern}
+        return {
+            "scorer": fingerprint_of(self.scorer),
+            "tokenizer": self.tokenizer_fingerprint,
+            "pattern": self.pattern.pattern,
+        }
 
     def marks(self, tokens: RaggedTokens) -> NDArray[np.bool_]:
         """Mark the tokens that spell a part of a match: bool ``[T]``."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tsporec.scorers.base import BaseScorer, Scores
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.pieces import read_pieces
-from tsporec.tokens.ragged import RaggedTokens, check_ragged
+from tsporec.tokens.ragged import RaggedTokens, check_ids, check_ragged
 
 
 class TfidfScorer(BaseScorer):
@@ -70,9 +70,7 @@ class TfidfScorer(BaseScorer):
 
     def _terms_of(self, tokens: RaggedTokens) -> NDArray[np.int64]:
         """Return the term of each token: int64 ``[T]``."""
-        low, high = int(tokens.ids.min(initial=0)), int(tokens.ids.max(initial=0))
-        if low < 0:
-            raise ValueError(f"token id {low} is negative; leave ignored labels and padding out.")
-        if self.terms is not None and high >= max(len(self.terms), 1):
-            raise ValueError(f"token id {high} is not in the tokenizer's vocabulary of {len(self.terms)}.")
+        size = 2**31 if self.terms is None else len(self.terms)
+        remedy = "give the tokenizer that made the ids, and leave ignored labels and padding out"
+        check_ids(tokens.ids, size, "the tokenizer's vocabulary", remedy)
         return tokens.ids.astype(np.int64) if self.terms is None else self.terms[tokens.ids]

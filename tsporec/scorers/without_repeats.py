@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tsporec._internal.digest import fingerprint_of
 from tsporec.scorers.base import BaseScorer, Scorer, Scores, score_tokens
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.pieces import read_pieces
@@ -44,14 +45,13 @@ class WithoutRepeats(BaseScorer):
     name = "without_repeats"
 
     def __init__(self, scorer: Scorer, tokenizer: Any) -> None:
-        if getattr(scorer, "fingerprint", None) is None:
-            raise ValueError(f"{type(scorer).__name__} has no fingerprint; give it one that changes with its scores.")
+        fingerprint_of(scorer)  # refuse one that has none
         self.scorer, self.terms = scorer, read_pieces(tokenizer).terms
         self.tokenizer_fingerprint = tokenizer_fingerprint(tokenizer)
 
     def config(self) -> dict[str, Any]:
         """Return the other scorer's fingerprint and the tokenizer's."""
-        return {"scorer": self.scorer.fingerprint, "tokenizer": self.tokenizer_fingerprint}  # type: ignore[attr-defined]
+        return {"scorer": fingerprint_of(self.scorer), "tokenizer": self.tokenizer_fingerprint}
 
     def score(self, tokens: RaggedTokens) -> Scores:
         """Return the scores, float32 ``[T]``."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.tokens.pieces import Pieces, read_pieces
-from tsporec.tokens.ragged import RaggedTokens
+from tsporec.tokens.ragged import RaggedTokens, check_ids
 
 CLASSES = ("word_start", "lower", "capitalised", "upper", "digit", "punctuation", "other", "length", "special")
 """The columns of ``Vocabulary.classes``."""
@@ -60,13 +60,8 @@ class Vocabulary:
 
     def check(self, ids: NDArray[np.int32]) -> None:
         """Raise a ValueError if an id is negative or not below V."""
-        size = len(self)
-        if len(ids) and ids.view(np.uint32).max() >= size:  # a negative id is a large unsigned one
-            bad = int(ids[(ids >= size) | (ids < 0)][0])
-            raise ValueError(
-                f"token id {bad} is outside the vocabulary of {size} ids that this selector is bound to; "
-                "bind it to the tokenizer that made the ids: selector.for_tokenizer(tokenizer)."
-            )
+        remedy = "bind the selector to the tokenizer that made the ids: selector.for_tokenizer(tokenizer)"
+        check_ids(ids, len(self), "the vocabulary", remedy)
 
 
 _CACHE: OrderedDict[tuple[Pieces, int, int], Vocabulary] = OrderedDict()

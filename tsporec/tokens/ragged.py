@@ -175,6 +175,16 @@ def check_ragged(tokens: object, name: str = "tokens") -> None:
         )
 
 
+def check_ids(ids: IntArray, size: int, vocabulary: str, remedy: str) -> None:
+    """Refuse ids outside a vocabulary of ``size`` ids, with a name for it and a remedy.
+
+    >>> check_ids(np.int32([0, 4]), 5, "the vocabulary", "give the tokenizer that made the ids")
+    """
+    if len(ids) and ids.view(np.uint32).max() >= size:  # a negative id is a large unsigned one
+        bad = ids[(ids < 0) | (ids >= size)][0]
+        raise ValueError(f"token id {bad} is outside {vocabulary} of {size} ids; {remedy}.")
+
+
 def segment_digests(tokens: RaggedTokens) -> NDArray[np.int64]:
     """Digest the ids of each segment: int64 ``[N]``; equal segments have equal digests.
 
