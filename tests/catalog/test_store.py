@@ -78,7 +78,7 @@ def kill_at(at: int) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    from tsporec.catalog import writer
+    from tsporec.catalog import changes
 
     write = Store.write
 
@@ -89,13 +89,14 @@ def kill_at(at: int) -> None:
 
         return counted_put
 
-    def counted_write(self, work):
+    @contextlib.contextmanager
+    def counted_write(self):
         count()
-        result = write(self, work)
+        with write(self) as txn:
+            yield txn
         count()
-        return result
 
-    writer.Build._put, writer.Update._put = counted(writer.Build._put), counted(writer.Update._put)
+    changes.Build.put, changes.Update.put = counted(changes.Build.put), counted(changes.Update.put)
     Store.write = counted_write
 
 

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from tsporec._internal.digest import fingerprint_of
 from tsporec.budget import Budget
+from tsporec.catalog.changes import Build, Update
 from tsporec.catalog.compress import Compressor, compress_all, make_compressor
 from tsporec.catalog.integrity import DATA, check_pages, damaged
 from tsporec.catalog.records import ItemId, Recipe, decode_ids, decode_records, encode_ids, is_intact, type_of_ids
 from tsporec.catalog.sources import Items, read_chunks
 from tsporec.catalog.store import View, open_store, writer_lock
-from tsporec.catalog.writer import Build, BuildReport, Update, Work, same_texts
+from tsporec.catalog.writer import BuildReport, Work, Writer, same_texts
 from tsporec.data.items import FIELDS
 from tsporec.selector.resolve import bound_selector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
@@ -120,10 +121,13 @@ class ItemCatalog:
         if first is None:
             raise ValueError("there are no items to build a catalogue of.")
         compressor = make_compressor(tokenizer, selector, budget, type_of_ids(first.ids), fields, granularity)
-        path = Path(path)
-        with writer_lock(path), Build(path, compressor.recipe, how, resume=resume, overwrite=overwrite) as writer:
-            todo = writer.changed(chain([first], chunks))
-            writer.fill(compress_all(todo, compressor, how.num_proc, how.start_method))
+        chunks = chain([first], chunks)
+        with writer_lock(Path(path)):
+            store = open_store(path, create=True)
+            table = Build(store, compressor.recipe, resume=resume, overwrite=overwrite)
+            with Writer(store, table, how) as writer:
+                todo = writer.changed(chunks) if table.resumed else chunks
+                writer.fill(compress_all(todo, compressor, how.num_proc, how.start_method))
         return cls(path, tokenizer, writer.report)
 
     @classmethod
@@ -164,9 +168,11 @@ class ItemCatalog:
         selector = bound_selector(selector, tokenizer)
         recipe = replace(mine, tokenizer=tokenizer_fingerprint(tokenizer), selector=fingerprint_of(selector))
         compressor = Compressor(tokenizer, selector, recipe)
-        with writer_lock(self.path), Update(self.path, recipe, how, delete) as writer:
-            todo = writer.changed(read_chunks(items, mine.fields, id_field, how.chunk_items))
-            writer.fill(compress_all(todo, compressor, how.num_proc, how.start_method))
+        with writer_lock(self.path):
+            store = open_store(self.path)
+            with Writer(store, Update(store, recipe, delete), how) as writer:
+                todo = writer.changed(read_chunks(items, mine.fields, id_field, how.chunk_items))
+                writer.fill(compress_all(todo, compressor, how.num_proc, how.start_method))
         return type(self)(self.path, tokenizer, writer.report)
 
     # -- looking up

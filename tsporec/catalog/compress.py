@@ -50,6 +50,8 @@ class Compressor:
 
     def __call__(self, chunk: Chunk) -> Compressed:
         """Tokenise where needed, score, select, rank. An id of another kind is a ``ValueError``."""
+        if not len(chunk):
+            return Compressed([], [])
         keys, tokens = encode_ids(chunk.ids, self.recipe.id_type), self._tokens(chunk).with_items(chunk.ids)
         weights = getattr(self.selector, "item_weights", None)
         before = 0 if weights is None else weights.known

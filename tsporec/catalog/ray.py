@@ -15,11 +15,12 @@ import torch
 from tsporec._internal.extras import require
 from tsporec.budget import Budget
 from tsporec.catalog.catalog import ItemCatalog
+from tsporec.catalog.changes import Build, item_digests
 from tsporec.catalog.compress import Compressor, make_compressor
 from tsporec.catalog.records import encode_ids, type_of_ids
 from tsporec.catalog.sources import read_chunks
-from tsporec.catalog.store import writer_lock
-from tsporec.catalog.writer import Build, Work, item_digests
+from tsporec.catalog.store import open_store, writer_lock
+from tsporec.catalog.writer import Work, Writer
 
 
 def build_with_ray(
@@ -63,18 +64,19 @@ def build_with_ray(
         raise ValueError("there are no items to build a catalogue of.")
     chunk = next(read_chunks(first, (), id_field, 1))
     compressor = make_compressor(tokenizer, selector, budget, type_of_ids(chunk.ids), **what)
-    path = Path(path)
-    with writer_lock(path), Build(path, compressor.recipe, Work(), resume=resume, overwrite=overwrite) as writer:
-        done = writer.stored() if writer.resumed else np.zeros(0, dtype=np.uint64)
+    with writer_lock(Path(path)):
+        store = open_store(path, create=True)
+        table = Build(store, compressor.recipe, resume=resume, overwrite=overwrite)
         results = dataset.map_batches(
             _CompressBatch,
-            fn_constructor_args=(compressor, id_field, done),
+            fn_constructor_args=(compressor, id_field, table.stored(store)),
             batch_size=batch_items,
             batch_format="pyarrow",
             concurrency=workers,
         )
-        for table in results.iter_batches(batch_size=None, batch_format="pyarrow"):
-            writer.add(table["key"].to_pylist(), table["record"].to_pylist(), sum(table["known"].to_pylist()))
+        with Writer(store, table, Work()) as writer:
+            for batch in results.iter_batches(batch_size=None, batch_format="pyarrow"):
+                writer.add(batch["key"].to_pylist(), batch["record"].to_pylist(), sum(batch["known"].to_pylist()))
     return ItemCatalog(path, tokenizer, writer.report)
 
 

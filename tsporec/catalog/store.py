@@ -128,25 +128,33 @@ class Store:
         with errors_named(self.folder):
             return int(self.env.info()["last_txnid"])
 
-    def read(self, work: Callable[[Any], T]) -> T:
-        """Return ``work(transaction)`` in the last committed state."""
+    @contextmanager
+    def read(self) -> Iterator[Any]:
+        """Give a transaction that shows the last committed state."""
         with self.reading, errors_named(self.folder), self.env.begin() as txn:
-            return work(txn)
+            yield txn
 
     def get(self, keys: Sequence[bytes]) -> list[bytes]:
         """Return the value of each key in the last committed state, ``b""`` where there is none."""
-        return self.read(lambda txn: list(map(txn.get, keys, repeat(b""))))
+        with self.read() as txn:
+            return list(map(txn.get, keys, repeat(b"")))
 
-    def write(self, work: Callable[[Any], T]) -> T:
-        """Return ``work(transaction)`` and commit it. It is called again if the map had to grow.
+    @contextmanager
+    def write(self) -> Iterator[Any]:
+        """Give a transaction that is committed at the end of the block.
 
-        If the disk is full or fails, or the folder may not be written, that is an ``OSError``; the last state stays.
+        If the map is full, that is a ``MapFullError``: :meth:`grow`, and do the same again. If the disk is full or
+        fails, or the folder may not be written, that is an ``OSError``. In either case the last state stays.
         """
+        with self.writing, errors_named(self.folder), self._begin() as txn:
+            yield txn
+
+    def _begin(self) -> Any:
+        """Begin to write, with a larger map if another process has grown the file beyond this one's."""
         while True:
             try:
-                with self.writing, errors_named(self.folder), self.env.begin(write=True) as txn:
-                    return work(txn)
-            except (lmdb.MapFullError, lmdb.MapResizedError):  # noqa: PERF203 - tried again
+                return self.env.begin(write=True)
+            except lmdb.MapResizedError:  # noqa: PERF203 - tried again
                 self.grow()
 
     def grow(self) -> None:

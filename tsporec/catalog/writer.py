@@ -1,7 +1,6 @@
 """Write records to the disk, many at a time, each item once.
 
-:class:`Build` fills a table and makes it the catalogue. :class:`Update` changes the catalogue. Both are contexts: their
-end is one last transaction, after which the new state is there whole.
+A :class:`Writer` is a context. Its end is one last transaction, after which the new state is there whole.
 """
 
 from __future__ import annotations
@@ -9,21 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tsporec._internal.digest import short_digests
 from tsporec._internal.progress import progress
+from tsporec.catalog.changes import Build, Update, came_twice
 from tsporec.catalog.compress import Compressed
-from tsporec.catalog.integrity import no_catalogue
-from tsporec.catalog.records import HEADER, ItemId, Recipe, decode_ids, encode_ids, headers_of
+from tsporec.catalog.integrity import lmdb
+from tsporec.catalog.records import HEADER, Recipe, encode_ids, headers_of
 from tsporec.catalog.sources import Chunk
-from tsporec.catalog.store import CATALOG, SEEN, UNFINISHED, State, clear, open_store, pairs_of
-
-W = TypeVar("W", bound="Writer")
+from tsporec.catalog.store import Store
 
 _SECONDS = 10.0  # after this time records are committed, however few they are
 
@@ -94,51 +89,33 @@ class BuildReport:
 
 
 class Writer:
-    """Take records and commit them many at a time; the folder's :func:`writer_lock` is held meanwhile."""
+    """Take records, commit them many at a time, and finish the change at the end of the block."""
 
-    def __init__(self, folder: Path, recipe: Recipe, work: Work) -> None:
-        self.folder, self.recipe, self.work = folder, recipe, work
-        self.skipped, self.report = 0, BuildReport()
+    def __init__(self, store: Store, change: Build | Update, work: Work) -> None:
+        self.store, self.change, self.work = store, change, work
+        self.recipe, self.report = change.state.recipe, BuildReport()
         self._waiting: list[tuple[bytes, bytes]] = []
+        self._skipped = 0
         self._begun, self._began, self._committed = False, time.perf_counter(), time.monotonic()
-        self.store = open_store(folder, create=isinstance(self, Build))
-        self.state = self._open(*self.store.write(self.store.states))
 
-    def __enter__(self: W) -> W:
+    def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        self._close(kind is None)
-        self.report = replace(self.report, seconds=time.perf_counter() - self._began)
-
-    def _open(self, catalog: State | None, unfinished: State | None) -> State:
-        """Return the state to write, given those of the folder."""
-        raise NotImplementedError
-
-    def _begin(self, txn: Any) -> None:
-        clear(txn, SEEN)
-
-    def _put(self, txn: Any, key: bytes, record: bytes) -> bool:
-        """Put a record, or mark the item of an empty one; False if the item came before."""
-        raise NotImplementedError
-
-    def _finish(self, txn: Any) -> None:
-        """Make what was put the catalogue, in the last transaction."""
-        raise NotImplementedError
-
-    def _close(self, whole: bool) -> None:
-        """End the work, which is ``whole`` or was cut off."""
-        raise NotImplementedError
+        if kind is None or self.change.commits_parts:
+            self.commit(last=kind is None)
+        seconds = time.perf_counter() - self._began
+        self.report = replace(self.report, seconds=seconds, **{self.change.skipped: self._skipped})
 
     def changed(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-        """Yield the items that the table lacks or holds with another text. The others are marked."""
+        """Yield the items of each chunk that the table lacks or holds with another text. The others are marked."""
         for chunk in chunks:
             keys = encode_ids(chunk.ids, self.recipe.id_type)
-            same = same_texts(self.store.get([self.state.table + key for key in keys]), chunk)
-            known = [key for key, one in zip(keys, same, strict=True) if one]
-            self.add(known, [b""] * len(known))
-            if len(known) < len(keys):
-                yield chunk.take(np.flatnonzero(~same)) if known else chunk
+            same = same_texts(self.store.get([self.change.state.table + key for key in keys]), chunk)
+            known = [(key, b"") for key, one in zip(keys, same, strict=True) if one]
+            self._waiting += known
+            self._skipped += len(known)
+            yield chunk.take(np.flatnonzero(~same)) if known else chunk
 
     def fill(self, results: Iterable[Compressed]) -> None:
         """Take all records, with a progress bar."""
@@ -150,161 +127,32 @@ class Writer:
         self._waiting += zip(keys, records, strict=True)
         if new := [record for record in records if record]:
             self.report = replace(self.report.plus(new, self.recipe), known=self.report.known + known)
-        self.skipped += len(records) - len(new)
+        self._skipped += len(records) - len(new)
         if len(self._waiting) >= self.work.commit_items or time.monotonic() - self._committed > _SECONDS:
             self.commit()
 
     def commit(self, *, last: bool = False) -> None:
-        """Commit what has been added. The ``last`` time the catalogue is complete."""
+        """Commit what has been added. The ``last`` time the change is complete."""
         waiting, self._waiting = self._waiting, []
         if not waiting and not last:
             return
-
-        def work(txn: Any) -> None:  # called again if the memory map has to grow
-            if not self._begun:
-                self._begin(txn)
-            for key, record in waiting:
-                if not self._put(txn, key, record):
-                    raise _twice(key, self.recipe)
-            if last:
-                self._finish(txn)
-
-        self.store.write(work)
+        problem = None
+        while True:
+            try:
+                with self.store.write() as txn:
+                    if not self._begun:
+                        self.change.begin(txn)
+                    for key, record in waiting:
+                        if not self.change.put(txn, key, record):
+                            raise came_twice(key, self.recipe)
+                    if last:
+                        problem = self.change.finish(txn, self.report.items + self._skipped)
+                break
+            except lmdb.MapFullError:  # nothing was committed
+                self.store.grow()
         self._begun, self._committed = True, time.monotonic()
-
-
-class Build(Writer):
-    """Fill a table and make it the catalogue; see :meth:`tsporec.ItemCatalog.build` for the errors.
-
-    A build that was cut off goes on when it is started again with the same recipe. Records whose text has not changed
-    are kept; those of items that no longer come are removed. ``resumed`` says whether there are such records.
-    """
-
-    def __init__(self, folder: Path, recipe: Recipe, work: Work, *, resume: bool, overwrite: bool) -> None:
-        self.resume, self.overwrite = resume, overwrite
-        super().__init__(folder, recipe, work)
-
-    def _open(self, catalog: State | None, unfinished: State | None) -> State:
-        if catalog is not None and not self.overwrite:
-            raise ValueError(
-                f"{self.folder} holds a catalogue already. Change it with catalog.update(…), or replace it: "
-                "overwrite=True (--overwrite)."
-            )
-        if unfinished is not None and self.resume and (different := unfinished.recipe.differences(self.recipe)):
-            raise ValueError(
-                f"{self.folder} holds an unfinished build that differs in {'; '.join(different)}. Run that build again "
-                "to complete it, or drop it: resume=False (--no-resume)."
-            )
-        self.before, self.resumed = catalog, unfinished is not None and self.resume
-        return State(self.recipe, "b" if catalog and catalog.items == "a" else "a")
-
-    def changed(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-        """Yield the items that an unfinished build has not done."""
-        return super().changed(chunks) if self.resumed else iter(chunks)
-
-    def _begin(self, txn: Any) -> None:
-        super()._begin(txn)
-        if not self.resumed:
-            clear(txn, self.state.table)
-        txn.put(UNFINISHED, self.state.to_json())
-
-    def _put(self, txn: Any, key: bytes, record: bytes) -> bool:
-        # Records go into the table at once. Only a build that goes on has to mark what came.
-        new = not self.resumed or txn.put(SEEN + key, b"", overwrite=False)
-        return bool(new and (not record or txn.put(self.state.table + key, record, overwrite=self.resumed)))
-
-    def _finish(self, txn: Any) -> None:
-        table = self.state.table
-        gone = [key for key, _ in pairs_of(txn, table) if txn.get(SEEN + key) is None] if self.resumed else []
-        for key in gone:
-            txn.delete(table + key)
-        if not any(len(record) > HEADER.itemsize for _, record in pairs_of(txn, table)):
-            raise _NoTokenError(
-                f"no item has a token to keep; the text fields asked for are {list(self.recipe.fields)}. "
-                "Name those that the items have with fields=… (--fields)."
-            )
-        txn.put(CATALOG, replace(self.state, count=self.report.items + self.skipped).to_json())
-        self._drop(txn)
-        if self.before is not None:
-            clear(txn, self.before.table)
-
-    def _close(self, whole: bool) -> None:
-        try:
-            self.commit(last=whole)
-        except _NoTokenError:  # no second try can complete it
-            self.store.write(self._drop)
-            raise
-        self.report = replace(self.report, resumed=self.skipped)
-
-    def _drop(self, txn: Any) -> None:
-        txn.delete(UNFINISHED)
-        clear(txn, SEEN)
-
-    def stored(self) -> NDArray[np.uint64]:
-        """Return :func:`item_digests` of what the table of an unfinished build holds."""
-        pairs = self.store.read(lambda txn: [(k, r[: HEADER.itemsize]) for k, r in pairs_of(txn, self.state.table)])
-        return item_digests([key for key, _ in pairs], headers_of([head for _, head in pairs])["digest"])
-
-
-class Update(Writer):
-    """Add the items that are new, replace those whose text has changed, delete ``deleted``; all or nothing.
-
-    Records wait in the table ``seen``. See :meth:`tsporec.ItemCatalog.update` for the errors.
-    """
-
-    def __init__(self, folder: Path, recipe: Recipe, work: Work, deleted: Sequence[ItemId]) -> None:
-        self.deleted = encode_ids(deleted, recipe.id_type)
-        super().__init__(folder, recipe, work)
-
-    def _open(self, catalog: State | None, unfinished: State | None) -> State:
-        if catalog is None:
-            raise no_catalogue(self.folder, unfinished is not None)
-        if different := catalog.recipe.differences(self.recipe):
-            raise ValueError(
-                f"{self.folder} was built otherwise: {'; '.join(different)}. Kept tokens of two kinds are never mixed: "
-                "update with what it was built with, or build it anew with overwrite=True."
-            )
-        for key in self.deleted:
-            if not self.store.get([catalog.table + key])[0]:
-                raise ValueError(f"there is no item {_name(key, self.recipe)} to delete in {self.folder}.")
-        return catalog
-
-    def _put(self, txn: Any, key: bytes, record: bytes) -> bool:
-        return bool(txn.put(SEEN + key, record, overwrite=False))
-
-    def _finish(self, txn: Any) -> None:
-        count = self.state.count - len(self.deleted)
-        for key in self.deleted:
-            if txn.get(SEEN + key) is not None or not txn.delete(self.state.table + key):
-                raise _twice(key, self.recipe)
-        for key, record in pairs_of(txn, SEEN):
-            if record and not txn.replace(self.state.table + key, record):
-                count += 1
-        clear(txn, SEEN)
-        txn.put(CATALOG, replace(self.state, count=count).to_json())
-
-    def _close(self, whole: bool) -> None:
-        # What an update that was cut off left behind is dropped by the next one.
-        if whole and (self.report.items or self.deleted):
-            self.commit(last=True)
-        self.report = replace(self.report, unchanged=self.skipped)
-
-
-class _NoTokenError(ValueError):
-    """No item of a build has a token."""
-
-
-def _twice(key: bytes, recipe: Recipe) -> ValueError:
-    return ValueError(f"item {_name(key, recipe)} comes more than once; an id stands for one item, so give it once.")
-
-
-def _name(key: bytes, recipe: Recipe) -> str:
-    return repr(decode_ids([key], recipe.id_type)[0])
-
-
-def item_digests(keys: Sequence[bytes], digests: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return a digest of each item's key and text digest: uint64 ``[N]``."""
-    return short_digests(key + digest.tobytes() for key, digest in zip(keys, digests.astype("<u8"), strict=True))
+        if problem is not None:
+            raise problem
 
 
 def same_texts(records: Sequence[bytes], chunk: Chunk) -> Any:
