@@ -14,32 +14,18 @@ import torch  # noqa: F401
 from tsporec._version import __version__  # noqa: F401
 
 if TYPE_CHECKING:
-    from tsporec.budget import Budget
-    from tsporec.catalog.catalog import ItemCatalog
-    from tsporec.collators.mixed import MixedCollator
-    from tsporec.collators.selector import SelectorCollator
-    from tsporec.learning.trainer import PreferenceConfig, PreferenceTrainer
-    from tsporec.scorers import make_scorer
-    from tsporec.selection import Selection, select
-    from tsporec.selector.model import TokenSelector
-    from tsporec.tokenizer import wrap_tokenizer
-    from tsporec.tokens.ragged import RaggedTokens
-
-
-__all__ = [
-    "Budget",
-    "ItemCatalog",
-    "MixedCollator",
-    "PreferenceConfig",
-    "PreferenceTrainer",
-    "RaggedTokens",
-    "Selection",
-    "SelectorCollator",
-    "TokenSelector",
-    "make_scorer",
-    "select",
-    "wrap_tokenizer",
-]
+    from tsporec.budget import Budget as Budget
+    from tsporec.catalog.catalog import ItemCatalog as ItemCatalog
+    from tsporec.collators.mixed import MixedCollator as MixedCollator
+    from tsporec.collators.selector import SelectorCollator as SelectorCollator
+    from tsporec.learning.trainer import PreferenceConfig as PreferenceConfig
+    from tsporec.learning.trainer import PreferenceTrainer as PreferenceTrainer
+    from tsporec.scorers import make_scorer as make_scorer
+    from tsporec.selection import Selection as Selection
+    from tsporec.selection import select as select
+    from tsporec.selector.model import TokenSelector as TokenSelector
+    from tsporec.tokenizer import wrap_tokenizer as wrap_tokenizer
+    from tsporec.tokens.ragged import RaggedTokens as RaggedTokens
 
 _HOMES = {
     "Budget": "tsporec.budget",
@@ -55,6 +41,7 @@ _HOMES = {
     "select": "tsporec.selection",
     "wrap_tokenizer": "tsporec.tokenizer",
 }
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
