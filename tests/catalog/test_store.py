@@ -422,7 +422,7 @@ def test_the_second_writer_is_told_who_the_first_is(tokenizer, tmp_path, monkeyp
     monkeypatch.setattr(stores, "PATIENCE", 0)
     with writer_lock(path):
         for write in (lambda: build(path, tokenizer, overwrite=True), lambda: update(path, tokenizer)):
-            with pytest.raises(ValueError, match=f"is being written by process {os.getpid()} on "):
+            with pytest.raises(ValueError, match=f"is in use by process {os.getpid()} on "):
                 write()
         check(ItemCatalog.open(path), ITEMS, tokenizer)  # readers are not held up
     check(update(path, tokenizer), AFTER, tokenizer)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +21,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
-from filelock import FileLock, Timeout
-
+from tsporec._internal.locks import locked
 from tsporec._version import __version__
 from tsporec.catalog.integrity import DATA, check_flags, check_pages, damaged, errors_named, lmdb, no_catalogue
 from tsporec.catalog.records import Recipe
@@ -301,19 +299,10 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def writer_lock(folder: Path) -> Iterator[None]:
-    """Be the folder's only writer. The folder is made if it is missing. A dead process holds no lock.
+    """Be the folder's only writer. The folder is made if it is missing.
 
     Another writer, which is named, that has not ended within ``PATIENCE`` seconds is a ``ValueError``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    who, lock = folder / "writer.txt", FileLock(folder / "writer.lock")
-    try:
-        lock.acquire(timeout=PATIENCE)
-    except Timeout:
-        found = who.read_text() if who.is_file() else "another process"
-        raise ValueError(f"{folder} is being written by {found}; wait until it has ended.") from None
-    try:
-        who.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    with locked(folder / "writer.lock", folder / "writer.txt", PATIENCE):
         yield
-    finally:
-        lock.release()

@@ -1,7 +1,7 @@
 """Resume work: a step that is finished is skipped, a step that was cut off is done again.
 
 A result is written beside its place and then renamed, so it is whole or absent. A folder is locked while a process
-works in it. The system drops the lock when that process ends, however it ends.
+works in it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,16 @@ import json
 import os
 import re
 import shutil
-import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout  # torch and huggingface-hub depend on it
-
 from tsporec._internal.files import TEMPORARY, write_whole
+from tsporec._internal.locks import locked
 
 PART = ".part"
-LOCK, HOLDER, RUN = ".lock", ".holder.json", "run.json"
+LOCK, HOLDER, RUN = ".lock", ".holder", "run.json"
 _LEFTOVER = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}")  # names that write_whole and writing give
 
 
@@ -45,7 +42,7 @@ def working_in(folder: Path, made_from: str) -> Iterator[None]:
         If another process works in the folder, or its work was made from other arguments.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / LOCK, folder / HOLDER):
+    with locked(folder / LOCK, folder / HOLDER):
         _check(folder, made_from)
         for path in folder.rglob(f".*{TEMPORARY}"):
             if _LEFTOVER.fullmatch(path.name):
@@ -65,7 +62,7 @@ def step(folder: Path, make: Callable[[Path], Any], made_from: str | None = None
     """
     lock, holder, part = (folder.with_name(f".{folder.name}{end}") for end in (LOCK, HOLDER, PART))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(lock, holder):
+    with locked(lock, holder):
         if not folder.exists():
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
@@ -100,29 +97,3 @@ def _check(folder: Path, made_from: str) -> None:
         raise ValueError(
             f"{folder} holds a run with other arguments. Give another folder, or delete it to start again."
         )
-
-
-@contextmanager
-def _locked(lock: Path, holder: Path) -> Iterator[None]:
-    """Hold the file ``lock`` for the block; ``holder`` says who does, for those that are refused."""
-    try:
-        held = FileLock(lock, timeout=0).acquire()
-    except Timeout:
-        raise ValueError(
-            f"{lock.parent} is in use by {_describe(holder)}. Wait until it is done, stop it, or give another folder."
-        ) from None
-    with held:
-        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        write_whole(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}).encode())
-        try:
-            yield
-        finally:
-            holder.unlink(missing_ok=True)
-
-
-def _describe(holder: Path) -> str:
-    try:
-        who = json.loads(holder.read_bytes())
-        return f"process {who['pid']} on {who['host']}, since {who['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process that has just started"

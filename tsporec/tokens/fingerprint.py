@@ -6,26 +6,15 @@ Token ids mean nothing with another tokenizer. So catalogues, selectors and rewa
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from tsporec._internal.digest import digest
 
-
-class HasVocabulary(Protocol):
-    """A tokenizer with Hugging Face's interface, fast or slow."""
-
-    def get_vocab(self) -> dict[str, int]:
-        """Return token -> id, with added tokens."""
-
-    def __len__(self) -> int:
-        """Return the number of tokens."""
+_KNOWN: WeakKeyDictionary[Any, tuple[tuple[int, list[int]], str]] = WeakKeyDictionary()
 
 
-_KNOWN: WeakKeyDictionary[HasVocabulary, tuple[tuple[int, list[int]], str]] = WeakKeyDictionary()
-
-
-def tokenizer_fingerprint(tokenizer: HasVocabulary) -> str:
+def tokenizer_fingerprint(tokenizer: Any) -> str:
     """Compute a digest of a tokenizer's token -> id map and special tokens, which give its ids their meaning.
 
     >>> from tsporec.data.synthetic import word_tokenizer
