@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tsporec.learning.resume import measured, step, working_in
+from tsporec.learning.resume import keep, result, step, working_in
 
 
 def hold(folder: Path, ready) -> None:
@@ -73,6 +73,11 @@ def test_a_step_is_whole_or_absent_and_made_once(tmp_path):
 
 
 def test_damaged_results_are_named(tmp_path):
-    (tmp_path / "found.json").write_text("{")
-    with pytest.raises(ValueError, match=r"found\.json is not JSON .*delete it"):
-        measured(tmp_path / "found.json", dict)
+    path = tmp_path / "found.json"
+    assert result(path) is None
+    assert keep(path, {"ndcg": 0.25}) == result(path) == {"ndcg": 0.25}
+    whole = path.read_text()
+    for damaged in ("{", "[]", whole.replace("0.25", "0.35"), "null", "\xff"):
+        path.write_text(damaged, encoding="latin-1")
+        with pytest.raises(ValueError, match=r"found\.json is damaged .*delete it"):
+            result(path)

@@ -28,7 +28,7 @@ from tsporec._internal.seeds import seeded
 from tsporec.data.items import FIELDS, Interactions, Item
 from tsporec.evaluation.task import Task, encode_selection, prepare
 from tsporec.learning.config import LearningConfig
-from tsporec.learning.resume import measured, step, working_in
+from tsporec.learning.resume import keep, result, step, working_in
 from tsporec.learning.rewards.base import ProxyReward, reward_fingerprint
 from tsporec.learning.rounds import learn_selector
 from tsporec.learning.warm_up import made_from, make_reward
@@ -206,15 +206,15 @@ def choose_start(
             "one; name one weighting (--weighting) and one strength (--distinct)."
         )
 
-    def trial(start: Start) -> dict[str, Any]:
+    def trial(start: Start) -> float:
         selector = made_distinct(untrained(start.weighting), part.tokens, config.budgets, start)
-        return {"ndcg@10": ridge_ndcg(part, encode_selection(part, encoder, selector, budget))}
+        return ridge_ndcg(part, encode_selection(part, encoder, selector, budget))
 
+    trials = {}
     with working_in(folder, digest(part.fingerprint, encoder.fingerprint, config.plain())):
-        trials = {
-            str(start): measured(folder / f"{number}.json", lambda start=start: trial(start))["ndcg@10"]  # type: ignore[misc]
-            for number, start in enumerate(starts)
-        }
+        for number, start in enumerate(starts):
+            path = folder / f"{number}.json"
+            trials[str(start)] = (result(path) or keep(path, {"ndcg@10": trial(start)}))["ndcg@10"]
     return max(starts, key=lambda start: trials[str(start)]), trials
 
 

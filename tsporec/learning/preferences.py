@@ -21,7 +21,7 @@ from tsporec._internal.extras import require
 from tsporec._internal.files import writing
 from tsporec._internal.progress import progress
 from tsporec.learning.candidates import CandidateConfig, Candidates, sample_candidates
-from tsporec.learning.resume import measured, working_in
+from tsporec.learning.resume import keep, result, working_in
 from tsporec.learning.rewards.base import Floats, ProxyReward, checked_rewards, reward_fingerprint
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -115,7 +115,8 @@ def collect_preferences(
     )  # fmt: skip
     shards = [chosen[start : start + shard_segments] for start in range(0, len(chosen), shard_segments)]
     with working_in(output, made_from):
-        measured(output / MANIFEST, lambda: {"shards": len(shards), "columns": COLUMNS})
+        if result(output / MANIFEST) is None:
+            keep(output / MANIFEST, {"shards": len(shards), "columns": COLUMNS})
         for number, part in enumerate(progress(shards, "preferences")):
             path = output / f"preferences-{number:05d}.parquet"
             if not path.exists():
@@ -138,9 +139,10 @@ def load_preferences(folder: str | Path) -> Any:
     datasets = require("datasets", extra="train")
     folder = Path(folder)
     paths = sorted(folder.glob("preferences-*.parquet"))
-    if not (folder / MANIFEST).is_file() or not paths:
+    manifest = result(folder / MANIFEST)
+    if manifest is None or not paths:
         raise ValueError(f"{folder} holds no preference dataset; write one with collect_preferences.")
-    shards = measured(folder / MANIFEST, dict).get("shards")
+    shards = manifest.get("shards")
     if len(paths) != shards:
         raise ValueError(
             f"{folder} has {len(paths)} of {shards} shards; call collect_preferences again with the same arguments to "

@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tsporec._internal.digest import digest
 from tsporec._internal.files import TEMPORARY, write_whole
 from tsporec._internal.locks import locked
 
 PART = ".part"
-LOCK, HOLDER, RUN = ".lock", ".holder", "run.json"
+LOCK, HOLDER, RUN, DIGEST = ".lock", ".holder", "run.json", "digest"
 _LEFTOVER = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}")  # names that write_whole and writing give
 
 
@@ -74,25 +75,33 @@ def step(folder: Path, make: Callable[[Path], Any], made_from: str | None = None
             _check(folder, made_from)
 
 
-def measured(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the JSON mapping at ``path``; the first call makes it with ``measure()`` and writes it.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "ndcg.json"
-    >>> measured(path, lambda: {"ndcg": 0.5}), measured(path, lambda: {"ndcg": 0.9})
-    ({'ndcg': 0.5}, {'ndcg': 0.5})
-    """
+def result(path: Path) -> dict[str, Any] | None:
+    """Return the JSON mapping that :func:`keep` wrote to ``path``; None if there is no file yet."""
     if not path.exists():
-        write_whole(path, (json.dumps(measure(), indent=1) + "\n").encode())
+        return None
     try:
         known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}); delete it and run again.") from error
+        if known.pop(DIGEST, None) not in (None, digest(known)):
+            raise ValueError(f"its {DIGEST} differs")
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it and run again.") from error
     return known
 
 
+def keep(path: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """Write a JSON mapping, not empty, with its digest, and return it as it is read again.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "ndcg.json"
+    >>> result(path) or keep(path, {"ndcg": 0.5}), result(path) or keep(path, {"ndcg": 0.9})
+    ({'ndcg': 0.5}, {'ndcg': 0.5})
+    """
+    write_whole(path, (json.dumps({**found, DIGEST: digest(found)}, indent=1) + "\n").encode())
+    return result(path) or {}
+
+
 def _check(folder: Path, made_from: str) -> None:
-    found = measured(folder / RUN, lambda: {"made_from": made_from})
+    found = result(folder / RUN) or keep(folder / RUN, {"made_from": made_from})
     if found.get("made_from") != made_from:
         raise ValueError(
             f"{folder} holds a run with other arguments. Give another folder, or delete it to start again."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,13 @@ from tsporec._internal.seeds import seeded
 from tsporec.learning.candidates import CandidateConfig
 from tsporec.learning.config import ITEM_TRAINING, LearningConfig
 from tsporec.learning.preferences import collect_preferences
-from tsporec.learning.resume import measured, working_in
+from tsporec.learning.resume import keep, result, working_in
 from tsporec.learning.rewards.base import ProxyReward, reward_fingerprint
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS, CHECKPOINTS = "weights.safetensors", "checkpoints"
+TRAINED, ROUND = "trained.json", "round.json"
 NETWORK, ITEM_WEIGHTS = "network", "item weights"
 Gate = Callable[[TokenSelector], float]
 
@@ -85,71 +85,70 @@ def learn_selector(
     folder = Path(folder)
     chosen = None if segments is None else np.asarray(segments).tolist()
     parts = tokens.ids, tokens.cu_seqlens, selector.fingerprint, reward_fingerprint(reward), config.plain()
-    best = selector
-    reports = []
+    best: TokenSelector = selector
+    value: float | None = None
+    reports: list[dict[str, Any]] = []
     with working_in(folder, digest(*parts, chosen, quality is not None)):
-        start = None if quality is None else measured(folder / "start.json", lambda: {"quality": quality(selector)})
-        value = None if start is None else start["quality"]
+        if quality is not None:
+            path = folder / "start.json"
+            value = (result(path) or keep(path, {"quality": quality(selector)}))["quality"]
         for number in range(config.network_rounds + config.item_rounds):
-            of_items = number >= config.network_rounds
-            one = _Round(tokens, reward, folder / f"round-{number}", config, number, of_items, quality, segments)
-            trained = copy.deepcopy(best)
-            if of_items and trained.item_weights is None:
-                trained = trained.with_item_weights(tokens)
-            report = measured(one.place / "round.json", lambda one=one, trained=trained: one.run(trained))  # type: ignore[misc]
+            of_items, place = number >= config.network_rounds, folder / f"round-{number}"
+            policy = copy.deepcopy(best)
+            if of_items and policy.item_weights is None:
+                policy = policy.with_item_weights(tokens)
+            trained = result(place / TRAINED) or keep(
+                place / TRAINED, train_round(tokens, policy, reward, place, config, number, segments)
+            )
+            policy.load_state_dict(load_file(place / WEIGHTS))
+            policy.eval()
+            shutil.rmtree(place / CHECKPOINTS, ignore_errors=True)
+            report = result(place / ROUND) or keep(
+                place / ROUND, {**trained, "quality": None if quality is None else quality(policy)}
+            )
             kept = value is None or report["quality"] >= value
             reports.append({**report, "learned": ITEM_WEIGHTS if of_items else NETWORK, "kept": kept})
             if kept:
-                trained.load_state_dict(load_file(one.place / WEIGHTS))
-                best, value = trained, report["quality"]
+                best, value = policy, report["quality"]
     return best, reports
 
 
-@dataclass(frozen=True)
-class _Round:
-    """One round: the arguments of :func:`learn_selector`, its number, its folder and what it trains."""
+def train_round(
+    tokens: RaggedTokens,
+    policy: TokenSelector,
+    reward: ProxyReward,
+    place: Path,
+    config: LearningConfig,
+    number: int,
+    segments: Sequence[int] | NDArray[np.int64] | None,
+) -> dict[str, Any]:
+    """Collect preferences of ``policy``, train it on them, and write its weights to ``place``; returns figures.
 
-    tokens: RaggedTokens
-    reward: ProxyReward
-    place: Path
-    config: LearningConfig
-    number: int
-    of_items: bool
-    quality: Gate | None
-    segments: Sequence[int] | NDArray[np.int64] | None
+    The arguments are those of :func:`learn_selector`, with the ``number`` of the round and its folder ``place``.
+    """
+    from transformers import PrinterCallback
 
-    def run(self, policy: TokenSelector) -> dict[str, Any]:
-        """Collect preferences of ``policy``, train it on them, and return the report."""
-        report = measured(self.place / "trained.json", lambda: self._train(policy))
-        policy.load_state_dict(load_file(self.place / WEIGHTS))
-        policy.eval()
-        shutil.rmtree(self.place / "checkpoints", ignore_errors=True)
-        return {**report, "quality": None if self.quality is None else self.quality(policy)}
+    from tsporec.learning.trainer import PreferenceConfig, PreferenceTrainer, last_checkpoint
 
-    def _train(self, policy: TokenSelector) -> dict[str, Any]:
-        from transformers import PrinterCallback
-
-        from tsporec.learning.trainer import PreferenceConfig, PreferenceTrainer, last_checkpoint
-
-        assert policy.vocabulary is not None
-        config, checkpoints = self.config, self.place / "checkpoints"
-        seed = config.seed * 1000 + self.number
-        pairs = collect_preferences(
-            self.tokens,
-            policy.score(self.tokens),
-            self.reward,
-            self.place / "preferences",
-            candidates=CandidateConfig(config.budgets, config.candidates, config.uniform, config.swapped),
-            pairs=config.pairs,
-            tokenizer_fingerprint=policy.vocabulary.fingerprint,
-            segments=self.segments,
-            seed=seed,
-        )
-        arguments = {**ITEM_TRAINING, **config.item_training} if self.of_items else config.network_training
-        options = {"disable_tqdm": True, "logging_strategy": "no", "seed": seed, **arguments}
-        with seeded(seed):  # the Trainer seeds the global generators
-            trainer = PreferenceTrainer(policy, PreferenceConfig(output_dir=str(checkpoints), **options), pairs)
-            trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary
-            trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
-        write_whole(self.place / WEIGHTS, to_bytes(policy.state_dict()))
-        return {"pairs": sum(map(len, pairs["budget"])), "accuracy": trainer.state.best_metric}
+    assert policy.tokenizer_fingerprint is not None
+    seed, checkpoints = config.seed * 1000 + number, place / CHECKPOINTS
+    pairs = collect_preferences(
+        tokens,
+        policy.score(tokens),
+        reward,
+        place / "preferences",
+        candidates=CandidateConfig(config.budgets, config.candidates, config.uniform, config.swapped),
+        pairs=config.pairs,
+        tokenizer_fingerprint=policy.tokenizer_fingerprint,
+        segments=segments,
+        seed=seed,
+    )
+    of_items = number >= config.network_rounds
+    arguments = {**ITEM_TRAINING, **config.item_training} if of_items else config.network_training
+    options = {"disable_tqdm": True, "logging_strategy": "no", "seed": seed, **arguments}
+    with seeded(seed):  # the Trainer seeds the global generators
+        trainer = PreferenceTrainer(policy, PreferenceConfig(output_dir=str(checkpoints), **options), pairs)
+        trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary
+        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    write_whole(place / WEIGHTS, to_bytes(policy.state_dict()))
+    return {"pairs": sum(map(len, pairs["budget"])), "accuracy": trainer.state.best_metric}
