@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from tsporec._internal.seeds import seeded
 from tsporec.selector import files
 from tsporec.selector.card import PLACEHOLDER, model_card
-from tsporec.selector.config import SavedSelector, SelectorConfig
+from tsporec.selector.config import SavedSelector
 from tsporec.selector.files import CARD, CONFIG, ITEM_WEIGHTS, WEIGHTS
 from tsporec.selector.item_weights import ItemWeights
 
@@ -21,52 +18,6 @@ DEFAULT = "tsporec/base"
 """The name of the bundled selector."""
 BUNDLED = Path(__file__).parent
 """The folder of the bundled selectors: ``tsporec/NAME`` is looked up here before the Hub."""
-
-S = TypeVar("S", bound="Shared")
-
-
-class Shared:
-    """The methods of :class:`tsporec.TokenSelector` that save, load and share it."""
-
-    config: SelectorConfig
-    item_weights: ItemWeights | None
-
-    def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
-        """Write config, weights, item weights and a model card to ``folder``, which is made if needed; returns it.
-
-        An older selector in it is replaced, or kept whole if the save fails. Default of ``card``: one is made from the
-        config, unless the folder has a card that somebody has edited.
-        """
-        tensors: dict[str, Tensor] = self.state_dict()  # type: ignore[attr-defined]
-        weights = {name: part for name, part in tensors.items() if not name.startswith("item_weights.")}
-        files.save(Path(folder), self.config, weights, self.item_weights, card)
-        return Path(folder)
-
-    def push_to_hub(self, repo_id: str, *, card: str | None = None, **options: Any) -> str:
-        """Save and upload to the Hub; returns the address of the commit. Options: :func:`push`."""
-        with tempfile.TemporaryDirectory() as folder:
-            return push(self.save_pretrained(folder, card=card), repo_id, **options)
-
-    @classmethod
-    @torch.inference_mode(mode=False)
-    def from_pretrained(cls: type[S], name_or_path: str | Path = DEFAULT, **options: Any) -> S:
-        """Load all that was trained, unbound, from a bundled selector, a folder or a Hub id.
-
-        Options (``revision``, ``token`` ...): :func:`load`. The network of a rule, which has no weights of it, starts
-        from the same random weights at every load.
-
-        >>> from tsporec import RaggedTokens, TokenSelector
-        >>> from tsporec.data.synthetic import word_tokenizer
-        >>> selector = TokenSelector.from_pretrained().for_tokenizer(word_tokenizer("blue gel pen".split()))
-        >>> selector.score(RaggedTokens.from_lists([[4, 5, 6]])).shape
-        (3,)
-        """
-        saved, weights, item_weights = load(name_or_path, **options)
-        with seeded(0):
-            selector = cls(saved.config)  # type: ignore[call-arg]
-        selector.load_state_dict(weights, strict=False)  # type: ignore[attr-defined] # they are checked
-        selector.item_weights = item_weights
-        return selector
 
 
 def find_local(name_or_path: str | Path) -> Path | None:

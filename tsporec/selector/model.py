@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
 from tsporec._internal.digest import digest
+from tsporec._internal.seeds import seeded
 from tsporec.budget import Budget
 from tsporec.scorers.base import Scores
 from tsporec.selection import Selection, select
+from tsporec.selector import files, hub
 from tsporec.selector.compress_text import TextLike, compress_ids, compress_text
-from tsporec.selector.config import NETWORK, RULES, SPREAD, SelectorConfig
+from tsporec.selector.config import NETWORK, RULES, SelectorConfig
 from tsporec.selector.distinct_items import STRENGTH, make_distinct
-from tsporec.selector.hub import Shared
 from tsporec.selector.item_weights import ItemWeights
-from tsporec.selector.network import SIGNALS, FrozenSelector, Scoring, ScoringNetwork, of_id
-from tsporec.selector.text_rows import Texts, groups, lay_out, lay_out_numpy
+from tsporec.selector.network import SIGNALS, FrozenSelector, Scoring, ScoringNetwork, check_precision
+from tsporec.selector.text_rows import lay_out
 from tsporec.selector.vocabulary import Vocabulary, inverse_frequencies, read_vocabulary
 from tsporec.tokens.ragged import RaggedTokens, check_ragged
 
 __all__ = ["SelectorConfig", "TokenSelector"]
 
 
-class TokenSelector(Shared, nn.Module):
+class TokenSelector(nn.Module):
     """A scorer with learned weights that serves any tokenizer.
 
     Untrained it is the rule ``config.weighting``, once :meth:`fit` has counted words. A repeated term counts at its
@@ -80,6 +82,41 @@ class TokenSelector(Shared, nn.Module):
         for name, value in changes.items():
             setattr(other, name, value)
         return other
+
+    # -- saving and sharing
+
+    @classmethod
+    @torch.inference_mode(mode=False)
+    def from_pretrained(cls, name_or_path: str | Path = hub.DEFAULT, **options: Any) -> TokenSelector:
+        """Load all that was trained, unbound, from a bundled selector, a folder or a Hub id.
+
+        Options (``revision``, ``token`` ...): :func:`tsporec.selector.hub.load`. The network of a rule, which has no
+        weights of it, starts from the same random weights at every load.
+
+        >>> TokenSelector.from_pretrained("tsporec/base").config.weighting
+        'placed'
+        """
+        saved, weights, item_weights = hub.load(name_or_path, **options)
+        with seeded(0):
+            selector = cls(saved.config)
+        selector.load_state_dict(weights, strict=False)  # they are checked
+        selector.item_weights = item_weights
+        return selector
+
+    def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
+        """Write config, weights, item weights and a model card to ``folder``, which is made if needed; returns it.
+
+        An older selector in it is replaced, or kept whole if the save fails. Default of ``card``: one is made from the
+        config, unless the folder has a card that somebody has edited.
+        """
+        weights = {name: part for name, part in self.state_dict().items() if not name.startswith("item_weights.")}
+        files.save(Path(folder), self.config, weights, self.item_weights, card)
+        return Path(folder)
+
+    def push_to_hub(self, repo_id: str, *, card: str | None = None, **options: Any) -> str:
+        """Save and upload to the Hub; returns the address of the commit. Options: :func:`tsporec.selector.hub.push`."""
+        with tempfile.TemporaryDirectory() as folder:
+            return hub.push(self.save_pretrained(folder, card=card), repo_id, **options)
 
     # -- binding and fitting
 
@@ -207,17 +244,7 @@ class TokenSelector(Shared, nn.Module):
     @torch.inference_mode()
     def _network_scores(self, tokens: RaggedTokens) -> Scores:
         self._bound().check(tokens.ids)
-        scores = np.empty(tokens.num_tokens, dtype=np.float32)
-        scoring, device = self._scoring(), self.blend.device
-        terms = scoring.terms.cpu().numpy()
-        for first, last in groups(tokens.cu_seqlens):
-            start, end = tokens.cu_seqlens[first], tokens.cu_seqlens[last]
-            ids, cu_seqlens = tokens.ids[start:end], tokens.cu_seqlens[first : last + 1] - start
-            texts = lay_out_numpy(ids, terms[ids], cu_seqlens, scoring.absent)
-            if device.type != "cpu":
-                texts = Texts(*(part.to(device) for part in texts))
-            scores[start:end] = scoring.logits(texts).cpu().numpy()
-        return scores
+        return self._scoring().score(tokens)
 
     def select(
         self,
@@ -238,29 +265,10 @@ class TokenSelector(Shared, nn.Module):
         """Shorten texts or items to token ids: for engines that take them, such as vLLM."""
         return compress_ids(self, tokenizer, text, budget, granularity)
 
-    def _check_precision(self) -> None:
-        if self.blend.dtype != torch.float32:
-            raise ValueError(
-                f"this selector's weights are {self.blend.dtype}, and it scores in torch.float32; call "
-                "selector.float(), and leave it out where a model around it is converted."
-            )
-
     def _make_scoring(self, network: ScoringNetwork, blend: Tensor, ids: NDArray[np.int64]) -> Scoring:
-        """Make the scoring of vocabulary ids ``[M]``, in the dtype of ``blend``.
-
-        It has no slots where these change nothing: without gradients, while the network's output weights are 0.
-        """
-        self._check_precision()
-        vocabulary = self._bound()
-        idf = self.idf[torch.from_numpy(vocabulary.surface[ids]).to(blend.device)].to(blend.dtype)
-        if self.config.weighting != "idf":
-            idf = SPREAD * idf.clamp(min=1).log()
-        signals = torch.cat([idf[:, None], torch.from_numpy(vocabulary.classes[ids]).to(blend)], dim=1)
-        rule = F.pad((signals * of_id(blend)).sum(dim=1), (0, 1))
-        counts = torch.is_grad_enabled() or bool(network.out.weight.any())
-        slots = network.slots(vocabulary, ids, signals) if counts else None
-        terms = torch.from_numpy(np.unique(vocabulary.pieces.terms[ids], return_inverse=True)[1].astype(np.int64))
-        return Scoring(network, blend, slots, rule, terms.to(blend.device))
+        """Make the scoring of vocabulary ids ``[M]``, in the dtype of ``blend``."""
+        check_precision(self.blend)
+        return network.scoring(blend, self.idf, self.config.weighting, self._bound(), ids)
 
     @torch.no_grad()
     def _scoring(self) -> Scoring:
@@ -293,7 +301,7 @@ class TokenSelector(Shared, nn.Module):
 
         A rule, whose network gives 0, has the same fingerprint whatever the network's other weights are.
         """
-        self._check_precision()
+        check_precision(self.blend)
         rule = not self.network.out.weight.any()
         weights = {k: v.cpu() for k, v in self.state_dict().items() if not (rule and k.startswith(NETWORK))}
         shape = {key: value for key, value in vars(self.config).items() if key != "training"}

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
-from tsporec.selector.text_rows import TEXT_SIGNALS, WINDOW, Texts, lay_out
+from tsporec.scorers.base import Scores
+from tsporec.selector.config import SPREAD
+from tsporec.selector.text_rows import TEXT_SIGNALS, WINDOW, Texts, groups, lay_out, lay_out_numpy
 from tsporec.selector.vocabulary import CLASSES, Vocabulary
-from tsporec.tokens.ragged import ranges
+from tsporec.tokens.ragged import RaggedTokens, ranges
 
 SIGNALS = ("idf", *TEXT_SIGNALS, *CLASSES)
 """The cheap signals of a token, in column order.
@@ -66,6 +68,23 @@ class ScoringNetwork(nn.Module):
         here = F.linear(signals, of_id(of_signals), self.first.bias)
         slots = torch.cat([slots[:, :2], slots[:, 2:3] + here[:, None], slots[:, 3:]], dim=1)
         return F.pad(slots.view(-1, hidden), (0, 0, 0, WINDOW)).float()
+
+    def scoring(
+        self, blend: Tensor, idf: Tensor, weighting: str, vocabulary: Vocabulary, ids: NDArray[np.int64]
+    ) -> Scoring:
+        """Make the scoring of vocabulary ids ``[M]``, in the dtype of ``blend``; ``idf`` has a value for each spelling.
+
+        It has no slots where these change nothing: without gradients, while the output weights are 0.
+        """
+        values = idf[torch.from_numpy(vocabulary.surface[ids]).to(blend.device)].to(blend.dtype)
+        if weighting != "idf":
+            values = SPREAD * values.clamp(min=1).log()
+        signals = torch.cat([values[:, None], torch.from_numpy(vocabulary.classes[ids]).to(blend)], dim=1)
+        rule = F.pad((signals * of_id(blend)).sum(dim=1), (0, 1))
+        counts = torch.is_grad_enabled() or bool(self.out.weight.any())
+        slots = self.slots(vocabulary, ids, signals) if counts else None
+        terms = torch.from_numpy(np.unique(vocabulary.pieces.terms[ids], return_inverse=True)[1].astype(np.int64))
+        return Scoring(self, blend, slots, rule, terms.to(blend.device))
 
     def forward(self, slots: Tensor, texts: Texts, dropout: float = 0.0) -> Tensor:
         """Compute the network's part of the logits ``[R - 2]``, in its dtype: all rows but the outer two."""
@@ -125,6 +144,28 @@ class Scoring(NamedTuple):
         if self.slots is not None:
             found = found + self.network(self.slots, texts, dropout).index_select(0, texts.rows - 1)
         return found
+
+    def score(self, tokens: RaggedTokens) -> Scores:
+        """Score packed segments, as many at once as fit into a processor's cache: float32 ``[T]``."""
+        scores = np.empty(tokens.num_tokens, dtype=np.float32)
+        terms, device = self.terms.cpu().numpy(), self.blend.device
+        for first, last in groups(tokens.cu_seqlens):
+            start, end = tokens.cu_seqlens[first], tokens.cu_seqlens[last]
+            ids, cu_seqlens = tokens.ids[start:end], tokens.cu_seqlens[first : last + 1] - start
+            texts = lay_out_numpy(ids, terms[ids], cu_seqlens, self.absent)
+            if device.type != "cpu":
+                texts = Texts(*(part.to(device) for part in texts))
+            scores[start:end] = self.logits(texts).cpu().numpy()
+        return scores
+
+
+def check_precision(weight: Tensor) -> None:
+    """Refuse the weights of a selector that was converted to another precision."""
+    if weight.dtype != torch.float32:
+        raise ValueError(
+            f"this selector's weights are {weight.dtype}, and it scores in torch.float32; call selector.float(), and "
+            "leave it out where a model around it is converted."
+        )
 
 
 class FrozenSelector(nn.Module):
