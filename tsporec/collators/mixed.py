@@ -36,6 +36,10 @@ class MixedCollator(CollatorAround):
         if any(one.base_collator != self.base_collator for one in self.collators):
             raise ValueError("the collators wrap different base collators; one batch is made by one base collator.")
 
+    def __call__(self, features: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> Any:
+        """Return the base collator's batch of the cut features. Further arguments go to the base collator."""
+        return self.base_collator(self.cut(features), *args, **kwargs)
+
     def cut(self, features: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Return the features in their order, each cut by the collator sampled for it."""
         sampled = torch.randint(len(self.collators), (len(features),)).tolist()

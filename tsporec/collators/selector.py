@@ -17,7 +17,7 @@ from tsporec.collators.columns import FlatColumns, Part
 from tsporec.collators.packed_items import PackedColumns
 from tsporec.collators.positions import policy
 from tsporec.collators.spans import ITEM_SPANS, ColumnSpans, SpanFinder, UnlabelledSpans, find_spans
-from tsporec.scorers.base import Scorer, Scores, score_tokens
+from tsporec.scorers.base import Scorer, Scores
 from tsporec.scorers.cached import CachedScorer
 from tsporec.selection import pieces_of_words, select_scored
 from tsporec.selector.resolve import bound_selector
@@ -29,40 +29,15 @@ Ints = NDArray[np.int64]
 
 
 class CollatorAround:
-    """Cut the features, as a subclass says in :meth:`cut`, before the base collator makes a batch of them."""
+    """Has the attributes of the base collator that it wraps, besides those of a subclass."""
 
     base_collator: Callable[..., Any]
-
-    def __call__(self, features: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> Any:
-        """Return the base collator's batch of the cut features. Further arguments go to the base collator.
-
-        A feature whose ids, spans or per-token columns are not as they should be is a ``ValueError`` with its number.
-        """
-        return self.base_collator(self.cut(features), *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         """Look up other attributes on the base collator: trainers read ``tokenizer`` and the like."""
         if name.startswith("__") or "base_collator" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self.base_collator, name)
-
-    def cut(self, features: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Return the features with their item texts cut."""
-        raise NotImplementedError
-
-    def cut_columns(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """Return columns of features with their item texts cut, for a dataset that is truncated or packed later.
-
-        ``dataset.map(collator.cut_columns, batched=True, remove_columns=["item_spans"])`` cuts a whole dataset. The
-        base collator is not called.
-
-        >>> from tsporec import make_scorer
-        >>> collator = SelectorCollator(list, make_scorer("head"), 2)
-        >>> collator.cut_columns({"input_ids": [[5, 6, 7], [8]], "item_spans": [[(0, 3)], [(0, 1)]]})
-        {'input_ids': [[5, 6], [8]]}
-        """
-        cut = self.cut([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
-        return {name: [feature[name] for feature in cut] for name in cut[0]} if cut else {}
 
 
 class SelectorCollator(CollatorAround):
@@ -153,7 +128,7 @@ class SelectorCollator(CollatorAround):
             found = getattr(base_collator, "tokenizer", None)
             tokenizer = found if hasattr(found, "get_vocab") else None
         scorer = bound_selector(selector, tokenizer)
-        self.scorer: Scorer = CachedScorer(scorer, cache_tokens) if cache_tokens else scorer
+        self.scorer = CachedScorer(scorer, cache_tokens)
         self.budgets = [as_budget(one) for one in (budget.values() if isinstance(budget, Mapping) else [budget])]
         if any(one.total is not None and one.minimum < 1 for one in self.budgets):
             raise ValueError("a total with minimum=0 could drop a whole item; give a minimum of at least 1.")
@@ -176,6 +151,13 @@ class SelectorCollator(CollatorAround):
         if protected_ids is None:
             protected_ids = _special_ids(tokenizer, scorer, spans)
         self.protected_ids = np.unique(np.asarray(list(protected_ids), dtype=np.int64))
+
+    def __call__(self, features: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> Any:
+        """Return the base collator's batch of the cut features. Further arguments go to the base collator.
+
+        A feature whose ids, spans or per-token columns are not as they should be is a ``ValueError`` with its number.
+        """
+        return self.base_collator(self.cut(features), *args, **kwargs)
 
     def cut(
         self, features: Sequence[Mapping[str, Any]], numbers: Sequence[int] | None = None
@@ -211,6 +193,20 @@ class SelectorCollator(CollatorAround):
                 cut.append(self.layout.rebuild(feature, [next(kept) for _ in row]))
         return cut
 
+    def cut_columns(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        """Return columns of features with their item texts cut, for a dataset that is truncated or packed later.
+
+        ``dataset.map(collator.cut_columns, batched=True, remove_columns=["item_spans"])`` cuts a whole dataset. The
+        base collator is not called.
+
+        >>> from tsporec import make_scorer
+        >>> collator = SelectorCollator(list, make_scorer("head"), 2)
+        >>> collator.cut_columns({"input_ids": [[5, 6, 7], [8]], "item_spans": [[(0, 3)], [(0, 1)]]})
+        {'input_ids': [[5, 6], [8]]}
+        """
+        cut = self.cut([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+        return {name: [feature[name] for feature in cut] for name in cut[0]} if cut else {}
+
     def _kept(self, parts: list[Part]) -> list[Ints | None]:
         """Return the kept positions of each part, None if all are kept: steps 2 to 4 of :meth:`cut`."""
         if not parts:
@@ -229,7 +225,7 @@ class SelectorCollator(CollatorAround):
             tokens = tokens.with_items(items)
         protected = np.isin(tokens.ids, self.protected_ids)
         protected |= np.concatenate([part.labelled for part in parts])[where]
-        scores = score_tokens(self.scorer, tokens)
+        scores = self.scorer.score(tokens)
         budget_of_span = np.array([number for part in parts for number in part.budgets], dtype=np.int64)
         k = self._resolve(scores, tokens.cu_seqlens, counts, budget_of_span, protected)
         kept = select_scored(scores, tokens, k, whole_words=self.whole_words, protected=protected).kept
