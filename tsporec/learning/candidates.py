@@ -20,6 +20,8 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 SWAPS = 2
 """Tokens that a swap exchanges, at most."""
+PAIRS = 8
+"""Pairs that are made of a segment's candidates at a budget, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,17 +77,17 @@ class CandidateConfig:
     budgets : tuple of int
         Sizes in tokens. Default: ``(8,)``.
     count : int
-        Candidates of a segment at each budget. The first is the policy's best subset. Default: 8.
+        Candidates of a segment at each budget. The first is the policy's best subset. Default: 16.
     uniform : float
-        Share of uniform samples among the others. Default: 0.2.
+        Share of uniform samples among the others. Default: 0.3.
     swapped : float
-        Share of swaps among the others. The rest are samples of the policy. Default: 0.5.
+        Share of swaps among the others. The rest are samples of the policy. Default: 0.4.
     """
 
     budgets: tuple[int, ...] = (8,)
-    count: int = 8
-    uniform: float = 0.2
-    swapped: float = 0.5
+    count: int = 16
+    uniform: float = 0.3
+    swapped: float = 0.4
 
     def __post_init__(self) -> None:
         if not self.budgets or min(self.budgets) < 1:

@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from tsporec.learning.candidates import PAIRS, CandidateConfig
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.selector.config import WEIGHTINGS, SelectorConfig
 from tsporec.selector.distinct_items import STRENGTH
@@ -72,10 +73,10 @@ class LearningConfig:
     distinct: tuple[float, ...] = (0.0, STRENGTH)
     network_rounds: int = 0
     item_rounds: int = 0
-    candidates: int = 16
-    pairs: int = 8
-    uniform: float = 0.3
-    swapped: float = 0.4
+    candidates: int = CandidateConfig.count
+    pairs: int = PAIRS
+    uniform: float = CandidateConfig.uniform
+    swapped: float = CandidateConfig.swapped
     rewards: dict[str, float] = field(default_factory=lambda: {"coconsumption": 1.0})
     gate: bool = True
     network_training: dict[str, Any] = field(default_factory=dict)

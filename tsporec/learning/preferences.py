@@ -20,7 +20,7 @@ from tsporec._internal.digest import digest
 from tsporec._internal.extras import require
 from tsporec._internal.files import writing
 from tsporec._internal.progress import progress
-from tsporec.learning.candidates import CandidateConfig, Candidates, sample_candidates
+from tsporec.learning.candidates import PAIRS, CandidateConfig, Candidates, sample_candidates
 from tsporec.learning.resume import keep, result, working_in
 from tsporec.learning.rewards.base import Floats, ProxyReward, checked_rewards, reward_fingerprint
 from tsporec.tokens.ragged import RaggedTokens
@@ -48,7 +48,7 @@ def collect_preferences(
     *,
     tokenizer_fingerprint: str,
     candidates: CandidateConfig | None = None,
-    pairs: int = 3,
+    pairs: int = PAIRS,
     segments: Sequence[int] | NDArray[np.int64] | None = None,
     seed: int = 0,
     shard_segments: int = 512,
@@ -72,7 +72,7 @@ def collect_preferences(
         How candidates are sampled.
     pairs : int
         Pairs of a segment at a budget, at most. The best candidate is paired with the worst, the second best with the
-        second worst, and so on. Equal rewards make no pair. Default: 3.
+        second worst, and so on. Equal rewards make no pair. Default: 8.
     segments : ints, optional
         Segments to collect for. Default: all.
     seed : int
