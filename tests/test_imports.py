@@ -33,7 +33,8 @@ ORDER = [
 ]
 """The order of docs/design.md, from the top of the house to the ground. A folder may import itself and what is behind.
 
-``language_model`` stands above ``topk``, ``data`` and ``tokens``, since it runs packed texts.
+``tokenizer`` stands above ``collators``, whose spans it finds, and ``language_model`` above ``topk``, ``data`` and
+``tokens``, since it runs packed texts.
 """
 
 
