@@ -113,7 +113,7 @@ def test_the_description_round_trips_and_is_checked():
     for old, new, message in (
         ('"format": 2', '"format": 3', "of format 3; this tsporec reads format 2"),
         ('"tokens": 9', '"tokens": "9"', "not readable"),
-        ('"items": "b"', '"items": "../b"', "of format 1"),
+        ('"items": "b"', '"items": "../b"', "of format 2"),
         ('"vocabulary": 100', '"vocabulary": null', "not readable"),
         ('"vocabulary": 100', '"vocabulary": 1e9', "not readable"),
         ('"fields": ["title"]', '"fields": 3', "not readable"),
