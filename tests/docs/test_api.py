@@ -17,7 +17,7 @@ LISTED = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(), flag
 INTERNAL = {
     "tsporec._version",
     # Parts of what is public; some give one name to the page.
-    *(f"tsporec.catalog.{name}" for name in ("compress", "integrity", "records", "sources", "store", "writer")),
+    *(f"tsporec.catalog.{name}" for name in ("changes", "compress", "integrity", "records", "sources", "store", "writer")),
     "tsporec.collators.columns",
     *(
         f"tsporec.data.readers.{name}"
@@ -25,7 +25,7 @@ INTERNAL = {
     ),
     "tsporec.data.stored_lists",
     *(f"tsporec.learning.{name}" for name in ("batches", "resume")),
-    *(f"tsporec.recommenders.{name}" for name in ("training", "trie")),
+    "tsporec.recommenders.training",
     *(f"tsporec.selector.{name}" for name in ("item_index", "network", "resolve", "text_rows", "vocabulary")),
     *(f"tsporec.tokens.{name}" for name in ("spelling", "words")),
     *(f"tsporec.topk.{name}" for name in ("checks", "cuda", "kernels", "ops")),
