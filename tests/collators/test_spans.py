@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -65,3 +67,37 @@ def test_the_unlabelled_part():
     feature = {"labels": [-100, -100, -100, 7, -100, 8], "attention_mask": [0, 1, 1, 1, 1, 1], "done": [0, 1]}
     assert UnlabelledSpans()(feature) == [(1, 3), (4, 5)]
     assert UnlabelledSpans("done")(feature) == [(0, 1)]
+
+
+@pytest.mark.filterwarnings("ignore:truncation or packing")
+@given(
+    items=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=5),
+    window=st.tuples(st.integers(0, 40), st.integers(0, 40)).map(sorted),
+)
+def test_spans_of_what_truncation_leaves(items, window):
+    """They are the whole spans, as far as they reach into what is left, if one of an item's markers is there."""
+    ids = []
+    for before, inside in items:
+        ids += [*[5] * before, 90, *[7] * inside, 91]
+    start, end = (min(place, len(ids)) for place in window)
+    left, whole = ids[start:end], MarkerSpans(90, 91)({"input_ids": ids})
+    found = MarkerSpans(90, 91)({"input_ids": left})
+    reach = [(max(a, start) - start, min(b, end) - start) for a, b in whole if a < end and b > start]
+    assert found == (reach if {90, 91} & {*left} else [])
+
+
+def test_items_that_truncation_took_are_counted():
+    text = 'Bought "blue gel pen", "paper pack". Next?'
+    offsets = [(0, 6), (6, 8), (8, 12), (12, 16), (16, 20), (20, 22), (22, 24), (24, 29), (29, 34), (34, 36), (36, 42)]
+    for left, spans, lost in (
+        (offsets, [(2, 5), (7, 9)], 0),
+        (offsets[:8], [(2, 5), (7, 8)], 1),
+        (offsets[4:], [(0, 1), (3, 5)], 1),
+        (offsets[:4], [(2, 4)], 2),
+    ):
+        finder = ItemStringSpans()
+        feature = {"prompt": text, "items": ["blue gel pen", "paper pack"], "offset_mapping": left}
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            assert finder({**feature, "input_ids": [5] * len(left)}) == spans
+        assert (finder.cut_off, len(warned)) == (lost, min(lost, 1))
