@@ -17,7 +17,10 @@ LISTED = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(), flag
 INTERNAL = {
     "tsporec._version",
     # Parts of what is public; some give one name to the page.
-    *(f"tsporec.catalog.{name}" for name in ("changes", "compress", "integrity", "records", "sources", "store", "writer")),
+    *(
+        f"tsporec.catalog.{name}"
+        for name in ("changes", "compress", "integrity", "records", "sources", "store", "writer")
+    ),
     "tsporec.collators.columns",
     *(
         f"tsporec.data.readers.{name}"
