@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
+import copy
 import errno
 import hashlib
 import json
 import os
 import shutil
+import signal
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -15,11 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from tests.conftest import make_tokenizer
 from tsporec._internal import files as whole_files
 from tsporec.selector import files, hub
 from tsporec.selector.card import model_card
 from tsporec.selector.config import FORMAT_VERSION, SavedSelector
 from tsporec.selector.model import SelectorConfig, TokenSelector
+from tsporec.tokens.ragged import RaggedTokens
 
 
 @pytest.fixture
@@ -32,6 +37,10 @@ def folder(tmp_path):
 
 def read(folder) -> SavedSelector:
     return files.read_config(folder / files.CONFIG)
+
+
+def weights(selector) -> list[bytes]:
+    return [part.numpy().tobytes() for _, part in sorted(selector.state_dict().items())]
 
 
 def edit(folder, **changes):
@@ -132,26 +141,60 @@ def test_a_disk_that_fills_up_leaves_the_folder_as_it_was(folder, monkeypatch):
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("renamed", [1, 2])
-def test_a_save_killed_between_renames_is_refused_not_mixed(folder, monkeypatch, renamed):
-    selector = TokenSelector.from_pretrained(folder)
-    torch.nn.init.ones_(selector.blend)
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("renamed", range(5))
+def test_a_save_killed_between_renames_leaves_the_old_or_the_new(folder, tmp_path, monkeypatch, renamed, fresh):
+    """Card, config, weights, item weights: with the config the new selector is there."""
+    old = TokenSelector.from_pretrained(folder)
+    new = copy.deepcopy(old).for_tokenizer(make_tokenizer("wordlevel"))
+    torch.nn.init.ones_(new.blend)
+    new = new.with_item_weights(RaggedTokens.from_lists([[5, 6], [7, 8, 9]]))
+    target = tmp_path / "new" if fresh else folder
+    (folder / files.CARD).write_text(model_card(read(folder), "me/pens"))
     rename, left = os.replace, renamed
 
     def kill(source, target):
         nonlocal left
         left -= 1
         if left < 0:
-            raise KeyboardInterrupt
+            raise SystemExit
         rename(source, target)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(whole_files.os, "replace", kill)
-        with pytest.raises(KeyboardInterrupt):
-            selector.save_pretrained(folder, card="# Another\n")
-    with pytest.raises(ValueError, match="damaged or of another save"):
-        TokenSelector.from_pretrained(folder)
-    assert TokenSelector.from_pretrained(selector.save_pretrained(folder)).fingerprint == selector.fingerprint
+    child = os.fork()
+    if child == 0:
+        whole_files.os.replace = kill
+        whole_files.Path.unlink = lambda *_, **__: None  # as after kill -9
+        with contextlib.suppress(SystemExit):
+            new.save_pretrained(target)
+        os._exit(0)
+    os.waitpid(child, 0)
+    if renamed < 2 and fresh:
+        with pytest.raises(ValueError, match=r"has no config\.json"):
+            TokenSelector.from_pretrained(target)
+    else:
+        assert weights(TokenSelector.from_pretrained(target)) == weights(old if renamed < 2 else new)
+    new.save_pretrained(target)
+    assert weights(TokenSelector.from_pretrained(target)) == weights(new)
+    assert (target / files.CARD).read_text() == model_card(read(target), "USER/NAME" if fresh else "me/pens")
+    assert not list(target.glob(".*.tmp"))
+
+
+def test_a_selector_is_read_whole_while_another_process_saves(folder):
+    old = TokenSelector.from_pretrained(folder)
+    new = copy.deepcopy(old)
+    torch.nn.init.ones_(new.blend)
+    child = os.fork()
+    if child == 0:
+        for _ in range(10_000):
+            new.save_pretrained(folder)
+            old.save_pretrained(folder)
+        os._exit(0)
+    try:
+        found = [weights(TokenSelector.from_pretrained(folder)) for _ in range(60)]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert {str(one) for one in found} <= {str(weights(old)), str(weights(new))}
 
 
 def test_describing_keeps_the_name_and_an_edited_card(folder):

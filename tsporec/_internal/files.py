@@ -8,11 +8,13 @@ from __future__ import annotations
 import glob
 import os
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY = ".tmp"
+_STALE = 86_400.0  # seconds after which a temporary file cannot be one that another process still writes
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -27,7 +29,7 @@ def write_together(files: dict[Path, bytes]) -> None:
     """Write several files like :func:`write_whole`. All are written before the first is renamed; renames are in order.
 
     So a full disk leaves all older files. A process killed between two renames leaves the first files new and the
-    others old: let the last file vouch for the rest.
+    others old, with their new content beside them (:func:`leftovers`): let one file have the checksums of the rest.
     """
     beside: dict[Path, Path] = {}
     try:
@@ -59,15 +61,23 @@ def writing(path: Path) -> Iterator[Path]:
         raise
 
 
-def remove_leftovers(path: Path) -> None:
-    """Delete what a killed :func:`write_whole` of ``path`` has left beside it."""
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"):
-        part.unlink(missing_ok=True)
+def leftovers(path: Path) -> list[Path]:
+    """List the temporary files of ``path``: a process that writes it at this moment, or was killed, has made them."""
+    return sorted(path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"))
+
+
+def remove_leftovers(path: Path, older: float = 0.0) -> None:
+    """Delete the temporary files of ``path`` that are more than ``older`` seconds old; by default all of them."""
+    for part in leftovers(path):
+        with suppress(FileNotFoundError):
+            if not older or time.time() - part.stat().st_mtime > older:
+                part.unlink()
 
 
 def _beside(path: Path) -> Path:
-    """Name a temporary file beside ``path``, whose folder is made."""
+    """Name a temporary file beside ``path``. Its folder is made, and stale temporary files are deleted."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path, _STALE)
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
 
 

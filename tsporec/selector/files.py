@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsporec._internal.files import remove_leftovers, write_together
+from tsporec._internal.files import leftovers, remove_leftovers, write_together
 from tsporec.selector.card import PLACEHOLDER, find_name, model_card
 from tsporec.selector.config import NETWORK, SavedSelector, SelectorConfig
 from tsporec.selector.item_weights import ItemWeights
@@ -36,8 +37,9 @@ def save(
     """Write a selector to ``folder``, over an older one.
 
     A selector whose network gives 0 is a rule, and is saved without the network's weights. A disk that fills up leaves
-    the folder as it was. The config is renamed last and has the checksums of the weights: if a save over an older
-    selector is killed between two renames, the folder is refused when it is read. The files are never mixed.
+    the folder as it was. All files are written beside their places and then renamed. The config has the checksums of
+    the weights and gets its name before them. So a save that is killed before that moment leaves the older selector,
+    and one that is killed after it leaves the new one, which :func:`read_whole` puts together.
 
     ``weights`` has the tensors of a :class:`tsporec.TokenSelector`, item weights left out. Default of ``card``: one is
     made, unless the folder has a card that somebody has edited.
@@ -56,13 +58,13 @@ def save(
         items = {"sha256": _sha256(data), "items": len(item_weights)}
     saved = SavedSelector(config, _sha256(parts[folder / WEIGHTS]), has_network, items)
     if card is None:
-        try:
-            before = [read_config(folder / CONFIG)]
-        except ValueError:  # none, or a damaged one, which this replaces
-            before = []
+        before = []
+        for path in (folder / CONFIG, *leftovers(folder / CONFIG)):  # a killed save may have left its card
+            with suppress(ValueError):  # none, or a damaged one, which this replaces
+                before.append(read_config(path))
         card = renewed_card(folder, saved, *before)
     cards = {} if card is None else {folder / CARD: card.encode()}
-    write_together({**parts, **cards, folder / CONFIG: saved.to_json()})
+    write_together({**cards, folder / CONFIG: saved.to_json(), **parts})
     if item_weights is None:
         (folder / ITEM_WEIGHTS).unlink(missing_ok=True)
     for name in (CONFIG, WEIGHTS, ITEM_WEIGHTS, CARD):
@@ -78,6 +80,15 @@ def load(find: Callable[[str], Path]) -> tuple[SavedSelector, dict[str, Tensor],
     weights of the network.
     """
     saved = read_config(find(CONFIG))
+    try:
+        return saved, *_load_weights(saved, find)
+    except ValueError:
+        if read_config(find(CONFIG)) == saved:
+            raise
+    return load(find)  # another process has saved meanwhile
+
+
+def _load_weights(saved: SavedSelector, find: Callable[[str], Path]) -> tuple[dict[str, Tensor], ItemWeights | None]:
     path = find(WEIGHTS)
     weights = _read_tensors(path, saved.weights_sha256)
     if packed := {name: weights.pop(name) for name in list(weights) if name.startswith(PACKED)}:
@@ -91,7 +102,7 @@ def load(find: Callable[[str], Path]) -> tuple[SavedSelector, dict[str, Tensor],
             items = ItemWeights(tensors)
         except ValueError as error:
             raise ValueError(f"{path} does not hold item weights: {error}") from error
-    return saved, weights, items
+    return weights, items
 
 
 def read_config(path: Path) -> SavedSelector:
@@ -150,15 +161,26 @@ def _present(path: Path) -> Path:
     return path
 
 
+def read_whole(path: Path, sha256: str) -> bytes:
+    """Read the file with this checksum: ``path``, or what a save has not yet given that name. None is a ValueError."""
+    found = ""
+    for part in (path, *leftovers(path), path):  # twice: a save at work may have renamed it in between
+        with suppress(FileNotFoundError, IsADirectoryError):
+            data = part.read_bytes()
+            if _sha256(data) == sha256:
+                return data
+            found = _sha256(data) if part == path else found
+    _present(path)
+    raise ValueError(
+        f"{path} has sha256 {found}, but its config says {sha256}; it is damaged or of another save. Save it "
+        "again, or fetch it again from the Hub with force_download=True."
+    )
+
+
 def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     from safetensors.torch import load as from_bytes
 
-    data = _present(path).read_bytes()
-    if (found := _sha256(data)) != sha256:
-        raise ValueError(
-            f"{path} has sha256 {found}, but its config says {sha256}; it is damaged or of another save. Save it "
-            "again, or fetch it again from the Hub with force_download=True."
-        )
+    data = read_whole(path, sha256)
     try:
         return from_bytes(data)
     except Exception as error:

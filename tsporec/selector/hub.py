@@ -91,18 +91,20 @@ def push(
         raise ValueError(f"{folder} is no folder; give one that TokenSelector.save_pretrained wrote.")
     saved, *_ = files.load(lambda name: folder / name)
     edited = None if files.renewed_card(folder, saved) else files.read_card(folder)
-    names = [WEIGHTS, CONFIG] if saved.item_weights is None else [WEIGHTS, ITEM_WEIGHTS, CONFIG]
+    weights = files.read_whole(folder / WEIGHTS, saved.weights_sha256)
+    parts: dict[str, bytes | Path] = {CONFIG: folder / CONFIG, WEIGHTS: weights}
+    if saved.item_weights is not None:
+        parts[ITEM_WEIGHTS] = files.read_whole(folder / ITEM_WEIGHTS, saved.item_weights["sha256"])
     try:
         api = HfApi(token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         card = model_card(saved, repo_id) if edited is None else edited.replace(PLACEHOLDER, repo_id)
         if revision is not None and not create_pr and not revision.startswith("refs/"):
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        # Not upload_folder: the card that goes up is not the one in the folder, and no copy of the weights is made.
-        parts: dict[str, bytes | Path] = {CARD: card.encode(), **{name: folder / name for name in names}}
+        # Not upload_folder: the card that goes up is not the one in the folder.
         commit = api.create_commit(
             repo_id,
-            [CommitOperationAdd(name, part) for name, part in parts.items()],
+            [CommitOperationAdd(name, part) for name, part in {CARD: card.encode(), **parts}.items()],
             commit_message=commit_message,
             revision=revision,
             create_pr=create_pr,
