@@ -105,12 +105,12 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, corpus, tokenizer, monkeyp
 
     real, calls = parquet.write_table, []
 
-    def write(table, path):
+    def write(table, path, **options):
         calls.append(path)
         if len(calls) == 2:
             path.write_bytes(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(table, path)
+        real(table, path, **options)
 
     monkeypatch.setattr(parquet, "write_table", write)
     with pytest.raises(OSError, match=r"1 finished shards are kept. Free some space"):

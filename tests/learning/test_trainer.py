@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -164,6 +165,42 @@ def test_resumed_training_ends_at_the_same_weights(tmp_path, corpus, tokenizer, 
     resumed = fresh(pairs, "b", patience=9)
     resumed.train(resume_from_checkpoint=found)
     assert_same_weights(whole, resumed)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_checkpoint_with_a_damaged_or_missing_file_is_refused(tmp_path, corpus, tokenizer, fresh, name):
+    pairs = collect(tmp_path / "p", corpus, tokenizer)
+    cut = fresh(pairs, "t", Stop(2))
+    with pytest.raises(KeyboardInterrupt):
+        cut.train()
+    checkpoint = Path(last_checkpoint(tmp_path / "t"))
+    whole = (checkpoint / name).read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes(byte ^ 1 for byte in whole[middle : middle + 200]) + whole[middle + 200 :]
+    damages = [whole[:middle], b"", None] + [flipped] * name.endswith((".pt", ".pth"))
+    for data in damages:
+        (checkpoint / name).unlink(missing_ok=True)
+        if data is not None:
+            (checkpoint / name).write_bytes(data)
+        with pytest.raises(ValueError, match=rf"{re.escape(str(checkpoint / name.split('.')[0]))}.* (damaged|missing)"):
+            fresh(pairs, "t").train(resume_from_checkpoint=True)
+    (checkpoint / name).write_bytes(whole)
+    resumed = fresh(pairs, "t")
+    resumed.train(resume_from_checkpoint=True)
+    straight = fresh(pairs, "u")
+    straight.train()
+    assert_same_weights(straight, resumed)
+
+
+def test_a_missing_best_checkpoint_is_named(tmp_path, corpus, tokenizer, fresh):
+    options = {"patience": 2, "num_train_epochs": 9, "learning_rate": 3e-2}
+    pairs = collect(tmp_path / "p", corpus, tokenizer, Noise())
+    whole = fresh(pairs, "t", **options)
+    whole.train()
+    best = tmp_path / "t" / f"checkpoint-{whole.state.best_global_step}"
+    (best / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=rf"{best.name}/model.safetensors is missing"):
+        fresh(pairs, "t", **options).train(resume_from_checkpoint=True)
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=5))

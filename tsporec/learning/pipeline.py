@@ -168,6 +168,7 @@ def train(
             selector, rounds = learn_selector(task.tokens, selector, reward, output / "rounds", config, gate)  # 4.
         selector = made_distinct(selector, task.tokens, config.budgets, start)  # 5.
         step(output / "selector", lambda folder: selector.save_pretrained(folder))
+        TokenSelector.from_pretrained(output / "selector")  # refuses one that was damaged since
         recommender = adapt(task, encoder, selector, config, output / "recommender")  # 6.
     return Trained(selector, recommender, rounds, start, trials)
 

@@ -164,9 +164,9 @@ def _read(path: Path) -> Any:
     from pyarrow import parquet
 
     try:
-        return Dataset(parquet.read_table(path))
+        return Dataset(parquet.read_table(path, page_checksum_verification=True))
     except Exception as error:
-        raise ValueError(f"{path} is not a parquet file ({error}); delete it and collect again.") from error
+        raise ValueError(f"{path} is damaged or no parquet file ({error}); delete it and collect again.") from error
 
 
 def _check_depends(dataset: Any) -> None:
@@ -220,7 +220,7 @@ def _write(path: Path, rows: list[dict[str, Any]], finished: int) -> None:
     table = pa.Table.from_pylist(rows, schema=pa.schema(list(zip(COLUMNS, types, strict=True))))
     try:
         with writing(path) as part:
-            parquet.write_table(table, part)
+            parquet.write_table(table, part, write_page_checksum=True)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

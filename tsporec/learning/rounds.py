@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 
 from tsporec._internal.digest import digest
-from tsporec._internal.files import write_whole
 from tsporec._internal.seeds import seeded
+from tsporec._internal.tensors import read_tensors, write_tensors
 from tsporec.learning.candidates import CandidateConfig
 from tsporec.learning.config import ITEM_TRAINING, LearningConfig
 from tsporec.learning.preferences import collect_preferences
@@ -100,7 +98,7 @@ def learn_selector(
             trained = result(place / TRAINED) or keep(
                 place / TRAINED, train_round(tokens, policy, reward, place, config, number, segments)
             )
-            policy.load_state_dict(load_file(place / WEIGHTS))
+            policy.load_state_dict(read_tensors(place / WEIGHTS))
             policy.eval()
             shutil.rmtree(place / CHECKPOINTS, ignore_errors=True)
             report = result(place / ROUND) or keep(
@@ -150,5 +148,5 @@ def train_round(
         trainer = PreferenceTrainer(policy, PreferenceConfig(output_dir=str(checkpoints), **options), pairs)
         trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
-    write_whole(place / WEIGHTS, to_bytes(policy.state_dict()))
+    write_tensors(place / WEIGHTS, policy.state_dict())
     return {"pairs": sum(map(len, pairs["budget"])), "accuracy": trainer.state.best_metric}

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import copy
 import json
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalPrediction, TrainOutput
@@ -23,7 +26,8 @@ from transformers.trainer_utils import EvalPrediction, TrainOutput
 from tsporec.learning.batches import SIDES, SegmentPairs, check_preferences
 from tsporec.learning.losses import LOSS_TYPES, preference_loss, subset_sums
 
-STATE = "trainer_state.json"
+STATE, MODEL = "trainer_state.json", "model.safetensors"
+_SAVED = (MODEL, "optimizer.pt", "scheduler.pt", "rng_state*.pth")
 
 
 @dataclass
@@ -168,6 +172,11 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
             A checkpoint folder, or True for the newest complete one in ``args.output_dir``. Default: start anew.
         **options
             Options of ``Trainer.train``.
+
+        Raises
+        ------
+        ValueError
+            If there is no complete checkpoint, or a file of the checkpoint, or of the best one, is missing or damaged.
         """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_checkpoint(self.args.output_dir)
@@ -177,15 +186,24 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
             return super().train(**options)
         checkpoint = Path(resume_from_checkpoint)
         state = TrainerState.load_from_json(str(checkpoint / STATE))
+        best = checkpoint.with_name(f"checkpoint-{state.best_global_step}")  # the folder may have been moved
+        self._check(checkpoint, best if self.args.load_best_model_at_end and state.best_global_step else None)
         control = state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
         if not (control.get("should_training_stop") and self.args.load_best_model_at_end):
             return super().train(resume_from_checkpoint=str(checkpoint), **options)
         # The run had stopped. Trainer.train resets `should_training_stop` and would train another epoch.
-        best = checkpoint.with_name(f"checkpoint-{state.best_global_step}")  # the folder may have been moved
         state.best_model_checkpoint = str(best) if best.is_dir() else state.best_model_checkpoint
         self.state = state
         self._load_best_model()
         return TrainOutput(state.global_step, float("nan"), {})
+
+    def _check(self, checkpoint: Path, best: Path | None) -> None:
+        """Refuse files that the Trainer would leave out in silence, or die on without their names."""
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:  # they name their files themselves
+            return
+        _check_files(checkpoint, _SAVED[:1] if self.args.save_only_model else _SAVED, checkpoint)
+        if best is not None:
+            _check_files(best, _SAVED[:1], checkpoint.parent)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
@@ -264,6 +282,25 @@ class ScorerModule(nn.Module):
         """Return the logits ``[T]``."""
         logits: Tensor = self.scorer(ids, cu_seqlens)
         return logits
+
+
+def _check_files(checkpoint: Path, names: Sequence[str], anew: Path) -> None:
+    """Check that files are there and whole. The remedy is to delete the folder ``anew``."""
+    remedy = f"Restore it, or delete {anew} and run again: training then resumes from what is left."
+    for name in names:
+        found = sorted(checkpoint.glob(name))
+        if not found:
+            raise ValueError(f"{checkpoint / name} is missing. {remedy}")
+        for path in found:
+            try:
+                if path.suffix == ".safetensors":
+                    with safe_open(path, "pt"):
+                        continue
+                with zipfile.ZipFile(path) as archive:  # torch writes archives with a checksum of each part
+                    if part := archive.testzip():
+                        raise ValueError(f"the checksum of {part} differs")
+            except Exception as error:  # what zipfile and zlib raise depends on the damage
+                raise ValueError(f"{path} is damaged ({error}). {remedy}") from error
 
 
 def last_checkpoint(folder: str | Path) -> str | None:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
+from tsporec._internal.tensors import read_tensors, write_tensors
 from tsporec.evaluation.measures import require_better_than_popularity
 from tsporec.evaluation.task import Task, warm_up_rules
 from tsporec.learning.config import LearningConfig
@@ -25,6 +27,7 @@ from tsporec.selection import score_tokens, select
 from tsporec.tokens.ragged import RaggedTokens
 
 Vectors = NDArray[np.float32]
+REFERENCE = "reference.safetensors"
 
 
 def warm_up(
@@ -44,13 +47,13 @@ def warm_up(
 
     def make(part: Path) -> None:
         views = warm_up_views(task.tokens, encoder, policy, config.budgets)
-        np.save(part / "reference.npy", views.mean(axis=0))
+        write_tensors(part / REFERENCE, {"mean": torch.from_numpy(views.mean(axis=0))})
         for fold in range(2):
             half = Task(task.tokens, task.train[fold::2], task.held_out, [], [])
             half.fit(views, config.recommender, f"warm-up {fold + 1}/2").save(part / f"fold-{fold}")
 
     step(folder, make, made_from(task, encoder, policy, config))
-    reference: Vectors = np.load(folder / "reference.npy", allow_pickle=False)
+    reference: Vectors = read_tensors(folder / REFERENCE)["mean"].numpy()
     return reference, [
         (EmbeddingRecommender.load(folder / f"fold-{fold}"), task.train[1 - fold :: 2]) for fold in range(2)
     ]

@@ -20,9 +20,11 @@ from torch.nn import functional as F  # noqa: N812 - as the torch documentation 
 
 from tsporec._internal.files import write_whole
 from tsporec._internal.seeds import seeded
+from tsporec._internal.tensors import read_tensors, write_tensors
 from tsporec.recommenders.training import HeldOutRows, drop_out, train_to_end
 
 History = Sequence[int]
+CONFIG, WEIGHTS = "recommender.json", "recommender.safetensors"
 
 
 @dataclass(frozen=True)
@@ -242,24 +244,24 @@ class EmbeddingRecommender(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write config (JSON) and weights (safetensors) to ``folder``."""
-        from safetensors.torch import save as to_bytes
-
         folder = Path(folder)
-        write_whole(
-            folder / "recommender.safetensors",
-            to_bytes(self.state_dict()),
-        )
+        write_tensors(folder / WEIGHTS, self.state_dict())
         header = {"feature_width": self.mean.shape[0], **asdict(self.config)}
-        write_whole(folder / "recommender.json", (json.dumps(header, indent=2, sort_keys=True) + "\n").encode())
+        write_whole(folder / CONFIG, (json.dumps(header, indent=2, sort_keys=True) + "\n").encode())
 
     @classmethod
     def load(cls, folder: str | Path) -> EmbeddingRecommender:
-        """Load a recommender that :meth:`save` wrote, in eval mode."""
-        from safetensors.torch import load_file
-
-        header = json.loads((Path(folder) / "recommender.json").read_text())
-        recommender = make_recommender(header.pop("feature_width"), EmbeddingConfig(**header))  # leaves global seeds
-        recommender.load_state_dict(load_file(Path(folder) / "recommender.safetensors"))
+        """Load a recommender that :meth:`save` wrote, in eval mode. A missing or damaged file is a ValueError."""
+        path = Path(folder) / CONFIG
+        try:
+            header = json.loads(path.read_text())
+            recommender = make_recommender(header.pop("feature_width"), EmbeddingConfig(**header))
+            recommender.load_state_dict(read_tensors(path.with_name(WEIGHTS)))
+        except (OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{path} is missing, damaged or of other weights ({error}). Restore it, or delete {folder} and run "
+                "again."
+            ) from error
         return recommender.eval()
 
 
