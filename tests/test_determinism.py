@@ -16,15 +16,6 @@ from tsporec import TokenSelector
 from tsporec.selector.config import SelectorConfig
 
 ROOT = Path(__file__).parent.parent
-SCORE = """
-import hashlib, sys
-import numpy as np, torch
-from tests.conftest import make_tokenizer, random_tokens
-from tests.test_determinism import trained
-tokenizer = make_tokenizer("bpe")
-scores = trained(tokenizer, 32).score(random_tokens(np.random.default_rng(0), 60, len(tokenizer), 150))
-print(hashlib.sha256(scores.tobytes()).hexdigest())
-"""
 
 
 def trained(tokenizer, hidden):
@@ -50,13 +41,13 @@ def test_a_text_alone_and_in_a_batch(tokenizer, hidden):
 
 
 def test_threads_and_instruction_sets_give_the_same_bits():
+    """Of scores, selections and collated batches; `python -m benchmarks.parity` compares more, in more settings."""
     found = set()
-    for capability in ("default", "avx2", None):
-        for threads in ("1", "2"):
-            given = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
-            given.pop("ATEN_CPU_CAPABILITY", None)
-            if capability is not None:
-                given["ATEN_CPU_CAPABILITY"] = capability
-            run = subprocess.run([sys.executable, "-c", SCORE], capture_output=True, text=True, env=given, check=True)
-            found.add(run.stdout)
+    for capability, threads in (("default", "1"), ("avx2", "2"), (None, "2")):
+        given = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
+        given.pop("ATEN_CPU_CAPABILITY", None)
+        if capability is not None:
+            given["ATEN_CPU_CAPABILITY"] = capability
+        command = [sys.executable, "-m", "benchmarks.parity", "--cell", "--parts", "scores,preferences"]
+        found.add(subprocess.run(command, capture_output=True, text=True, env=given, check=True, cwd=ROOT).stdout)
     assert len(found) == 1
