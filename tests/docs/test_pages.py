@@ -193,6 +193,12 @@ def test_links_lead_somewhere():
             assert target.startswith("http") or (page.parent / target).exists(), f"{name(page)}: {target}"
 
 
+def test_the_programs_that_pages_name_exist():
+    for page in PAGES:
+        for path in re.findall(r"\b(?:examples|benchmarks)/[\w/]+\.\w+", page.read_text()):
+            assert (ROOT / path).exists() or "results/" in path, f"{name(page)}: {path}"
+
+
 def test_the_pages_list_every_command_and_every_format():
     cli, data = ((ROOT / "docs" / page).read_text() for page in ("cli.md", "data.md"))
     assert all(f"`{command}`" in cli for command in COMMANDS)
