@@ -24,8 +24,13 @@ def make_world(folder: Path, smollm2: Path | None) -> None:
 
     from tsporec import TokenSelector
 
-    for path in (ROOT / "examples" / "data").iterdir():
+    data = ROOT / "examples" / "data"
+    for path in data.iterdir():
         shutil.copy(path, folder)
+    # Commands that draw a figure name paths of the checkout.
+    (folder / "docs" / "figures").mkdir(parents=True)
+    (folder / "examples").mkdir()
+    (folder / "examples" / "data").symlink_to(data)
     if smollm2 is None:
         tokenizer = make_tokenizer("bpe", (folder / "items.jsonl").read_text().splitlines(), 2000)
         tokenizer.add_tokens(["<|im_start|>", "<|im_end|>", "<issue_start>", "<issue_closed>"], special_tokens=True)
