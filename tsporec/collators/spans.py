@@ -104,8 +104,8 @@ class UnlabelledSpans:
     """Find every run of tokens that the loss ignores: the prompt, as it was tokenised.
 
     ``mask`` is ``"labels"``, in which -100 is no label, or a column of 0 and 1 such as TRL's ``completion_mask``. A
-    feature without it is read by its labels, since TRL 1 makes labels of its masks. Padding (``attention_mask`` 0) is
-    in no span. Special tokens are kept, as everywhere.
+    feature without it is read by its labels, since TRL 1.16 makes labels of its masks. Padding (``attention_mask`` 0)
+    is in no span. Special tokens are kept, as everywhere.
 
     >>> UnlabelledSpans()({"input_ids": [5, 6, 7], "labels": [-100, -100, 7]})
     [(0, 2)]
