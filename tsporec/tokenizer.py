@@ -210,8 +210,8 @@ class SelectiveTruncation:
         if limit is not None:
             room = limit - (rows.lengths - np.bincount(rows.row, weights=lengths, minlength=count).astype(np.int64))
             for row in np.flatnonzero(np.bincount(rows.row, weights=k, minlength=count) > room).tolist():
-                own, left = rows.row == row, int(room[row])
-                k[own] = truncated_lengths(k[own], left, truncation) if whole else levelled_lengths(k[own], left)
+                texts, left = rows.row == row, int(room[row])
+                k[texts] = truncated_lengths(k[texts], left, truncation) if whole else levelled_lengths(k[texts], left)
         protected &= np.repeat(fixed <= k, lengths)
         whole_words = self._selection.whole_words
         kept = select_scored(scores, tokens, k.astype(np.int32), whole_words=whole_words, protected=protected).kept

@@ -133,15 +133,15 @@ class UnlabelledSpans:
 class ItemStringSpans(_CountsCutOff):
     """Find the items' strings in the prompt, by the character offsets of a fast tokenizer.
 
-    Three columns are read and removed before the base collator: ``text``, the prompt; ``items``, the items' strings in
-    the order in which they stand in it; and ``offsets``, the ``offset_mapping`` of its tokens. ``ids`` names the column
-    of token ids, one for each pair of offsets. Items that truncation cut off are counted in ``cut_off``.
+    Three columns are read and removed before the base collator: ``prompt``, the text; ``items``, the items' strings in
+    the order in which they stand in it; and the ``offset_mapping`` of its tokens. ``ids`` names the column of token
+    ids, one for each pair of offsets. Items that truncation cut off are counted in ``cut_off``.
     """
 
-    def __init__(
-        self, text: str = "prompt", items: str = "items", offsets: str = "offset_mapping", *, ids: str = "input_ids"
-    ) -> None:
-        self.columns, self.ids = (text, items, offsets), ids
+    columns = ("prompt", "items", "offset_mapping")
+
+    def __init__(self, ids: str = "input_ids") -> None:
+        self.ids = ids
 
     def __call__(self, feature: Mapping[str, Any]) -> Sequence[Span]:
         """Return the span of each item; see :func:`spans_of_strings`."""
