@@ -51,12 +51,19 @@ class CachedScorer:
                 self.clear()
             found = list(map(self._scores.get, keys))
             new = {keys[i]: i for i, scores in enumerate(found) if scores is None} if None in found else {}
-            fresh = self._ask(tokens, new) if new else {}
+            fresh: dict[Any, bytes] = {}
+            if new:
+                unseen = tokens.take(list(new.values()))
+                parts = np.split(score_tokens(self.scorer, unseen), unseen.cu_seqlens[1:-1])
+                self._state = _state(self.scorer)  # what a scorer sets while it scores changes no score
+                fresh = {key: part.tobytes() for key, part in zip(new, parts, strict=True)}
             for key in keys:
                 if key not in fresh:
                     self._scores.move_to_end(key)
-            for key, scores in fresh.items():
-                self._remember(key, scores)
+            self._scores.update(fresh)
+            self._tokens += sum(map(len, fresh.values())) // 4
+            while self._tokens > self.max_tokens:
+                self._tokens -= len(self._scores.popitem(last=False)[1]) // 4
         every = [fresh[key] if scores is None else scores for key, scores in zip(keys, found, strict=True)]
         return np.frombuffer(bytearray().join(every), dtype=np.float32)
 
@@ -66,20 +73,6 @@ class CachedScorer:
         self._scores: OrderedDict[Any, bytes] = OrderedDict()
         self._tokens = 0
         self._state = _state(self.scorer)
-
-    def _ask(self, tokens: RaggedTokens, new: dict[Any, int]) -> dict[Any, bytes]:
-        unseen = tokens.take(list(new.values()))
-        scores = score_tokens(self.scorer, unseen)
-        self._state = _state(self.scorer)  # what a scorer sets while it scores changes no score
-        parts = [part.tobytes() for part in np.split(scores, unseen.cu_seqlens[1:-1])]
-        return dict(zip(new, parts, strict=True))
-
-    def _remember(self, key: Any, scores: bytes) -> None:
-        self._scores[key] = scores
-        self._tokens += len(scores) // 4
-        while self._tokens > self.max_tokens:
-            _, forgotten = self._scores.popitem(last=False)
-            self._tokens -= len(forgotten) // 4
 
     def __getattr__(self, name: str) -> Any:
         """Look up other attributes on the scorer."""

@@ -194,7 +194,9 @@ class TokenSelector(nn.Module):
             raise ValueError("this selector has no item weights; call selector.with_item_weights(corpus) first.")
         if np.shape(scores) != (tokens.num_tokens,):
             raise ValueError(f"expected one score for each of {tokens.num_tokens} tokens; found {np.shape(scores)}.")
-        self.item_weights.set_differences(tokens, scores - self._network_scores(tokens), self._bound().pieces)
+        self.item_weights.set_differences(
+            tokens, scores - self.without_item_weights().score(tokens), self._bound().pieces
+        )
         return self
 
     def make_distinct(
@@ -236,15 +238,12 @@ class TokenSelector(nn.Module):
         Scores are computed in float64 and rounded. So a segment's scores have the same bits whatever else is in the
         batch, with any number of threads.
         """
-        scores = self._network_scores(tokens)
+        vocabulary = self._bound()
+        vocabulary.check(tokens.ids)
+        scores = self._scoring().score(tokens)
         if self.item_weights is not None:
-            self.item_weights.add_to(scores, tokens, self._bound().pieces)
+            self.item_weights.add_to(scores, tokens, vocabulary.pieces)
         return scores
-
-    @torch.inference_mode()
-    def _network_scores(self, tokens: RaggedTokens) -> Scores:
-        self._bound().check(tokens.ids)
-        return self._scoring().score(tokens)
 
     def select(
         self,
