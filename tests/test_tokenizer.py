@@ -213,6 +213,24 @@ def test_spans_are_cut_as_a_collator_cuts_them(marked, k, chosen, granularity):
     assert pair == [*expected[0], *expected[1][1:]]
 
 
+def test_markers_in_messages_are_cut(marked):
+    chat = copy.deepcopy(marked)
+    chat.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}{% endgeneration %}"
+        "{% else %}{{ m['content'] }}{% endif %}{% endfor %}"
+    )
+    marks = tuple(chat.convert_tokens_to_ids(["<item>", "</item>"]))
+    wrapped = wrap_tokenizer(chat, make_scorer("random"), 3, spans=marks)
+    asked = "black ink " + "".join(f"<item>{text}</item>" for text in TEXTS)
+    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": "labels"}]
+    options = {"tokenize": True, "return_dict": True}
+    whole = chat.apply_chat_template(messages, **options)["input_ids"]
+    (cut,) = SelectorCollator(list, make_scorer("random"), 3, spans=marks, tokenizer=chat)([{"input_ids": whole}])
+    assert wrapped.apply_chat_template(messages, **options)["input_ids"] == cut["input_ids"] != whole
+    with pytest.raises(ValueError, match="char_to_token"):  # the page says so
+        wrapped.apply_chat_template(messages, **options, return_assistant_tokens_mask=True)
+
+
 def test_spans_give_way_and_the_rest_stays(marked):
     marks = tuple(marked.convert_tokens_to_ids(["<item>", "</item>"]))
     text = "black ink " + "".join(f"<item>{text}</item>" for text in TEXTS) + " labels for printers"
