@@ -31,6 +31,8 @@ class CachedScorer:
     [1.0, 1.0, 1.0, 1.0]
     """
 
+    _state: list[Any]
+
     def __init__(self, scorer: Scorer, max_tokens: int = 4_000_000) -> None:
         self.scorer, self.max_tokens = scorer, max_tokens
         self._lock = Lock()
