@@ -29,7 +29,7 @@ SHAPE = SelectorConfig(dim=8, hidden=8, gram_buckets=512, surface_buckets=1024)
 MADE = CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5)
 STEPS = {"num_train_epochs": 2, "use_cpu": True}
 LEARNING = LearningConfig(
-    budgets=(4, 2), weightings=("idf", "placed"), distinct=(1.2,), network_rounds=1, item_rounds=1, candidates=4,
+    budgets=(4,), weightings=("idf", "placed"), distinct=(1.2,), network_rounds=1, item_rounds=1, candidates=4,
     pairs=2, network_training=STEPS, item_training=STEPS, selector=SHAPE,
     recommender=EmbeddingConfig(width=16, eval_every=5, patience=1),
     rewards={"coconsumption": 1.0, "recommendation": 1.0, "identity": 0.5},
@@ -98,7 +98,8 @@ class Training(Work):
     def state(self, folder: Path) -> str:
         """Digest the selector and the recommender."""
         self.check(folder)
-        files = [*folder.glob("selector/*.safetensors"), *folder.glob("recommender/*"), *folder.glob("selector/*.json")]
+        files = [*folder.glob("selector/*.safetensors"), folder / "selector/config.json"]
+        files += folder.glob("recommender/recommender.*")  # not run.json, which names the number of workers
         return digest(*(part for path in sorted(files) for part in (path.name, bytes_of(path))))
 
     def halfway(self, folder: Path) -> bool:
