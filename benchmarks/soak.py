@@ -41,8 +41,9 @@ class Service:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         names = [str(folder / name) for name in ("catalog", "model", "selector")]
-        command = [sys.executable, "examples/serve.py", *names[:2], "--selector", names[2]]
-        self.process = subprocess.Popen([*command, "--budget", str(BUDGET), "--port", str(self.port)], cwd=ROOT)
+        options = ["--selector", names[2], "--budget", str(BUDGET), "--port", str(self.port)]
+        command = [sys.executable, "examples/serve.py", *names[:2], *options]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)  # a line a request
 
     def wait(self) -> None:
         """Wait until it answers."""
