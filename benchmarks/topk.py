@@ -4,7 +4,7 @@ python -m benchmarks.topk
 
 It runs on one thread. In each round everything that is compared takes a turn, so a busy moment hits all of it. The
 figures are medians over rounds; "over floor" is the median of the ratios within a round. Results are compared before
-they are timed. On a GPU the kernels are also measured against their byte floor.
+they are timed. `benchmarks.gpu` measures the kernels.
 """
 
 from __future__ import annotations
@@ -65,24 +65,22 @@ def floor(scores: Tensor, outputs: Sequence[Tensor]) -> None:
         output.fill_(1)
 
 
-def turns(runs: dict[str, Run], rounds: int, done: Run = lambda: None) -> dict[str, list[float]]:
+def turns(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
     """Time each run once a round: seconds by name."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
     for _ in range(rounds):
         for name, run in runs.items():
-            done()
             start = time.perf_counter()
             run()
-            done()
             taken[name].append(time.perf_counter() - start)
     return taken
 
 
-def medians(runs: dict[str, Run], rounds: int, done: Run = lambda: None) -> dict[str, float]:
+def medians(runs: dict[str, Run], rounds: int) -> dict[str, float]:
     """Compute the median seconds of each run."""
-    return {name: median(times) for name, times in turns(runs, rounds, done).items()}
+    return {name: median(times) for name, times in turns(runs, rounds).items()}
 
 
 def against_torch(lengths: np.ndarray, k: int, rounds: int) -> dict[str, float]:
@@ -178,21 +176,6 @@ def predicted() -> dict[str, dict[str, float]]:
     }
 
 
-def on_gpu(rounds: int) -> dict[str, float] | None:
-    """Time kernels and chains on a GPU, in seconds, and count the floor's bytes; None without a GPU."""
-    if not torch.cuda.is_available():
-        return None
-    lengths = np.random.default_rng(SEED).integers(64, 193, 100_000)
-    scores, cu, ids = (tensor.cuda() for tensor in segments(lengths))
-    runs: dict[str, Run] = {
-        "ours": lambda: ours(scores, cu, ids, 32),
-        "torch_topk": lambda: torch_chain(scores, cu, ids, 32, False),
-        "torch_stable": lambda: torch_chain(scores, cu, ids, 32, True),
-    }
-    taken = medians(runs, rounds, torch.cuda.synchronize)
-    return {**taken, "floor_bytes": 100_000 * byte_floor(128, 32, 4, 1)}
-
-
 def main() -> None:
     """Measure, print, write."""
     parser = make_parser(__doc__, "topk.json", data=False)
@@ -214,7 +197,6 @@ def main() -> None:
         "us_per_segment": scaling(args.rounds),
         "memory_over_input": memory(usual, 32),
         "gpu_floor_predicted_us": predicted(),
-        "gpu": on_gpu(args.rounds),
     }
     report(results)
     write_results(args.output, results, origin)
@@ -237,16 +219,6 @@ def report(results: dict[str, Any]) -> None:
         "GPU floor, predicted us:",
         {n: {d: round(us) for d, us in row.items()} for n, row in results["gpu_floor_predicted_us"].items()},
     )
-    if results["gpu"]:
-        floor_seconds = {n: results["gpu"]["floor_bytes"] / b for n, b in BANDWIDTH.items()}
-        print(
-            "GPU:",
-            results["gpu"],
-            "ours over the floor of:",
-            {n: results["gpu"]["ours"] / s for n, s in floor_seconds.items()},
-        )
-    else:
-        print("GPU: none here, nothing measured")
 
 
 if __name__ == "__main__":

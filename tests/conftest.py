@@ -11,12 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 from tsporec.tokens.ragged import RaggedTokens
 
 settings.register_profile("tsporec", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("tsporec")
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=(pytest.mark.gpu, needs_gpu))]
 
 TEXTS = [
     "Pilot G2 retractable gel ink pen, fine point, blue ink, 12 pack",
@@ -94,7 +98,6 @@ def causal_lm(tokenizer):
 
 def make_causal_lm(vocab_size: int, layers: int = 2, width: int = 32, seed: int = 0):
     """A tiny random Llama in eval mode."""
-    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)

@@ -26,6 +26,14 @@ def test_the_core_needs_six_packages_and_no_pins():
     assert not any("==" in entry or "<" in entry for entry in PROJECT["dependencies"])
 
 
+def test_every_requirement_has_a_lower_bound_that_the_matrix_installs():
+    entries = {
+        *PROJECT["dependencies"],
+        *(entry for extra in PROJECT["optional-dependencies"].values() for entry in extra),
+    }
+    assert [e for e in entries if not re.fullmatch(r"[\w-]+(\[\w+\])?>=[\d.]+", e) and name(e) != "tsporec"] == []
+
+
 def test_every_extra_a_message_names_exists():
     named: set[tuple[str, str]] = set()
     for path in (ROOT / "tsporec").rglob("*.py"):
@@ -55,7 +63,7 @@ def test_the_constraints_pin_every_requirement_by_version():
 
 
 @pytest.mark.parametrize(
-    "path", ["README.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "SECURITY.md", ".ci/run"]
+    "path", ["README.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "SECURITY.md", ".ci/run", ".ci/matrix"]
 )
 def test_the_project_has_its_papers(path):
     assert (ROOT / path).read_text().strip()

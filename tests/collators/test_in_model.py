@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.conftest import make_causal_lm
+from tests.conftest import DEVICES, make_causal_lm
 from tsporec.budget import Budget
 from tsporec.collators.in_model import BatchSelector, span_ids
 from tsporec.collators.selector import SelectorCollator
@@ -104,6 +104,19 @@ def test_a_model_reads_the_cut_batch_by_ids_or_embeddings():
     by_embeddings = selecting(ids, mask, numbers, inputs_embeds=embeddings)
     by_embeddings["inputs_embeds"].sum().backward()
     assert (embeddings.grad[..., 0] != 0).sum(dim=1).tolist() == [7, 4]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_batch_stays_on_its_device(device):
+    ids = torch.randint(3, 60, (4, 30))
+    mask = torch.ones_like(ids)
+    batch = {"input_ids": ids, "attention_mask": mask, "span_ids": span_ids([[(2, 9), (10, 30)]] * 4, mask)}
+    selecting = BatchSelector(ByTable(), Budget(tokens=3), SPECIAL)
+    expected = selecting(**batch)
+    found = selecting.to(device)(**{name: column.to(device) for name, column in batch.items()})
+    for name, column in expected.items():
+        assert found[name].device.type == device
+        assert torch.equal(found[name].cpu(), column), name
 
 
 def test_the_selector_gets_no_gradient_and_moves_with_the_module():

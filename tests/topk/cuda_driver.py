@@ -69,9 +69,21 @@ class StandIn:
     def install(self, monkeypatch: pytest.MonkeyPatch, processors: int = 1, shared_limit: int = 160 << 10) -> None:
         """Make the launcher take this for the driver of every device."""
         import cuda.core as core
+        from cuda.bindings import driver
+
+        limits: dict[int, int] = {}  # bytes of shared memory that a kernel asked for, by its handle
 
         def get_kernel(name: str) -> SimpleNamespace:
-            return SimpleNamespace(name=name, attributes=SimpleNamespace(max_dynamic_shared_size_bytes=48 << 10))
+            return SimpleNamespace(name=name, handle=driver.CUkernel(1 + kernels.NAMES.index(name)))
+
+        def set_attribute(attribute, value, kernel, device) -> tuple[driver.CUresult]:
+            assert attribute == driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            assert isinstance(kernel, driver.CUkernel)
+            assert isinstance(device, int)
+            if value > shared_limit:
+                return (driver.CUresult.CUDA_ERROR_INVALID_VALUE,)
+            limits[int(kernel)] = value
+            return (driver.CUresult.CUDA_SUCCESS,)
 
         def compile_kernels(architecture: str) -> SimpleNamespace:
             assert compiled(architecture).code.startswith(b"\x7fELF")
@@ -82,9 +94,10 @@ class StandIn:
 
         def launch(stream, config, kernel, *arguments) -> None:
             assert stream.__cuda_stream__() == (0, 77)
-            assert config.shmem_size <= kernel.attributes.max_dynamic_shared_size_bytes
+            assert config.shmem_size <= limits.get(int(kernel.handle), 48 << 10)
             self.run(kernel.name, config.grid[0], config.block[0], config.shmem_size, arguments)
 
+        monkeypatch.setattr(driver, "cuKernelSetAttribute", set_attribute)
         monkeypatch.setattr(kernels, "compile_kernels", compile_kernels)
         monkeypatch.setattr(
             core, "Device", lambda index: SimpleNamespace(set_current=lambda: None, properties=properties)

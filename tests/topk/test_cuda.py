@@ -18,10 +18,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import DEVICES, needs_gpu
+from tests.topk.cases import compiler_report, problem, variants
 from tests.topk.cuda_driver import SHIM, StandIn, build, compiler
-from tsporec.topk import cuda, kernels, reference
+from tsporec.topk import cuda, kernels, pad_kept, reference, topk_gather, topk_mask, topk_select
 
-SPECIALS = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e-40]
+LENGTHS = ((5, 150), (60, 200), (256, 80), (500, 30))  # the longest of so many segments
+FEW = (torch.float32, "few", (False, False))
 BARRIER = re.compile(r"__sync(?:threads|warp)\(.*\);")
 
 
@@ -66,30 +69,6 @@ def driver(library, cache, monkeypatch):
     return stand_in
 
 
-def problem(rng, segments, longest, kind, dtype, with_protected=False, with_forbidden=False, where="cpu"):
-    """(scores, cu_seqlens, k, protected, forbidden) as tensors."""
-    lengths = rng.integers(0, longest + 1, segments)
-    cu = np.concatenate([[0], np.cumsum(lengths)])
-    total = int(cu[-1])
-    scores = {
-        "normal": lambda: rng.normal(size=total),
-        "few": lambda: rng.integers(-1, 3, total),
-        "equal": lambda: np.zeros(total),
-        "special": lambda: rng.choice(SPECIALS, total),
-    }[kind]()
-    k = rng.integers(-1, longest + 3, segments)
-    masks = [
-        torch.from_numpy(rng.random(total) < rng.choice([0, 0.1, 0.9])).to(where) if wanted else None
-        for wanted in (with_protected, with_forbidden)
-    ]
-    return (
-        torch.from_numpy(np.asarray(scores, np.float32)).to(where, dtype),
-        torch.from_numpy(cu.astype(np.int32)).to(where),
-        torch.from_numpy(k.astype(np.int32)).to(where),
-        *masks,
-    )
-
-
 def check_against_reference(args):
     kept, new_cu = cuda.select(*args)
     expected, expected_cu = reference.select(*args)
@@ -100,33 +79,20 @@ def check_against_reference(args):
     assert torch.equal(cuda.mask(*args), reference.mask(*args))
 
 
-def grid():
-    """Every dtype with every kind of score and mask, short and long segments: 22,080 segments."""
-    for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        for kind in ("normal", "few", "equal", "special"):
-            for masked in ((False, False), (True, False), (False, True), (True, True)):
-                for longest, segments in ((5, 150), (60, 200), (256, 80), (500, 30)):
-                    yield dtype, kind, masked, longest, segments
-
-
 def test_kernels_are_bit_exact_through_the_launcher(driver):
-    """A quarter of the grid, 5,520 segments: each dtype, kind and mask meets every length, under three schedules."""
+    """Each dtype, kind and mask with one of the lengths, so that each kind meets every length: 5,520 segments."""
     rng = np.random.default_rng(0)
-    for i, (dtype, kind, masked, longest, segments) in enumerate(grid()):
-        if (i // 4 + i // 16) % 4 != i % 4:
-            continue
-        driver.schedule = i // 4 % 3
-        check_against_reference(problem(rng, segments, longest, kind, dtype, *masked))
+    for i, variant in enumerate(variants()):
+        longest, segments = LENGTHS[(i + i // 4) % 4]
+        driver.schedule = i % 3
+        check_against_reference(problem(rng, rng.integers(0, longest + 1, segments), variant))
     assert set(driver.launched) == set(kernels.NAMES)
 
 
 def test_rows_beyond_48_kb_of_shared_memory_and_beyond_all_of_it(driver):
     rng = np.random.default_rng(1)
     for length in (20_000, 50_000):  # cached by opt-in; read again and again
-        args = problem(rng, 3, 300, "few", torch.float32)
-        scores = torch.cat([args[0], torch.from_numpy(rng.integers(0, 9, length).astype(np.float32))])
-        cu = torch.cat([args[1], torch.tensor([len(scores)], dtype=torch.int32)])
-        check_against_reference((scores, cu, torch.cat([args[2], torch.tensor([777], dtype=torch.int32)]), None, None))
+        check_against_reference(problem(rng, np.append(rng.integers(0, 301, 3), length), FEW))
 
 
 def test_nothing_to_select(driver):
@@ -181,11 +147,10 @@ def test_nvcc_reports_no_spills(tmp_path, architecture):
     check_report(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stderr)
 
 
-def check_report(report):
-    compiled = re.findall(r"Compiling entry function '(\w+)'", report)
-    assert sorted(compiled) == sorted(kernels.NAMES)
-    spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
-    assert spills == [("0", "0", "0")] * len(compiled)
+def check_report(text):
+    report = compiler_report(text)
+    assert set(report) == set(kernels.NAMES)
+    assert not any(counts[kind] for counts in report.values() for kind in ("stack", "spill_stores", "spill_loads"))
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +260,8 @@ def test_without_kernels_torch_runs_and_warns_once(monkeypatch):
     monkeypatch.setattr(kernels, "_loaded", {})
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setitem(sys.modules, "cuda.core", None)
-    args = problem(np.random.default_rng(0), 9, 30, "few", torch.float32)
+    rng = np.random.default_rng(0)
+    args = problem(rng, rng.integers(0, 31, 9), FEW)
     with pytest.warns(RuntimeWarning, match=r"slower torch path runs there \(pip install"):
         check_against_reference(args)
     with warnings.catch_warnings():
@@ -303,24 +269,52 @@ def test_without_kernels_torch_runs_and_warns_once(monkeypatch):
         check_against_reference(args)
 
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_cuda_core_has_what_the_stand_in_replaces(nvrtc):
+    from cuda.bindings import driver
+    from cuda.core import Device, Kernel, ObjectCode, launch
+
+    assert callable(launch)
+    assert callable(driver.cuKernelSetAttribute)
+    for kind, names in ((Kernel, ["handle"]), (ObjectCode, ["get_kernel"]), (Device, ["set_current", "properties"])):
+        assert set(names) <= set(dir(kind))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_operators_give_what_the_oracle_gives(device):
+    rng = np.random.default_rng(0)
+    scores, cu, k, protected, forbidden = problem(
+        rng, rng.integers(0, 400, 50), (torch.float16, "few", (True, True)), device
+    )
+    masks = (protected, forbidden)
+    kept, new_cu = topk_select(scores, cu, k, *masks)
+    assert all(map(torch.equal, (kept, new_cu), reference.select(scores, cu, k, *masks)))
+    payload = torch.randn(len(scores), 3, device=device, requires_grad=True)
+    cut, _ = topk_gather(scores, cu, k, [payload], *masks)
+    cut.sum().backward()
+    assert torch.equal(payload.grad[:, 0] == 1, topk_mask(scores, cu, k, *masks))
+    compiled = torch.compile(
+        lambda scores: pad_kept(topk_mask(scores, cu, k, *masks), cu, [payload.detach()], width=400),
+        fullgraph=True, backend="aot_eager",
+    )  # fmt: skip
+    (padded,), attention = compiled(scores)
+    assert torch.equal(padded[attention.bool()], cut)
 
 
 @pytest.mark.gpu
-@gpu
+@needs_gpu
 def test_a_real_device_is_bit_exact():
     assert kernels.kernels_on(torch.device("cuda")) is not None, "the kernels did not build"
     rng = np.random.default_rng(0)
-    for dtype, kind, masked, longest, segments in grid():
-        check_against_reference(problem(rng, segments, longest, kind, dtype, *masked, where="cuda"))
-    check_against_reference(problem(rng, 4, 60_000, "normal", torch.float32, where="cuda"))
-    check_against_reference(problem(rng, 100_000, 192, "normal", torch.float16, where="cuda"))
+    for variant in variants():
+        for longest, segments in LENGTHS:
+            check_against_reference(problem(rng, rng.integers(0, longest + 1, segments), variant, "cuda"))
 
 
 @pytest.mark.gpu
-@gpu
+@needs_gpu
 def test_a_real_device_follows_the_current_stream():
-    args = problem(np.random.default_rng(0), 1000, 200, "normal", torch.float32, where="cuda")
+    rng = np.random.default_rng(0)
+    args = problem(rng, rng.integers(0, 201, 1000), where="cuda")
     expected, _ = reference.select(*args)
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):

@@ -33,6 +33,7 @@ class Kernels:
 
     def __init__(self, index: int) -> None:
         import cuda.core as core
+        from cuda.bindings import driver
 
         self._core = core
         self.index = index
@@ -45,8 +46,13 @@ class Kernels:
             self._kernels = {name: self._code.get_kernel(name) for name in NAMES}
             self.processors = int(device.properties.multiprocessor_count)
             self.shared_limit = int(device.properties.max_shared_memory_per_block_optin)
+            # A kernel gets more than 48 KiB only if asked to. The attributes of cuda-core are read-only.
+            dynamic_size = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             for name in ("topk_block_32", "topk_block_16"):
-                self._kernels[name].attributes.max_dynamic_shared_size_bytes = self.shared_limit
+                handle = self._kernels[name].handle
+                (status,) = driver.cuKernelSetAttribute(dynamic_size, self.shared_limit, handle, index)
+                if status != driver.CUresult.CUDA_SUCCESS:
+                    raise RuntimeError(f"{name} may not use {self.shared_limit} bytes of shared memory: {status.name}")
 
     def launch(self, name: str, blocks: int, arguments: tuple[Any, ...], shared_bytes: int = 0) -> None:
         """Queue the kernel ``name`` on torch's current stream, in ``blocks`` blocks of BLOCK_THREADS threads.
