@@ -31,7 +31,7 @@ from torch import Tensor
 from benchmarks.options import RESULTS, make_parser
 from benchmarks.topk import Run, byte_floor, segments, torch_chain
 from tests.topk.cases import DTYPES, compiler_report, problem, variants
-from tsporec.evaluation.results import environment, write_results
+from tsporec.evaluation.results_file import environment, write_results
 from tsporec.topk import cuda, kernels, reference
 
 SEED = 0
