@@ -173,9 +173,9 @@ def test_the_cache_serves_where_the_hub_is_not_reached(remote, repo, server, cac
         run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     served, refused = run.stdout.splitlines()[:2]
     assert served == found
-    assert refused.startswith(
-        f"{NAME} is neither a folder here nor in the cache, and the Hub was not asked or not reached"
-    )
+    expected = f"{NAME} is neither a folder here nor in the cache, and the Hub was not asked or not reached"
+    # Older clients do not connect again after they failed to connect.
+    assert refused.startswith(expected) or "client has been closed" in refused
 
 
 def test_a_private_one_needs_a_token(remote, repo, cache):

@@ -189,8 +189,7 @@ class FrozenSelector(nn.Module):
         scoring = Scoring(self.network, self.blend, self.slots, self.rule, self.terms)
         # One empty text more, so that a single text is no special case to the compiler.
         cu_seqlens = torch.cat([cu_seqlens, cu_seqlens[-1:]])
-        absent = self.rule.shape[0] - 1  # not scoring.absent, which older torch does not compile
-        return scoring.logits(lay_out(ids, self.terms[ids], cu_seqlens, absent))
+        return scoring.logits(lay_out(ids, scoring.terms[ids], cu_seqlens, scoring.absent))
 
 
 def of_id(columns: Tensor) -> Tensor:
