@@ -150,11 +150,16 @@ def test_wrong_types_are_named_with_the_remedy(tokenizer):
     tokens, selector = RaggedTokens.from_lists([[4, 5, 6]]), TokenSelector().for_tokenizer(tokenizer)
     with pytest.raises(TypeError, match=r"expected a scorer.*found str\. make_scorer\(name\)"):
         select("tfidf", tokens, 2)
-    for call in (lambda: select(selector, [[4, 5]], 2), lambda: make_scorer("tfidf").fit([["pen"]])):
-        with pytest.raises(TypeError, match=r"must be RaggedTokens, found list\. RaggedTokens.from_lists\(ids\) packs"):
-            call()
-    for corpus in (["blue gel pen"], None, "blue gel pen"):
-        with pytest.raises(TypeError, match="corpus must be RaggedTokens, found"):
+    with pytest.raises(TypeError, match=r"must be RaggedTokens, found list\. RaggedTokens.from_lists\(ids\) packs"):
+        select(selector, [[4, 5]], 2)
+    for corpus in (None, "blue gel pen", 5):
+        with pytest.raises(TypeError, match="corpus must be a list of texts or RaggedTokens, found"):
             selector.fit(corpus)
+    for corpus in (["blue gel pen", None], ["blue gel pen", [4, 5]]):
+        with pytest.raises(TypeError, match="corpus must hold texts alone or lists of token ids alone; found"):
+            selector.fit(corpus)
+    for scorer in (TokenSelector(), make_scorer("tfidf")):
+        with pytest.raises(ValueError, match=r"bound.*for_tokenizer"):
+            scorer.fit(["blue gel pen"])
     with pytest.raises(TypeError, match="expected lists of token ids, one for each text; found NoneType"):
         RaggedTokens.from_lists(None)

@@ -120,6 +120,8 @@ def layer_stack(model: nn.Module) -> nn.ModuleList:
 
 def base_model(model: Any) -> Any:
     """Get the model below the language-model head: it maps ids to hidden states."""
+    if not callable(model):
+        raise TypeError(f"expected a causal LM, found {type(model).__name__}; load_causal_lm(name) loads one by name.")
     return getattr(model, model.base_model_prefix, model)
 
 

@@ -7,60 +7,17 @@ import sys
 import numpy as np
 import pytest
 import typer
-from typer.testing import CliRunner
 
-from tests.conftest import TEXTS, make_causal_lm
+from tests.cli.conftest import evaluate_arguments, run, train_arguments
+from tests.conftest import TEXTS
 from tsporec.cli import demo as demo_module
 from tsporec.cli import hub as cli_hub
-from tsporec.cli.app import app
 from tsporec.cli.options import clean_errors, numbers
 from tsporec.data.synthetic import CatalogueConfig, generate
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.selector import files as selector_files
 from tsporec.selector import hub
 from tsporec.selector.model import SelectorConfig, TokenSelector
-
-runner = CliRunner()
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory, tokenizer):
-    """A small catalogue in plain files and a tiny model in a folder."""
-    folder = tmp_path_factory.mktemp("cli")
-    items = [{"id": str(i), "title": TEXTS[i % 6], "description": TEXTS[(i + 1) % 6]} for i in range(12)]
-    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    rows = [f"u{u},{(u + step) % 12},{step}" for u in range(20) for step in range(4)]
-    (folder / "interactions.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
-    make_causal_lm(len(tokenizer)).save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    return folder
-
-
-def run(*arguments):
-    return runner.invoke(app, [str(a) for a in arguments])
-
-
-def evaluate_arguments(files):
-    return [
-        "evaluate", "--items", files / "items.jsonl", "--interactions", files / "interactions.csv",
-        "--model", files / "model",
-    ]  # fmt: skip
-
-
-def train_arguments(files):
-    return [
-        "train", "--items", files / "items.jsonl", "--interactions", files / "interactions.csv",
-        "--model", files / "model", "--budget", 3, "--item-rounds", 1, "--layers", 1,
-    ]  # fmt: skip
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Evaluations whose fits stop at once."""
-    import tsporec.evaluation.evaluator
-
-    config = EmbeddingConfig(eval_every=5, patience=1)
-    monkeypatch.setattr(tsporec.evaluation.evaluator, "EmbeddingConfig", lambda: config)
 
 
 @pytest.mark.usefixtures("quick")
@@ -94,8 +51,8 @@ def test_evaluate_prints_a_table_and_writes_results(files, tmp_path):
         (["--budget", "many"], "--budget takes whole numbers of at least 1"),
         (["--items", "nowhere"], "there is no such file"),
         (["--scorers", "best"], "there is no scorer 'best'"),
-        (["--scorers", ","], "expected one or more names"),
-        (["--cases", ""], "expected one or more names"),
+        (["--scorers", ","], "--scorers takes one or more names"),
+        (["--cases", ""], "--cases takes one or more names"),
         (["--scorers", "llmlingua2"], "needs a checkpoint"),
         (["--format", "xml"], "there is no format 'xml'"),
         (

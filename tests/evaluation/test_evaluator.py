@@ -147,8 +147,10 @@ def test_wrong_tasks_are_named(catalogue, task, encoder):
     with pytest.raises(ValueError, match="the catalogue is empty"):
         prepare([], catalogue.train, catalogue.test, catalogue.tokenizer)
     with pytest.raises(ValueError, match="no test row has a history"):
-        prepare(catalogue.items, catalogue.train, [], catalogue.tokenizer, ("description",))
-    with pytest.raises(ValueError, match="too few training sequences"):
+        prepare(catalogue.items, catalogue.train, [Interactions("u", ("1",))], catalogue.tokenizer, ("description",))
+    with pytest.raises(ValueError, match="stand in the training interactions"):
+        prepare(catalogue.items, catalogue.test, catalogue.test, catalogue.tokenizer, ("description",))
+    with pytest.raises(ValueError, match="0 of the training users have two items or more"):
         prepare([Item("1", {"title": "a"})], [], [Interactions("u", ("1", "1"))], catalogue.tokenizer)
     with pytest.raises(ValueError, match="a case must be one of adapted, frozen"):
         Evaluator(task, encoder, SMALL).run({"full": None}, [2], ["warm"])
@@ -158,7 +160,7 @@ def test_wrong_tasks_are_named(catalogue, task, encoder):
         prepare(catalogue.items, None, catalogue.test, catalogue.tokenizer)
     with pytest.raises(TypeError, match="scorers must be a dict of name to scorer, found list"):
         Evaluator(task, encoder, SMALL).run(["head"], [2])
-    with pytest.raises(ValueError, match="budgets must be a list of whole numbers"):
+    with pytest.raises(TypeError, match="budgets must be a list, such as"):
         Evaluator(task, encoder, SMALL).run({"full": None}, 2)
     with pytest.raises(ValueError, match="seeds is empty"):
         Evaluator(task, encoder, SMALL, seeds=[])

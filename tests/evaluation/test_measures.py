@@ -74,7 +74,7 @@ def test_a_task_of_repeats_alone_is_refused():
     class Encoder:
         fingerprint, width = "none", 2
 
-    with pytest.raises(ValueError, match="target of every test row stands in its history"):
+    with pytest.raises(ValueError, match="no test row has a new target"):
         Evaluator(rows([1, 1]), Encoder()).run({}, [2])
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from rich.console import Console
 
 from tests.conftest import TEXTS
 from tests.tokens.test_pieces import KINDS
 from tsporec.budget import Budget
-from tsporec.evaluation.report import highlighted
+from tsporec.evaluation.measures import Cell, Evaluation
+from tsporec.evaluation.report import details_table, highlighted, results_table
 from tsporec.scorers import make_scorer
 from tsporec.selection import Selection, select
 from tsporec.tokens.ragged import RaggedTokens
@@ -15,6 +18,22 @@ from tsporec.tokens.ragged import RaggedTokens
 
 def packed(tokenizer):
     return RaggedTokens.from_lists([tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS])
+
+
+@pytest.mark.parametrize("budget", [32, 0.125])
+def test_tables_fit_80_columns_whole(budget):
+    versus = {name: {"ndcg@10": (-0.0304, -0.0370, -0.0238)} for name in ("head", "tfidf", "full", "popularity")}
+    metrics = {"ndcg@10": 0.1234, "recall@10": 0.2345}
+    rows = [("self_information", budget), ("head", budget), ("tfidf", budget), ("full", None)]
+    cells = [Cell(name, b, "adapted", metrics, 0.1, {}, 12_345_678, 1234.5, 1234.5, versus) for name, b in rows]
+    evaluation = Evaluation(cells, 4866, 0.1, [0, 1, 2], {"ndcg@10": 0.01}, {})
+    console = Console(width=80, highlight=False)
+    for table in (results_table(evaluation, "adapted"), details_table(evaluation, "adapted")):
+        with console.capture() as capture:
+            console.print(table)
+        assert "…" not in capture.get()
+        (line,) = [line for line in capture.get().splitlines() if "self_information" in line]
+        assert ("-.0304±.0066*" in line) or ("12,345,678" in line and "1234.5" in line)
 
 
 def test_brackets_where_there_is_no_terminal(tokenizer, monkeypatch):

@@ -46,7 +46,7 @@ def test_where_none_is_level_the_largest_is_judged():
     verdict = judge(found(*CELLS[:3], cell("selector", 4, 0.03, head=0.06), CELLS[-1]))
     assert (verdict.budget, verdict.level, verdict.rule) == (8, False, "tfidf")
     assert "adds 14% over the best rule, tfidf (beyond noise)" in str(verdict)
-    assert "No budget of these is level" in str(verdict)
+    assert "No budget here is level with the whole text; try a larger one." in str(verdict)
 
 
 def test_without_a_learned_selector_the_best_rule_is_judged():
@@ -55,6 +55,9 @@ def test_without_a_learned_selector_the_best_rule_is_judged():
         "8 tokens by tfidf keep 70% of the whole text's NDCG@10 at 8% of its tokens; tfidf adds"
     )
     assert "1 seed(s) show little" in str(verdict)
+    assert "No budget here is level" in str(verdict)
+    alike = judge(found(cell("selector", 8, 0.099), CELLS[-1]))
+    assert str(alike).endswith("8 tokens are level with the whole text.")
     losing = judge(found(cell("tfidf", 8, 0.07), cell("selector", 8, 0.05, tfidf=0.07), CELLS[-1]))
     assert "the selector loses 29% to the best rule, tfidf (beyond noise)" in str(losing)
     alone = judge(found(CELLS[0]))

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import random_tokens
+from tsporec.budget import Budget
 from tsporec.learning.candidates import CandidateConfig, sample_candidates
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -31,6 +32,13 @@ def test_candidates_have_exact_sizes_and_stay_inside(seed, budget, count):
     np.testing.assert_array_equal(alone.kept, np.concatenate([found[i] for i in np.flatnonzero(found.segment == 4)]))
 
 
+def test_shares_are_of_each_text():
+    tokens = RaggedTokens.from_lists([list(range(length)) for length in (0, 1, 4, 9)])
+    config = CandidateConfig((Budget(keep_ratio=0.5),), 3)
+    found = sample_candidates(np.zeros(tokens.num_tokens, dtype=np.float32), tokens, config, 0)
+    assert np.diff(found.cu_seqlens).tolist() == np.repeat([0, 1, 2, 5], 3).tolist() == found.budget.tolist()
+
+
 def test_first_candidate_is_the_best_and_swaps_change_a_few():
     tokens = RaggedTokens.from_lists([list(range(30))])
     scores = np.random.default_rng(0).normal(size=30).astype(np.float32)
@@ -44,7 +52,7 @@ def test_first_candidate_is_the_best_and_swaps_change_a_few():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"budgets": ()}, "budgets"), ({"budgets": (0,)}, "budgets"), ({"count": 1}, "count"),
+        ({"budgets": ()}, "budgets"), ({"budgets": (0,)}, "budget"), ({"count": 1}, "count"),
         ({"uniform": 0.7, "swapped": 0.7}, "shares"),
     ],
 )  # fmt: skip

@@ -19,6 +19,7 @@ pytest.importorskip("datasets")
 
 from tests.conftest import make_causal_lm
 from tests.learning.conftest import small_catalogue
+from tsporec.budget import Budget
 from tsporec.data.synthetic import planted_recall
 from tsporec.evaluation.task import Task
 from tsporec.learning.config import LearningConfig
@@ -195,7 +196,7 @@ def test_a_second_training_in_the_folder_is_refused(tmp_path):
 def test_sequences_without_a_pair_are_refused(tmp_path, catalogue):
     single = [replace(row, item_ids=row.item_ids[:1]) for row in catalogue.train]
     model = make_causal_lm(len(catalogue.tokenizer))
-    with pytest.raises(ValueError, match="none of 40 training sequences has two items"):
+    with pytest.raises(ValueError, match="0 of the training users have two items or more"):
         train(catalogue.items, single, model, catalogue.tokenizer, tmp_path, CONFIG)
 
 
@@ -286,8 +287,10 @@ def test_a_stage_refuses_the_folder_of_other_arguments(tmp_path, catalogue, task
         ({"weightings": ()}, "one or more of idf, tfidf, placed; found none"),
         ({"weightings": ("idf", "best")}, "found idf, best"),
         ({"distinct": (-1.0,)}, "distinct must be finite strengths"),
-        ({"budgets": ()}, "each at least 1"),
-        ({"budgets": (0,)}, "each at least 1"),
+        ({"budgets": ()}, "a tuple of one or more"),
+        ({"budgets": 8}, "a tuple of one or more"),
+        ({"budgets": (0,)}, "at least 1"),
+        ({"budgets": (Budget(total=8),)}, "not of a total"),
     ],
 )
 def test_bad_options(options, message):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import make_tokenizer
 from tsporec import TokenSelector
+from tsporec.budget import Budget
 from tsporec.catalog.catalog import ItemCatalog
 from tsporec.data.synthetic import word_tokenizer
 from tsporec.scorers.without_repeats import repeated
@@ -104,7 +105,9 @@ FORMS = ["{a} pen, {b} pens ({a}) Pilot-{b} {c}", "PILOT {a}: {b}/{a} {b}s {c}",
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(("kind", "budgets"), [("bpe", [3]), ("wordpiece", [3, 4, 5]), ("unigram", [4])])
+@pytest.mark.parametrize(
+    ("kind", "budgets"), [("bpe", [3]), ("wordpiece", [3, 4, 5]), ("unigram", [4]), ("bpe", [Budget(keep_ratio=0.6)])]
+)
 def test_what_is_kept_is_distinct(form, kind, budgets):
     texts = [form.format(a=a, b=b, c=c) for a in WORDS[:4] for b in WORDS[4:8] for c in WORDS[8:]]
     tokenizer = make_tokenizer(kind, [*TEXTS, *texts])
@@ -151,7 +154,7 @@ def test_texts_that_cannot_be_told_apart_are_counted(caplog):
     ("options", "message"),
     [
         ({"budgets": []}, "one or more budgets"),
-        ({"budgets": [0]}, "one or more budgets"),
+        ({"budgets": [0]}, "a whole number of at least 1"),
         ({"budgets": 8}, "one or more budgets"),
         ({"budgets": [2], "unchanged": 9}, "from 0 to 1; found 9"),
         ({"budgets": [2], "strength": float("nan")}, "finite strength"),

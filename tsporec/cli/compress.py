@@ -23,7 +23,7 @@ def compress(
     selector: options.Selector = DEFAULT,
     granularity: options.Granularity = "token",
     keep: options.Keep = None,
-    fields: options.Fields = "title,description",
+    fields: options.Fields = options.FIELDS,
     id_field: options.IdField = None,
     num_proc: Annotated[int, typer.Option(help="Number of worker processes.")] = 1,
     overwrite: Annotated[bool, typer.Option(help="Replace the catalogue that is there.")] = False,
@@ -48,7 +48,7 @@ def compress(
     catalog = ItemCatalog.build(
         items if format_ is None else read_items(items, format_, id_field), tokenizer=tokenizer,
         selector=chosen, budget=options.read_budget(budget, ratio), path=output, granularity=granularity,
-        fields=names(fields), id_field=id_field, num_proc=num_proc, overwrite=overwrite, resume=resume,
+        fields=names(fields, "--fields"), id_field=id_field, num_proc=num_proc, overwrite=overwrite, resume=resume,
     )  # fmt: skip
     report, console = catalog.report, make_console()
     assert report is not None

@@ -26,7 +26,7 @@ class Data:
 
 def read_data(
     items: Path, interactions: Path, test: Path | None, split: str | None, format_: str | None, id_field: str | None,
-    fields: str, max_tokens: int, drop_unknown: bool,
+    fields: str, max_tokens: int | None, drop_unknown: bool,
 ) -> Data:  # fmt: skip
     """Read the files and split them. Test targets that stand in the training interactions are refused."""
     from tsporec.data.items import check_fields
@@ -36,7 +36,7 @@ def read_data(
 
     if test is not None and split is not None:
         raise ValueError("--split says how to split --interactions, and --test gives what is held out; leave one out.")
-    catalogue, wanted = read_items(items, format_, id_field), names(fields)
+    catalogue, wanted = read_items(items, format_, id_field), names(fields, "--fields")
     check_fields(catalogue, wanted)
     train = read_sequences(interactions, format_, id_field)
     if test is None:

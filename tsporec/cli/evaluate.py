@@ -20,19 +20,23 @@ def evaluate(
     model: options.Model,
     test: options.Test = None,
     split: options.Split = None,
-    budget: Annotated[str, typer.Option(help="Tokens to keep of each text, comma-separated.")] = "8,16,32",
+    budget: Annotated[
+        str | None, typer.Option(help="Tokens to keep of each text, comma-separated. Default: 8,16,32.")
+    ] = None,
+    ratio: options.Ratios = None,
     scorers: Annotated[
         str | None,
         typer.Option(
-            help="Scorers, comma-separated. 'full' is the whole text. Default: head,random,tfidf,full, and selector if "
-            "--selector is given."
+            help="Scorers, comma-separated: rules, models, 'untrained' (the rule that the selector started from), "
+            "'selector' and 'full' (the whole text). Default: head,random,tfidf,full, and with --selector also "
+            "untrained,selector."
         ),
     ] = None,
     selector: Annotated[
         str | None, typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one.")
     ] = None,
     keep: options.Keep = None,
-    fields: options.Fields = "title,description",
+    fields: options.Fields = options.FIELDS,
     seeds: options.Seeds = "0,1,2",
     margin: Annotated[
         float | None,
@@ -56,7 +60,7 @@ def evaluate(
         int | None,
         advanced(help="Layers that the attention and centroid scorers read with. Default: --layers."),
     ] = None,
-    max_tokens: options.MaxTokens = 256,
+    max_tokens: options.MaxTokens = None,
     format_: options.Format = None,
     id_field: options.IdField = None,
     classifier: Annotated[str | None, advanced(help="Checkpoint of the scorer llmlingua2.")] = None,
@@ -64,18 +68,22 @@ def evaluate(
     device: options.Device = "cpu",
 ) -> None:
     """Compare scorers at equal budgets: quality on held-out interactions, tokens and time."""
-    from tsporec.evaluation.evaluator import Evaluator
+    from tsporec.evaluation.evaluator import CASES, Evaluator
+    from tsporec.evaluation.measures import amount, size_of
     from tsporec.evaluation.report import check_plot, plot_quality
     from tsporec.evaluation.results_file import environment
     from tsporec.evaluation.task import prepare
     from tsporec.language_model import cut_layers
     from tsporec.recommenders.encoder import ItemEncoder
 
-    budgets, seed_list = numbers(budget, "--budget", least=1), numbers(seeds, "--seeds", least=0)
-    wanted = names(scorers or f"head,random,tfidf,{'selector,' if selector else ''}full")
+    budgets, seed_list = options.read_budgets(budget, ratio, "8,16,32"), numbers(seeds, "--seeds", least=0)
+    default = f"head,random,tfidf,{'untrained,selector,' if selector else ''}full"
+    wanted = names(default if scorers is None else scorers, "--scorers")
     check_scorers(wanted, selector, classifier)
     if plot is not None:
         check_plot(plot)
+    if output is not None and output.is_dir():
+        raise ValueError(f"--output is a file to write; {output} is a folder.")
     if margin is not None and "full" not in wanted:
         raise ValueError("--margin compares with the whole text; add full to --scorers.")
     origin = environment(seed_list[0])
@@ -88,9 +96,10 @@ def evaluate(
     }
     built = {name: options.keeping(scorer, tokenizer, keep) for name, scorer in built.items()}
     evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, layers)), seeds=seed_list, cache=cache)
-    evaluation = evaluator.run(built, budgets, names(cases), rivals=wanted)
+    evaluation = evaluator.run(built, budgets, names(cases, "--cases", CASES), rivals=wanted)
     settings = {
-        **data.origin, "model": Path(model).name, "layers": layers, "scorer_layers": scorer_layers, "budgets": budgets,
+        **data.origin, "model": Path(model).name, "layers": layers, "scorer_layers": scorer_layers,
+        "budgets": [size_of(one) for one in budgets],
         "keep": keep, **describe_selector(selector, built.get("selector")),
     }  # fmt: skip
     verdict = conclude(
@@ -101,17 +110,18 @@ def evaluate(
         typer.echo(f"plot written to {plot_quality(evaluation, plot)}", err=json_)
     if verdict is None:
         return
-    source = ["--items", str(items), "--model", model]
+    known = {
+        "items": items, "model": model, "keep": keep, "fields": fields, "id_field": id_field, "format": format_,
+        "budget": verdict.budget,
+    }  # fmt: skip
     if "selector" in wanted:
-        chosen = ["--selector", selector] if selector else []
-        following = ["compress", *source, *chosen, "--budget", str(verdict.budget), "--output", "catalog"]
+        say_next(json_, "compress", **known, selector=selector, output="catalog")
     else:
-        source += ["--interactions", str(interactions), "--budget", str(verdict.budget)]
-        following = ["train", *source, "--output", "run"]
-    say_next(following, json_)
+        known |= {"interactions": interactions, "test": test, "split": split, "layers": layers}
+        say_next(json_, "train", **known, max_tokens=max_tokens, drop_unknown=drop_unknown, output="run")
     if margin is not None and (lost := verdict.fails(margin)):
         typer.echo(
-            f"error: {', '.join(map(str, lost))} tokens lose more than {margin:.1%} of the whole text's NDCG@10 "
+            f"error: {', '.join(map(amount, lost))} lose more than {margin:.1%} of the whole text's NDCG@10 "
             "(--margin), beyond the interval.",
             err=True,
         )
@@ -128,6 +138,7 @@ def conclude(
     """
     import numpy as np
 
+    from tsporec.evaluation.measures import budget_of
     from tsporec.evaluation.report import details_table, make_console, print_texts, results_table
     from tsporec.evaluation.results_file import write_results
     from tsporec.evaluation.verdict import judge
@@ -137,23 +148,29 @@ def conclude(
     short = any(cell.budget for cell in evaluation.cells)
     verdicts = {case: judge(evaluation, case) for case in cases} if short else {}
     results |= {"verdicts": {case: found.to_dict() for case, found in verdicts.items()}, **evaluation.to_dict()}
+    first = next(iter(verdicts.values()), None)
+    scorer: Any = None if first is None else scorers[first.scorer]
+    marks = getattr(scorer, "marks", None)
+    if first is not None and (marks is not None or not json_):
+        selection = select(scorer, tokens, budget_of(first.budget))
+    if marks is not None:
+        asked = marks(tokens)
+        results["keep"] = {"tokens": int(asked.sum()), "kept": int(asked[selection.kept].sum())}
     if output:
         write_results(output, results, origin)
     if json_:
         typer.echo(json.dumps({"environment": origin, **results}, indent=1))
-        return next(iter(verdicts.values()), None)
+        return first
     console = make_console()
-    first = next(iter(verdicts.values()), None)
     if first is not None:
-        scorer = scorers[first.scorer]
-        selection = select(scorer, tokens, first.budget)
         cut = np.flatnonzero(np.diff(selection.cu_seqlens) < tokens.lengths)[:5]
         print_texts(console, [item.id for item in items], tokens, selection, tokenizer, cut.tolist())
         same = (first.scorer, first.budget)
         share = next(cell.distinct for cell in evaluation.cells if (cell.scorer, cell.budget) == same)
         console.print(f"{share:.1%} of the items keep tokens that no item of another text keeps.")
-        if (marks := getattr(scorer, "marks", None)) is not None and (asked := marks(tokens)).any():
-            console.print(f"{asked[selection.kept].sum() / asked.sum():.0%} of the tokens that --keep names are kept.")
+        if results.get("keep", {}).get("tokens"):
+            share = results["keep"]["kept"] / results["keep"]["tokens"]
+            console.print(f"{share:.0%} of the tokens that --keep names are kept.")
     for case in cases:
         if details:
             console.print(details_table(evaluation, case))
@@ -165,10 +182,21 @@ def conclude(
     return first
 
 
-def say_next(command: list[str], json_: bool) -> None:
-    """Print the command that comes next."""
+def say_next(json_: bool, command: str, **given: Any) -> None:
+    """Print the command that comes next, if tables were printed. Options with their defaults are left out.
+
+    >>> say_next(False, "compress", items=Path("my items.csv"), id_field=None, keep=["numbers"], budget=0.25)
+    next: tsporec compress --items 'my items.csv' --keep numbers --ratio 0.25
+    """
+    words = ["tsporec", command]
+    for name, value in given.items():
+        flag = "--ratio" if name == "budget" and isinstance(value, float) else f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif value and value != options.FIELDS:
+            words += [part for one in (value if isinstance(value, list) else [value]) for part in (flag, str(one))]
     if not json_:
-        typer.echo(f"next: {shlex.join(['tsporec', *command])}")
+        typer.echo(f"next: {shlex.join(words)}")
 
 
 def describe_selector(name: str | None, selector: Any) -> dict[str, Any]:

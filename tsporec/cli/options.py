@@ -20,10 +20,13 @@ ADVANCED = "Advanced"
 """The panel of the help for options that few need."""
 
 
-def advanced(*names: str, help: str) -> Any:  # noqa: A002
+def advanced(*names: str, **options: Any) -> Any:
     """Make an option of the panel for options that few need."""
-    return typer.Option(*names, help=help, rich_help_panel=ADVANCED)
+    return typer.Option(*names, rich_help_panel=ADVANCED, **options)
 
+
+FIELDS = "title,description"
+"""The default of --fields."""
 
 Items = Annotated[Path, typer.Option("--items", help="The catalogue: a file of items.")]
 Model = Annotated[str, typer.Option("--model", help="A causal LM: a folder or a Hub id.")]
@@ -31,6 +34,10 @@ Fields = Annotated[str, typer.Option("--fields", help="Text fields in order, com
 Selector = Annotated[str, typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one.")]
 Ratio = Annotated[
     float | None, typer.Option("--ratio", help="In place of --budget: the share of each text's tokens to keep.")
+]
+Ratios = Annotated[
+    str | None,
+    typer.Option("--ratio", help="In place of --budget: shares of each text's tokens to keep, comma-separated."),
 ]
 Granularity = Annotated[
     str, typer.Option("--granularity", help="token: keep exactly the best tokens. word: keep whole words.")
@@ -44,7 +51,10 @@ Format = Annotated[
     ),
 ]
 Layers = Annotated[int | None, advanced("--layers", help="Read with the first layers of the model. Default: all.")]
-MaxTokens = Annotated[int, advanced("--max-tokens", help="Read this many tokens of a text at most.")]
+MaxTokens = Annotated[
+    int | None,
+    advanced("--max-tokens", min=1, help="Read this many tokens of a text at most. Default: the whole text."),
+]
 Device = Annotated[str, advanced("--device", help="Device of the model, such as cpu, cuda or cuda:1.")]
 Interactions = Annotated[
     Path, typer.Option("--interactions", help="What users touched: a file of user_id, item_id and timestamp.")
@@ -65,10 +75,10 @@ Split = Annotated[
     ),
 ]
 Keep = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--keep",
-        help="Keep these first: numbers, identifiers or regular expressions, comma-separated. The budget holds.",
+        help="Keep these first: numbers, identifiers, or a regular expression; repeat it for more. The budget holds.",
     ),
 ]
 IdField = Annotated[
@@ -83,7 +93,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 _STOPPED = {
     "train": "The same command goes on where it stopped.",
     "compress": "The same command goes on where it stopped.",
-    "evaluate": "With --cache DIR, the same command keeps finished work and goes on.",
+    "evaluate": "With --cache DIR the same command keeps finished work, and goes on the next time.",
 }
 _PYTHON_NAME = re.compile(r"\S+ \((--[\w-]+)\)")  # "fields=… (--fields)"
 
@@ -91,10 +101,11 @@ _PYTHON_NAME = re.compile(r"\S+ \((--[\w-]+)\)")  # "fields=… (--fields)"
 def clean_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Turn an error that this package raised into one line and exit code 2, and Ctrl-C into one line and code 130.
 
-    Messages that name a Python argument name the flag instead. An error of another library is a fault of this one: it
-    keeps its traceback. ``OSError`` and a missing extra are the user's to mend, wherever they are raised.
+    Messages that name a Python argument name the flag instead: "layers must be 1" -> "--layers must be 1". An error of
+    another library is a fault of this one: it keeps its traceback. ``OSError`` and a missing extra are the user's to
+    mend, wherever they are raised.
     """
-    arguments = [name for name in signature(command).parameters if "_" in name.strip("_")]
+    arguments = {name: f"--{name.strip('_').replace('_', '-')}" for name in signature(command).parameters}
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -104,12 +115,13 @@ def clean_errors(command: Callable[P, R]) -> Callable[P, R]:
             if isinstance(error, ValueError | TypeError) and not _raised_here(error):
                 raise
             message = _PYTHON_NAME.sub(lambda found: found[1], str(error))
-            for name in arguments:
-                message = re.sub(rf"(?<!-){name}(=…)?\b", f"--{name.replace('_', '-')}", message)
+            for name, flag in arguments.items():
+                where = rf"(?<![-\w]){name}\b" if "_" in name.strip("_") else rf"^{name}(?= must | takes )"
+                message = re.sub(where, flag, message)
             typer.echo(f"error: {message}", err=True)
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
-            typer.echo(f"stopped. {_STOPPED.get(command.__name__, 'Nothing was written.')}", err=True)
+            typer.echo(f"stopped. {_STOPPED.get(command.__name__, 'Run the same command again.')}", err=True)
             raise typer.Exit(130) from None
 
     return run
@@ -123,15 +135,18 @@ def _raised_here(error: BaseException) -> bool:
     return trace is not None and Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(_PACKAGE)
 
 
-def names(text: str) -> list[str]:
-    """Split a comma-separated list. An empty one is a ``ValueError``.
+def names(text: str, option: str = "an option", known: Sequence[str] = ()) -> list[str]:
+    """Split a comma-separated list. An empty one is a ``ValueError``, and so is a name that is not ``known``.
 
     >>> names("title, description")
     ['title', 'description']
     """
     found = [part.strip() for part in text.split(",") if part.strip()]
     if not found:
-        raise ValueError(f"expected one or more names, comma-separated; found {text!r}.")
+        raise ValueError(f"{option} takes one or more names, comma-separated; found {text!r}.")
+    for name in found if known else ():
+        if name not in known:
+            raise ValueError(f"{option} takes {', '.join(known)}, comma-separated; found {name!r}.")
     return found
 
 
@@ -163,6 +178,24 @@ def read_budget(budget: int | None, ratio: float | None) -> Any:
     return Budget(keep_ratio=ratio) if ratio is not None else 16 if budget is None else budget
 
 
+def read_budgets(budget: str | None, ratio: str | None, default: str) -> list[Any]:
+    """Return the numbers of tokens that --budget names, or the shares that --ratio names, as budgets.
+
+    >>> read_budgets("8,16", None, "8"), read_budgets(None, "0.25", "8")[0].keep_ratio
+    ([8, 16], 0.25)
+    """
+    from tsporec.budget import Budget
+
+    if ratio is None:
+        return numbers(default if budget is None else budget, "--budget", least=1)
+    if budget is not None:
+        raise ValueError("--ratio stands in place of --budget; leave one out.")
+    try:
+        return [Budget(keep_ratio=float(part)) for part in names(ratio, "--ratio")]
+    except ValueError:
+        raise ValueError(f"--ratio takes shares above 0 and up to 1, comma-separated; found {ratio!r}.") from None
+
+
 def load_model(name: str, device: str) -> tuple[Any, Any]:
     """Load (causal LM on ``device``, tokenizer)."""
     from tsporec.language_model import load_causal_lm
@@ -179,8 +212,10 @@ def check_scorers(wanted: Sequence[str], selector: str | None, classifier: str |
     from tsporec.scorers import SCORERS
 
     for name in wanted:
-        if name not in (*SCORERS, "selector", "full"):
-            raise ValueError(f"there is no scorer {name!r}; expected {', '.join(SCORERS)}, selector or full.")
+        if name not in (*SCORERS, "untrained", "selector", "full"):
+            raise ValueError(
+                f"there is no scorer {name!r}; expected {', '.join(SCORERS)}, untrained, selector or full."
+            )
     for option, value, name in (("--selector", selector, "selector"), ("--classifier", classifier, "llmlingua2")):
         if value is not None and name not in wanted:
             raise ValueError(f"{option} is given, but the scorers are {', '.join(wanted)}; add {name} or leave it out.")
@@ -188,11 +223,40 @@ def check_scorers(wanted: Sequence[str], selector: str | None, classifier: str |
         raise ValueError("the scorer llmlingua2 needs a checkpoint: give --classifier.")
 
 
-def keeping(scorer: Any, tokenizer: Any, keep: str | None) -> Any:
+def patterns(keep: Sequence[str] | None) -> list[str]:
+    r"""Read each --keep: names of patterns, comma-separated, or one regular expression.
+
+    >>> patterns(["numbers,identifiers", r"\b[A-Z]{2,}\b"])
+    ['numbers', 'identifiers', '\\b[A-Z]{2,}\\b']
+    """
+    from tsporec.scorers.patterns import PATTERNS, join_patterns
+
+    found: list[str] = []
+    for given in keep or ():
+        parts = names(given, "--keep")
+        known = [part for part in parts if part in PATTERNS]
+        if known and len(known) < len(parts):
+            raise ValueError(
+                f"--keep takes {', '.join(PATTERNS)} or one regular expression; found both in {given!r}. Give --keep "
+                "once for each."
+            )
+        found += known or [given]
+    join_patterns(found)
+    return found
+
+
+def keeping(scorer: Any, tokenizer: Any, keep: Sequence[str] | None) -> Any:
     """Make ``scorer`` rank first what --keep names."""
     from tsporec.scorers.patterns import Keeping
 
-    return scorer if keep is None or scorer is None else Keeping(scorer, tokenizer, names(keep))
+    return Keeping(scorer, tokenizer, patterns(keep)) if keep and scorer is not None else scorer
+
+
+def untrained(weighting: str, tokenizer: Any, corpus: Any) -> Any:
+    """Make the rule that a selector starts from."""
+    from tsporec.selector.model import SelectorConfig, TokenSelector
+
+    return TokenSelector(SelectorConfig(weighting=weighting)).for_tokenizer(tokenizer).fit(corpus)
 
 
 def build_scorer(
@@ -205,8 +269,9 @@ def build_scorer(
 
     if name == "full":
         return None
-    if name == "selector":
-        return TokenSelector.from_pretrained(selector or DEFAULT).for_tokenizer(tokenizer)
+    if name in ("selector", "untrained"):
+        learned = TokenSelector.from_pretrained(selector or DEFAULT).for_tokenizer(tokenizer)
+        return learned if name == "selector" else untrained(learned.config.weighting, tokenizer, corpus)
     if name in ("self_information", "attention", "centroid"):
         # Surprisal needs the whole model: its head reads the last layer.
         return make_scorer(name, model=lm, layers=None if name == "self_information" else layers)

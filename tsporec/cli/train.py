@@ -23,9 +23,14 @@ def train(
     test: options.Test = None,
     split: options.Split = None,
     budget: Annotated[
-        str, typer.Option(help="Tokens to keep of each text, comma-separated. The recommender is adapted to the first.")
-    ] = "8",
-    fields: options.Fields = "title,description",
+        str | None,
+        typer.Option(
+            help="Tokens to keep of each text, comma-separated. The recommender is adapted to the first. Default: 8."
+        ),
+    ] = None,
+    ratio: options.Ratios = None,
+    keep: options.Keep = None,
+    fields: options.Fields = options.FIELDS,
     verdict: Annotated[
         bool, typer.Option(help="Compare the selector with rules and the whole text at the end.")
     ] = True,
@@ -58,14 +63,14 @@ def train(
         ),
     ] = "0,1.2",
     item_rounds: Annotated[
-        int, advanced(help="Rounds of preferences that learn weights for the items of this catalogue.")
+        int, advanced(min=0, help="Rounds of preferences that learn weights for the items of this catalogue.")
     ] = 0,
     network_rounds: Annotated[
-        int, advanced(help="Rounds before them that train the network, which serves any text.")
+        int, advanced(min=0, help="Rounds before them that train the network, which serves any text.")
     ] = 0,
     gate: Annotated[bool, advanced(help="Drop a round that lowers held-out NDCG@10.")] = True,
     layers: options.Layers = None,
-    max_tokens: options.MaxTokens = 256,
+    max_tokens: options.MaxTokens = None,
     seed: Annotated[int, advanced(help="Random seed of learning.")] = 0,
     drop_unknown: options.Drop = False,
     device: options.Device = "cpu",
@@ -74,18 +79,21 @@ def train(
 
     The same command resumes a run that was stopped.
     """
+    from tsporec.evaluation.measures import size_of
     from tsporec.evaluation.results_file import environment
     from tsporec.language_model import cut_layers
-    from tsporec.learning.config import LearningConfig
+    from tsporec.learning.config import REWARDS, LearningConfig
     from tsporec.learning.pipeline import train as run_stages
+    from tsporec.selector.config import WEIGHTINGS
 
     origin = environment(seed)
     seed_list = numbers(seeds, "--seeds", least=0)
     config = LearningConfig(
-        budgets=tuple(numbers(budget, "--budget", least=1)), weightings=tuple(names(weighting)),
-        distinct=strengths(distinct),
-        network_rounds=network_rounds, item_rounds=item_rounds, rewards=dict.fromkeys(names(reward), 1.0), gate=gate,
-        seed=seed,
+        budgets=tuple(options.read_budgets(budget, ratio, "8")),
+        weightings=tuple(names(weighting, "--weighting", WEIGHTINGS)), distinct=strengths(distinct),
+        network_rounds=network_rounds, item_rounds=item_rounds,
+        rewards=dict.fromkeys(names(reward, "--reward", REWARDS), 1.0), keep=tuple(options.patterns(keep)),
+        gate=gate, seed=seed,
     )  # fmt: skip
     data = read_data(items, interactions, test, split, format_, id_field, fields, max_tokens, drop_unknown)
     lm, tokenizer = load_model(model, device)
@@ -98,19 +106,26 @@ def train(
         kept = "kept" if report["kept"] else "dropped: held-out quality fell"
         quality = "" if report["quality"] is None else f", held-out NDCG@10 {report['quality']:.4f}"
         typer.echo(f"round {number}: {report['pairs']:,} pairs{quality}, {kept}", err=json_)
+    sizes = [size_of(one) for one in config.budgets]
     known = {
         "summary": f"Learned by tsporec train for {Path(model).name}, from the rule {done.start}.",
         "data": [f"{items.name} ({len(data.items)} items)", f"{interactions.name} ({len(data.train)} sequences)"],
-        "tokenizers": [Path(model).name], "budgets": list(config.budgets), "environment": origin,
+        "tokenizers": [Path(model).name], "budgets": sizes, "environment": origin,
     }  # fmt: skip
     if done.rounds:
         known["reward"] = ", ".join(f"{name} {weight:g}" for name, weight in config.rewards.items() if weight)
     hub.record_training(output / "selector", done.rounds, known, push_to_hub)
     if verdict:
-        compare_learned(data, lm, tokenizer, done, config, seed_list, output, origin, json_)
+        settings = {
+            **data.origin, "model": Path(model).name, "layers": layers, "budgets": sizes, "keep": list(config.keep),
+            "starts from": str(done.start), **describe_selector(str(output / "selector"), done.selector),
+        }  # fmt: skip
+        compare_learned(data, lm, tokenizer, done, config, seed_list, output, settings, origin, json_)
     typer.echo(f"selector in {output / 'selector'}, recommender in {output / 'recommender'}", err=json_)
-    using = ["--items", str(items), "--model", model, "--selector", str(output / "selector")]
-    say_next(["compress", *using, "--budget", str(config.budgets[0]), "--output", str(output / "catalog")], json_)
+    say_next(
+        json_, "compress", items=items, model=model, selector=output / "selector", keep=keep, fields=fields,
+        id_field=id_field, format=format_, budget=sizes[0], output=output / "catalog",
+    )  # fmt: skip
 
 
 def strengths(text: str) -> tuple[float, ...]:
@@ -126,28 +141,26 @@ def strengths(text: str) -> tuple[float, ...]:
 
 
 def compare_learned(
-    data: Data, lm: Any, tokenizer: Any, done: Any, config: Any, seeds: list[int], output: Path, origin: dict[str, Any],
-    json_: bool,
+    data: Data, lm: Any, tokenizer: Any, done: Any, config: Any, seeds: list[int], output: Path,
+    settings: dict[str, Any], origin: dict[str, Any], json_: bool,
 ) -> None:  # fmt: skip
     """Measure the selector, the rules it may start from and the whole text on the test rows; keep the results."""
     from tsporec.evaluation.evaluator import FULL, Evaluator
     from tsporec.evaluation.task import prepare
     from tsporec.recommenders.encoder import ItemEncoder
     from tsporec.scorers import make_scorer
-    from tsporec.selector.config import WEIGHTINGS, SelectorConfig
-    from tsporec.selector.model import TokenSelector
+    from tsporec.selector.config import WEIGHTINGS
 
     task = prepare(data.items, data.train, data.rows, tokenizer, **data.reading)
     start = done.start.weighting
     scorers: dict[str, Any] = {"head": make_scorer("head")}
     for weighting in sorted(WEIGHTINGS, key=lambda name: name == start):
-        rule = TokenSelector(SelectorConfig(weighting=weighting)).for_tokenizer(tokenizer).fit(task.tokens)
-        scorers["untrained" if weighting == start else weighting] = rule
+        name = "untrained" if weighting == start else weighting
+        scorers[name] = options.untrained(weighting, tokenizer, task.tokens)
     scorers |= {"selector": done.selector, FULL: None}
+    scorers = {name: options.keeping(scorer, tokenizer, config.keep) for name, scorer in scorers.items()}
     evaluator = Evaluator(task, ItemEncoder(lm), seeds=seeds, cache=output / "evaluation")
     evaluation = evaluator.run(scorers, config.budgets, rivals=list(scorers))
-    described = describe_selector(str(output / "selector"), done.selector)
-    settings = {**data.origin, **described, "starts from": str(done.start)}
     conclude(
         evaluation, {"command": "train", "settings": settings}, origin, output / "results.json", json_, details=False,
         items=data.items, tokens=task.tokens, scorers=scorers, tokenizer=tokenizer,

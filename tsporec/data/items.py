@@ -57,6 +57,19 @@ def item_text(item: Item, fields: Sequence[str] = FIELDS) -> str:
     return "\n".join(item.fields[name] for name in fields if item.fields.get(name))
 
 
+def check_records(given: object, kind: type, name: str) -> None:
+    """Refuse what is no list of ``kind``, :class:`Item` or :class:`Interactions`.
+
+    >>> check_records([Item("1")], Item, "items")
+    """
+    if not isinstance(given, Sequence) or not all(isinstance(one, kind) for one in given):
+        read = "read_items" if kind is Item else "read_sequences"
+        raise TypeError(
+            f"{name} must be a list of {kind.__name__}, found {type(given).__name__}; tsporec.data.readers.{read} "
+            "makes one of a file, a DataFrame or a list of dicts."
+        )
+
+
 def check_fields(items: Iterable[Item], fields: Sequence[str]) -> None:
     """Refuse names of fields in which no item has text. Of the default fields, one is enough.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tsporec.data.items import Interactions
+from tsporec.data.items import Interactions, check_records
 
 SPLITS = ("last-item", "time")
 
@@ -25,6 +25,7 @@ def split(
     >>> split([Interactions("u", ("1", "2", "3", "4"), (1, 2, 3, 4))], "time", share=0.5)[1][0].item_ids
     ('3', '4')
     """
+    check_records(sequences, Interactions, "sequences")
     if how not in SPLITS:
         raise ValueError(f"a split is one of {', '.join(SPLITS)}; found {how!r}.")
     if any(sequence.row for sequence in sequences):

@@ -22,8 +22,19 @@ from numpy.typing import NDArray
 from tsporec._internal.digest import digest
 from tsporec._internal.files import writing
 from tsporec._internal.progress import progress
-from tsporec.budget import is_whole
-from tsporec.evaluation.measures import POPULARITY, Cell, Evaluation, compare, repeats_ndcg, resolutions
+from tsporec.budget import Budget
+from tsporec.evaluation.measures import (
+    POPULARITY,
+    Cell,
+    Evaluation,
+    Size,
+    budget_of,
+    compare,
+    repeats_ndcg,
+    resolutions,
+    size_label,
+    size_of,
+)
 from tsporec.evaluation.task import Task, warm_up_rules
 from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
@@ -38,7 +49,7 @@ CASES = ("adapted", "frozen")
 _MEMORY = 2**30  # bytes of scores and vectors that are kept in memory, the latest used
 _log = logging.getLogger("tsporec")
 OneOrEach = Scorer | list[Scorer] | None
-OfBudget = OneOrEach | Mapping[int, OneOrEach]
+OfBudget = OneOrEach | Mapping[Size, OneOrEach]
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -78,6 +89,8 @@ class Evaluator:
         seeds: Sequence[int] = (0,),
         cache: str | Path | None = None,
     ) -> None:
+        if not isinstance(task, Task):
+            raise TypeError(f"task must be a Task, found {type(task).__name__}; evaluation.task.prepare makes one.")
         self.task, self.encoder, self.seeds = task, encoder, list(seeds)
         self.warm_up = warm_up_rules(task.tokens)
         self.config = config or EmbeddingConfig()
@@ -89,7 +102,7 @@ class Evaluator:
     def run(
         self,
         scorers: Mapping[str, OfBudget],
-        budgets: Sequence[int],
+        budgets: Sequence[Budget | int],
         cases: Sequence[str] = ("adapted",),
         rivals: Sequence[str] = ("head", FULL),
     ) -> Evaluation:
@@ -102,8 +115,8 @@ class Evaluator:
         ----------
         scorers : dict of str to Scorer
             None is the whole text, a list is one scorer for each seed, and a mapping gives either for each budget.
-        budgets : sequence of int
-            Tokens of each item.
+        budgets : sequence of int or Budget
+            Tokens of each item, or shares of its tokens (``Budget(keep_ratio=0.25)``; 0.25 in tables and mappings).
         cases : sequence of str
             "adapted", "frozen" or both. Default: adapted.
         rivals : sequence of str
@@ -111,21 +124,22 @@ class Evaluator:
             are ignored. Default: "head" and "full". All are compared with popularity besides.
         """
         if not self.task.new.any():
-            raise ValueError("the target of every test row stands in its history; expected some new targets.")
+            raise ValueError("no test row has a new target, one that does not stand in its history; expected some.")
         if not isinstance(scorers, Mapping):
             raise TypeError(f"scorers must be a dict of name to scorer, found {type(scorers).__name__}.")
-        if not isinstance(budgets, Sequence) or not all(is_whole(budget) and budget > 0 for budget in budgets):
-            raise ValueError(
-                f"budgets must be a list of whole numbers of at least 1, such as [8, 16]; found {budgets!r}."
-            )
+        if not isinstance(budgets, Sequence):
+            raise TypeError(f"budgets must be a list, such as [8, 16]; found {budgets!r}.")
+        sizes = [size_of(budget) for budget in budgets]
+        if len({type(size) for size in sizes}) > 1:
+            raise ValueError(f"budgets must be all numbers of tokens or all shares; found {sizes}.")
         for case in cases:
             if case not in CASES:
                 raise ValueError(f"a case must be one of {', '.join(CASES)}; found {case!r}.")
-        plan: list[tuple[str, OneOrEach, int | None]] = []
+        plan: list[tuple[str, OneOrEach, Size | None]] = []
         for name, scorer in scorers.items():
-            plan += [(name, None, None)] if scorer is None else [(name, _at(scorer, b), b) for b in budgets]
+            plan += [(name, None, None)] if scorer is None else [(name, _at(scorer, b), b) for b in sizes]
         _log.info("evaluate: %d short or whole texts, each by %d seeds", len(plan) * len(cases), len(self.seeds))
-        done: dict[tuple[str, int | None, str], Arrays] = {}
+        done: dict[tuple[str, Size | None, str], Arrays] = {}
         scored: dict[int, Arrays] = {}
         for name, one, budget in progress(plan, "evaluate"):
             each = one if isinstance(one, list) else [one] * len(self.seeds)
@@ -135,7 +149,7 @@ class Evaluator:
             costs = {key: value for key, value in features[0].items() if key != "vectors"}
             for case in cases:
                 both = zip(features, self.seeds, strict=True)
-                ranked = [self._ranks(found["vectors"], case, seed, budgets) for found, seed in both]
+                ranked = [self._ranks(found["vectors"], case, seed, sizes) for found, seed in both]
                 done[name, budget, case] = {**costs, "ranks": np.stack(ranked)}
         order = [(name, budget, case) for case in cases for name, _, budget in plan]
         popular = self.task.popularity_ranks()[None]
@@ -148,18 +162,18 @@ class Evaluator:
             resolutions(cells, len(self.seeds), shared),
         )  # fmt: skip
 
-    def features(self, scorer: Scorer | None, budget: int | None) -> Arrays:
+    def features(self, scorer: Scorer | None, budget: Budget | int | None) -> Arrays:
         """Encode what the scorer keeps: ``vectors`` float32 ``[N, W]``, number of ``tokens``, and the seconds."""
-        return self._features(scorer, budget, {})
+        return self._features(scorer, None if budget is None else size_of(budget), {})
 
-    def _features(self, scorer: Scorer | None, budget: int | None, scored: dict[int, Arrays]) -> Arrays:
+    def _features(self, scorer: Scorer | None, size: Size | None, scored: dict[int, Arrays]) -> Arrays:
         """Encode what the scorer keeps; ``scored`` holds the scores of this run's scorers by their ``id``."""
         tokens, score_seconds = self.task.tokens, np.array(0.0)
-        if scorer is not None and budget is not None:
+        if scorer is not None and size is not None:
             if id(scorer) not in scored:
                 scored[id(scorer)] = self.scores(scorer)
             score_seconds = scored[id(scorer)]["seconds"]
-            tokens = select_scored(scored[id(scorer)]["scores"], tokens, budget).apply(tokens)
+            tokens = select_scored(scored[id(scorer)]["scores"], tokens, budget_of(size)).apply(tokens)
         distinct = distinct_share(tokens, segment_digests(self.task.tokens))
         return {
             **self.encode(tokens), "tokens": np.array(tokens.num_tokens), "score_seconds": score_seconds,
@@ -184,7 +198,7 @@ class Evaluator:
         tokens = self.task.tokens
         return score() if name is None else self._remember(digest("score", tokens.ids, tokens.cu_seqlens, name), score)
 
-    def warmed(self, budgets: Sequence[int], seed: int) -> EmbeddingRecommender:
+    def warmed(self, budgets: Sequence[Size], seed: int) -> EmbeddingRecommender:
         """Return the recommender of the frozen case, fitted on :meth:`warm_up_views`."""
         config = replace(self.config, seed=seed)
         key = digest(
@@ -201,11 +215,11 @@ class Evaluator:
         recommender.load_state_dict(weights)
         return recommender.eval()
 
-    def warm_up_views(self, budgets: Sequence[int]) -> NDArray[np.float32]:
+    def warm_up_views(self, budgets: Sequence[Size]) -> NDArray[np.float32]:
         """Encode the catalogue as :func:`warm_up_rules` keep it at each budget: float32 ``[V, N, W]``."""
-        return np.stack([self.features(rule, budget)["vectors"] for budget in budgets for rule in self.warm_up])
+        return np.stack([self._features(rule, budget, {})["vectors"] for budget in budgets for rule in self.warm_up])
 
-    def _ranks(self, vectors: NDArray[np.float32], case: str, seed: int, budgets: Sequence[int]) -> NDArray[np.int64]:
+    def _ranks(self, vectors: NDArray[np.float32], case: str, seed: int, budgets: Sequence[Size]) -> NDArray[np.int64]:
         config = replace(self.config, seed=seed)
         parts = [self.task.fingerprint, case, asdict(config), vectors]
         if case == "frozen":
@@ -217,13 +231,13 @@ class Evaluator:
 
         return self._remember(digest("ranks", *parts), rank)["ranks"]
 
-    def _warm_up_names(self, budgets: Sequence[int]) -> list[Any]:
+    def _warm_up_names(self, budgets: Sequence[Size]) -> list[Any]:
         return [list(budgets), *(rule.fingerprint for rule in self.warm_up)]  # type: ignore[attr-defined]
 
     def _summary(
         self,
-        key: tuple[str, int | None, str],
-        done: Mapping[tuple[str, int | None, str], Arrays],
+        key: tuple[str, Size | None, str],
+        done: Mapping[tuple[str, Size | None, str], Arrays],
         rivals: Sequence[str],
         popular: NDArray[np.int64],
     ) -> Cell:
@@ -267,7 +281,7 @@ class Evaluator:
 
 def _warn_if_not_better(cells: Sequence[Cell], popularity: float) -> None:
     """Warn of cells whose NDCG@10 is not above popularity's by more than the interval of the difference."""
-    weak = [f"{c.scorer} {c.budget or 'all'} {c.case}" for c in cells if c.versus[POPULARITY]["ndcg@10"][1] <= 0]
+    weak = [f"{c.scorer} {size_label(c.budget)} {c.case}" for c in cells if c.versus[POPULARITY]["ndcg@10"][1] <= 0]
     if weak:
         warnings.warn(
             f"{len(weak)} of {len(cells)} cells are not clearly better than popularity (NDCG@10 {popularity:.4f}): "
@@ -283,7 +297,7 @@ def _timed(name: str, compute: Callable[[], NDArray[Any]]) -> Arrays:
     return {name: found, "seconds": np.array(time.perf_counter() - start)}
 
 
-def _at(scorer: OfBudget, budget: int) -> OneOrEach:
+def _at(scorer: OfBudget, budget: Size) -> OneOrEach:
     if not isinstance(scorer, Mapping):
         return scorer
     if budget not in scorer:

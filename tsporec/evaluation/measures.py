@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tsporec.budget import Budget, as_budget
 from tsporec.evaluation.task import Task
 from tsporec.metrics import ndcg, paired_bootstrap, recall, reciprocal_rank
 from tsporec.recommenders.embedding import EmbeddingRecommender
@@ -29,13 +30,56 @@ METRICS: dict[str, Callable[[Ranks], NDArray[np.float64]]] = {
 }
 
 
+Size: TypeAlias = int | float
+"""A budget in tables and results files: a number of tokens or, as a float, the share of each text's tokens."""
+
+
+def size_of(budget: Budget | int) -> Size:
+    """Return the size of a budget. A ``total`` has none: items are encoded one by one.
+
+    >>> size_of(8), size_of(Budget(keep_ratio=0.25))
+    (8, 0.25)
+    """
+    budget = as_budget(budget)
+    if budget.total is not None:
+        raise ValueError("an evaluation reads items one by one; give a Budget of tokens or keep_ratio, not of a total.")
+    return float(budget.keep_ratio or 0) or int(budget.tokens or 0)
+
+
+def budget_of(size: Size) -> Budget:
+    """Return the budget of a size.
+
+    >>> budget_of(8), budget_of(0.25).keep_ratio
+    (Budget(tokens=8, keep_ratio=None, total=None, minimum=1, recency=0.0), 0.25)
+    """
+    return Budget(keep_ratio=size) if isinstance(size, float) else Budget(tokens=size)
+
+
+def size_label(size: Size | None) -> str:
+    """Write a size for a table.
+
+    >>> size_label(8), size_label(0.125), size_label(None)
+    ('8', '12.5%', 'all')
+    """
+    return "all" if size is None else f"{100 * size:g}%" if isinstance(size, float) else str(size)
+
+
+def amount(size: Size) -> str:
+    """Write a size for a sentence.
+
+    >>> amount(8), amount(0.125)
+    ('8 tokens', '12.5% of each text')
+    """
+    return f"{size_label(size)} {'of each text' if isinstance(size, float) else 'tokens'}"
+
+
 @dataclass(frozen=True)
 class Cell:
     """Hold the figures of one scorer at one budget in one case. Metrics are means over new targets and seeds."""
 
     scorer: str
-    budget: int | None
-    """Tokens of each item; None is the whole text."""
+    budget: Size | None
+    """Tokens of each item, or the share of its tokens; None is the whole text."""
     case: str
     metrics: dict[str, float]
     """Mean of each metric over the rows whose target does not stand in the history."""

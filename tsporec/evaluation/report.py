@@ -11,7 +11,7 @@ import numpy as np
 
 from tsporec._internal.extras import require
 from tsporec.evaluation.evaluator import FULL
-from tsporec.evaluation.measures import Cell, Evaluation
+from tsporec.evaluation.measures import Cell, Evaluation, size_label
 from tsporec.evaluation.verdict import best_rule, beyond_noise
 from tsporec.selection import Selection
 from tsporec.tokens.pieces import read_pieces
@@ -94,27 +94,27 @@ def results_table(evaluation: Evaluation, case: str, extra: dict[str, list[str]]
     table.caption = table_notes(evaluation, case)
     whole = next((cell.tokens for cell in cells if cell.budget is None), 0)
     for i, cell in enumerate(cells):
-        share = f" ({cell.tokens / whole:.0%})" if whole and cell.budget else ""
+        share = f" ({cell.tokens / whole:.0%})" if whole and isinstance(cell.budget, int) else ""
         best = cell.budget and cell.metrics["ndcg@10"] == max(
             other.metrics["ndcg@10"] for other in cells if other.budget == cell.budget
         )
         value = f"{cell.metrics['ndcg@10']:.4f}"
         rule = best_rule(cells, cell) if cell.budget else None
         differences = [_difference(evaluation, cell, rival) for rival in ("head", rule, FULL)][-len(rivals) :]
-        row = [cell.scorer, f"{cell.budget or 'all'}{share}", f"[bold]{value}[/bold]" if best else value, *differences]
+        shown = f"[bold]{value}[/bold]" if best else value
+        row = [cell.scorer, f"{size_label(cell.budget)}{share}", shown, *differences]
         table.add_row(*row, *(column[i] for column in (extra or {}).values()))
     return table
 
 
 def details_table(evaluation: Evaluation, case: str) -> Any:
     """Return a rich ``Table`` of the other figures; the metrics are of new targets, but for the repeats' NDCG@10."""
-    table = _table(["text", "budget", "Recall@10", "MRR", "repeats", "tokens", "distinct", "score s", "encode s"], case)
+    table = _table(["text", "budget", "Recall@10", "repeats", "tokens", "distinct", "score s", "encode s"], case)
     for cell in _sorted_cells(evaluation, case):
         repeats = "" if cell.repeats is None else f"{cell.repeats:.4f}"
-        metrics = [f"{cell.metrics[name]:.4f}" for name in ("recall@10", "mrr")]
         times = [f"{cell.score_seconds:.1f}", f"{cell.encode_seconds:.1f}"]
         size = [f"{cell.tokens:,}", f"{cell.distinct:.0%}"]
-        table.add_row(cell.scorer, str(cell.budget or "all"), *metrics, repeats, *size, *times)
+        table.add_row(cell.scorer, size_label(cell.budget), f"{cell.metrics['recall@10']:.4f}", repeats, *size, *times)
     return table
 
 

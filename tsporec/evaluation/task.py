@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
-from tsporec.data.items import FIELDS, Interactions, Item, check_fields, check_known, tokenize_items
-from tsporec.data.splits import hold_out_users, training_sequences
+from tsporec.budget import Budget
+from tsporec.data.items import FIELDS, Interactions, Item, check_fields, check_known, check_records, tokenize_items
+from tsporec.data.splits import hold_out_users, refuse_learned, training_sequences
 from tsporec.metrics import ranks
 from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender, make_recommender
 from tsporec.recommenders.encoder import ItemEncoder
@@ -109,7 +110,7 @@ class Task:
         return np.concatenate(parts)
 
 
-def encode_selection(task: Task, encoder: ItemEncoder, scorer: Scorer, budget: int) -> NDArray[np.float32]:
+def encode_selection(task: Task, encoder: ItemEncoder, scorer: Scorer, budget: Budget | int) -> NDArray[np.float32]:
     """Encode what ``scorer`` keeps of each text: float32 ``[N, W]``."""
     return encoder.encode(select(scorer, task.tokens, budget).apply(task.tokens))
 
@@ -129,7 +130,7 @@ def prepare(
     test: Sequence[Interactions],
     tokenizer: Any,
     fields: Sequence[str] = FIELDS,
-    max_tokens: int | None = 256,
+    max_tokens: int | None = None,
     unknown: str = "error",
     seed: int = 0,
 ) -> Task:
@@ -141,12 +142,13 @@ def prepare(
         The catalogue.
     train, test : sequences of Interactions
         Training sequences are merged by :func:`tsporec.data.splits.training_sequences`. A tenth of their users is held
-        out. The last item of a test row is its target.
+        out. The last item of a test row is its target; rows that stand in the training sequences are refused. An empty
+        ``test`` makes a task to learn from alone.
     tokenizer : Hugging Face tokenizer
     fields : names
         Fields of the items' texts. Default: title and description.
     max_tokens : int, optional
-        Texts are cut to their first so many tokens. None keeps them whole. Default: 256, as HLLM reads.
+        Texts are cut to their first so many tokens. Default: they stay whole.
     unknown : "error" or "drop"
         What to do with items that the catalogue lacks. Default: "error".
     seed : int
@@ -160,25 +162,27 @@ def prepare(
     >>> len(task.train), len(task.held_out), len(task.test)
     (27, 3, 30)
     """
-    for name, given, kind, read in (
-        ("items", items, Item, "read_items"),
-        ("train", train, Interactions, "read_sequences"),
-        ("test", test, Interactions, "read_sequences"),
-    ):
-        if not isinstance(given, Sequence) or not all(isinstance(one, kind) for one in given):
-            raise TypeError(
-                f"{name} must be a list of {kind.__name__}, found {type(given).__name__}; tsporec.data.readers.{read} "
-                "makes one of a file, a DataFrame or a list of dicts."
-            )
+    check_records(items, Item, "items")
+    check_records(train, Interactions, "train")
+    check_records(test, Interactions, "test")
+    if not callable(tokenizer):
+        raise TypeError(
+            f"tokenizer must be a Hugging Face tokenizer, found {type(tokenizer).__name__}; "
+            "tsporec.language_model.load_tokenizer makes one of a folder or a Hub id."
+        )
     index = {item.id: i for i, item in enumerate(items)}
     train, test = check_known(items, train, unknown), check_known(items, test, unknown, targets=True)
     check_fields(items, fields)
-    rows = [row for row in test if len(row.item_ids) > 1]
-    if not rows:
+    rows = [replace(row, row=True) for row in test if len(row.item_ids) > 1]
+    if test and not rows:
         raise ValueError("no test row has a history and a target; expected at least two items in some row.")
+    refuse_learned(train, rows)
     rest, held = hold_out_users(training_sequences(train, test), seed)
     if not rest or not held:
-        raise ValueError("too few training sequences: at least two users with two items each are needed.")
+        raise ValueError(
+            f"{len(rest) + len(held)} of the training users have two items or more; at least two such users are "
+            "needed, one to learn from and one to choose by."
+        )
 
     def indices(sequences: Sequence[Interactions]) -> list[list[int]]:
         return [[index[item] for item in sequence.item_ids] for sequence in sequences]

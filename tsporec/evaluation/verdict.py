@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tsporec.evaluation.evaluator import FULL
-from tsporec.evaluation.measures import POPULARITY, Cell, Evaluation
+from tsporec.evaluation.measures import POPULARITY, Cell, Evaluation, Size, amount
 
 LEARNED = "selector"
 """The name of a learned selector in a list of scorers."""
@@ -22,7 +22,7 @@ class Verdict:
 
     scorer: str
     """The learned selector, or else the best of the other scorers."""
-    budget: int
+    budget: Size
     """The smallest budget that is level with the whole text, or else the largest."""
     level: bool
     """Whether there is such a budget: its NDCG@10 is not below the whole text's beyond noise."""
@@ -35,7 +35,7 @@ class Verdict:
     gain: float | None
     """Relative difference of NDCG@10 to that rule."""
     gain_beyond_noise: bool
-    lost: dict[int, float]
+    lost: dict[Size, float]
     """By budget, the share of the whole text's NDCG@10 that is lost by the better end of the difference's interval."""
     better_than_popularity: bool
     """Whether the recommender is clearly better than popularity, with the whole text if that was run."""
@@ -48,11 +48,11 @@ class Verdict:
     def __str__(self) -> str:
         """Return the sentences."""
         by = "" if self.scorer == LEARNED else f" by {self.scorer}"
+        kept = amount(self.budget)
         parts = []
         if self.quality is not None:
             parts.append(
-                f"{self.budget} tokens{by} keep {self.quality:.0%} of the whole text's NDCG@10 at {self.tokens:.0%} of "
-                "its tokens"
+                f"{kept}{by} keep {self.quality:.0%} of the whole text's NDCG@10 at {self.tokens:.0%} of its tokens"
             )
         if self.gain is not None:
             what = "the selector" if self.scorer == LEARNED else self.scorer
@@ -60,9 +60,11 @@ class Verdict:
             noise = "" if self.gain_beyond_noise else "not "
             parts.append(f"{what} {change} the best rule, {self.rule} ({noise}beyond noise)")
         said = [f"{'; '.join(parts) or f'{self.scorer} was run alone: add full or a rule to compare it with'}."]
-        if self.quality is not None and len(self.lost) > 1:
-            which = f"{self.budget} tokens are the smallest budget" if self.level else "No budget of these is"
-            said.append(f"{which} level with the whole text.")
+        if self.level:
+            smallest = "the smallest budget " if len(self.lost) > 1 else ""
+            said.append(f"{kept} are {smallest}level with the whole text.")
+        elif self.quality is not None:
+            said.append("No budget here is level with the whole text; try a larger one.")
         if self.seeds < 3:
             said.append(f"{self.seeds} seed(s) show little; give at least three.")
         if not self.better_than_popularity:
@@ -72,7 +74,7 @@ class Verdict:
             )
         return " ".join(said)
 
-    def fails(self, margin: float) -> list[int]:
+    def fails(self, margin: float) -> list[Size]:
         """Return the budgets that lose more than ``margin`` of the whole text's NDCG@10, beyond the interval."""
         if self.quality is None:
             raise ValueError("the whole text was not run, so no loss is known; add full to scorers=… (--scorers).")
@@ -84,11 +86,11 @@ def judge(evaluation: Evaluation, case: str = "adapted") -> Verdict:
 
     Rivals must have been compared: give the evaluator's ``run`` all scorers as ``rivals``.
 
-    >>> versus = {"full": {"ndcg@10": (-0.01, -0.02, -0.01)}, "popularity": {"ndcg@10": (0.05, 0.04, 0.06)}}
+    >>> versus = {"full": {"ndcg@10": (-0.01, -0.02, 0.01)}, "popularity": {"ndcg@10": (0.05, 0.04, 0.06)}}
     >>> short = Cell("head", 4, "adapted", {"ndcg@10": 0.09}, None, {}, 40, 0, 0, versus)
     >>> whole = Cell("full", None, "adapted", {"ndcg@10": 0.10}, None, {}, 400, 0, 0, versus)
     >>> print(judge(Evaluation([short, whole], 50, 0.0, [0, 1, 2], {}, {})))
-    4 tokens by head keep 90% of the whole text's NDCG@10 at 10% of its tokens.
+    4 tokens by head keep 90% of the whole text's NDCG@10 at 10% of its tokens. 4 tokens are level with the whole text.
     """
     cells = {(cell.scorer, cell.budget): cell for cell in evaluation.cells if cell.case == case}
     whole = cells.get((FULL, None))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tsporec.budget import Budget, as_budget
 from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets, ranges
 from tsporec.topk import cpu
 
@@ -74,8 +75,8 @@ class CandidateConfig:
 
     Parameters
     ----------
-    budgets : tuple of int
-        Sizes in tokens. Default: ``(8,)``.
+    budgets : tuple of int or Budget
+        Tokens of a segment, or shares of its tokens. Default: ``(8,)``.
     count : int
         Candidates of a segment at each budget. The first is the policy's best subset. Default: 16.
     uniform : float
@@ -84,14 +85,14 @@ class CandidateConfig:
         Share of swaps among the others. The rest are samples of the policy. Default: 0.4.
     """
 
-    budgets: tuple[int, ...] = (8,)
+    budgets: tuple[Budget | int, ...] = (8,)
     count: int = 16
     uniform: float = 0.3
     swapped: float = 0.4
 
     def __post_init__(self) -> None:
-        if not self.budgets or min(self.budgets) < 1:
-            raise ValueError(f"budgets must be whole numbers of at least 1 token; found {self.budgets}.")
+        if not self.budgets or any(as_budget(budget).total for budget in self.budgets):
+            raise ValueError(f"budgets must be one or more, of tokens or keep_ratio; found {self.budgets}.")
         if self.count < 2:
             raise ValueError(f"count must be at least 2, because a pair needs two; found {self.count}.")
         if min(self.uniform, self.swapped) < 0 or self.uniform + self.swapped > 1:
@@ -159,27 +160,29 @@ def sample_candidates(
     cu = lengths_to_offsets(lengths)
     place = ranges(tokens.cu_seqlens[:-1][chosen], lengths)
     policy = scores[place].astype(np.float32)
-    plan = [(budget, kind) for budget in config.budgets for kind in config.kinds()]
+    # For each budget: tokens asked of each segment, those that it has, and its best subset
+    asked = [as_budget(budget).resolve(policy, cu).astype(np.int64) for budget in config.budgets]
+    sizes = [np.minimum(lengths, k) for k in asked]
+    best = [_select(policy, cu, size) for size in sizes]
+    plan = [(number, kind) for number in range(len(asked)) for kind in config.kinds()]
     noise = _noise(seed, chosen, lengths, 2 * len(plan))
-    best = {budget: _select(policy, cu, np.minimum(lengths, budget)) for budget in config.budgets}
     found = []
-    for number, (budget, kind) in enumerate(plan):
-        size, (first, second) = np.minimum(lengths, budget), noise[2 * number : 2 * number + 2]
+    for (number, kind), first, second in zip(plan, noise[::2], noise[1::2], strict=True):
         if kind == "best":
-            found.append(best[budget])
+            found.append(best[number])
         elif kind == "swap":
-            found.append(_swap(policy, cu, size, best[budget], first, second))
+            found.append(_swap(policy, cu, sizes[number], best[number], first, second))
         else:
-            found.append(_select(policy + first if kind == "policy" else first, cu, size))
+            found.append(_select(policy + first if kind == "policy" else first, cu, sizes[number]))
     # From one array a sample, each with all segments, to all samples of the first segment, then of the second, …
-    sizes = np.minimum(lengths[None, :], np.array([[budget] for budget, _ in plan]))
-    starts = np.cumsum(sizes).reshape(sizes.shape) - sizes
-    kept = np.concatenate(found)[ranges(starts.T.reshape(-1), sizes.T.reshape(-1))]
+    size, budget = (np.stack([counts[number] for number, _ in plan]) for counts in (sizes, asked))
+    starts = np.cumsum(size).reshape(size.shape) - size
+    kept = np.concatenate(found)[ranges(starts.T.reshape(-1), size.T.reshape(-1))]
     return Candidates(
         np.repeat(chosen, len(plan)),
-        np.tile(np.array([budget for budget, _ in plan], dtype=np.int64), len(chosen)),
+        budget.T.reshape(-1),
         place[kept],
-        lengths_to_offsets(sizes.T.reshape(-1)),
+        lengths_to_offsets(size.T.reshape(-1)),
     )
 
 

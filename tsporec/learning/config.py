@@ -7,8 +7,11 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from tsporec.budget import Budget
+from tsporec.evaluation.measures import size_of
 from tsporec.learning.candidates import PAIRS, CandidateConfig
 from tsporec.recommenders.embedding import EmbeddingConfig
+from tsporec.scorers.patterns import join_patterns
 from tsporec.selector.config import WEIGHTINGS, SelectorConfig
 from tsporec.selector.distinct_items import STRENGTH
 
@@ -24,9 +27,9 @@ class LearningConfig:
 
     Parameters
     ----------
-    budgets : tuple of int
-        Tokens that an item may keep. The selector learns at all of these budgets; the recommender is adapted to the
-        first. Default: ``(8,)``.
+    budgets : tuple of int or Budget
+        Tokens that an item may keep, or shares of its tokens. The selector learns at all of these budgets; the
+        recommender is adapted to the first. Default: ``(8,)``.
     weightings : tuple of str
         Rules to start from (:data:`~tsporec.selector.config.WEIGHTINGS`). Default: "tfidf" and "placed".
     distinct : tuple of float
@@ -49,6 +52,9 @@ class LearningConfig:
     rewards : dict of str to float
         Weight of each proxy reward of :data:`REWARDS`; weight 0 leaves one out. "recommendation" and "identity" read
         items with a recommender, so they need stage 1. Default: co-consumption alone.
+    keep : tuple of str
+        What the recommender's texts keep first: names or patterns of :class:`~tsporec.scorers.patterns.Keeping`.
+        Default: nothing.
     gate : bool
         Drop a round if a ridge recommender does worse on held-out users with its selection. Default: True.
     network_training : dict
@@ -68,7 +74,7 @@ class LearningConfig:
     1
     """
 
-    budgets: tuple[int, ...] = (8,)
+    budgets: tuple[Budget | int, ...] = (8,)
     weightings: tuple[str, ...] = ("tfidf", "placed")
     distinct: tuple[float, ...] = (0.0, STRENGTH)
     network_rounds: int = 0
@@ -78,6 +84,7 @@ class LearningConfig:
     uniform: float = CandidateConfig.uniform
     swapped: float = CandidateConfig.swapped
     rewards: dict[str, float] = field(default_factory=lambda: {"coconsumption": 1.0})
+    keep: tuple[str, ...] = ()
     gate: bool = True
     network_training: dict[str, Any] = field(default_factory=dict)
     item_training: dict[str, Any] = field(default_factory=dict)
@@ -87,8 +94,11 @@ class LearningConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recommender", replace(self.recommender, seed=self.seed))
-        if not self.budgets or min(self.budgets) < 1:
-            raise ValueError(f"budgets must be one or more numbers of tokens, each at least 1; found {self.budgets}.")
+        if not isinstance(self.budgets, list | tuple) or not self.budgets:
+            raise ValueError(f"budgets must be a tuple of one or more, such as (8,); found {self.budgets!r}.")
+        for budget in self.budgets:
+            size_of(budget)
+        join_patterns(self.keep)
         if not set(self.rewards) <= set(REWARDS) or not any(self.rewards.values()):
             raise ValueError(f"rewards must give weights, not all 0, to {', '.join(REWARDS)}; found {self.rewards}.")
         if not self.weightings or not set(self.weightings) <= set(WEIGHTINGS):

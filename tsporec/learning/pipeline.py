@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from tsporec._internal.digest import digest
 from tsporec._internal.extras import require
 from tsporec._internal.seeds import seeded
+from tsporec.budget import Budget
 from tsporec.data.items import FIELDS, Interactions, Item
+from tsporec.evaluation.measures import amount, size_of
 from tsporec.evaluation.task import Task, encode_selection, prepare
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.resume import keep, result, step, working_in
@@ -37,6 +39,7 @@ from tsporec.recommenders.embedding import EmbeddingRecommender
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.recommenders.ridge import RidgeRecommender
 from tsporec.scorers import Scorer
+from tsporec.scorers.patterns import Keeping
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.ragged import RaggedTokens
@@ -93,7 +96,7 @@ def train(
     config: LearningConfig | None = None,
     *,
     fields: Sequence[str] = FIELDS,
-    max_tokens: int | None = 256,
+    max_tokens: int | None = None,
     unknown: str = "error",
     reward: ProxyReward | None = None,
 ) -> Trained:
@@ -137,12 +140,11 @@ def train(
     ([('item weights', True)], 4)
     """
     config, output = config or LearningConfig(), Path(output)
+    if not isinstance(config, LearningConfig):
+        raise TypeError(f"config must be a LearningConfig, found {type(config).__name__}.")
     require("accelerate", extra="train")
     require("datasets", extra="train")
-    if not any(len(row.item_ids) > 1 for row in sequences):
-        raise ValueError(f"none of {len(sequences)} training sequences has two items; there is nothing to learn from.")
-    # 1. `prepare` takes the last item of each test row as a target. Nothing is tested here: rows are given as both.
-    task = prepare(items, sequences, list(sequences), tokenizer, fields, max_tokens, unknown, config.seed)
+    task = prepare(items, sequences, [], tokenizer, fields, max_tokens, unknown, config.seed)  # 1.
     encoder = ItemEncoder(model)
     given = None if reward is None else reward_fingerprint(reward)
     parts = task.fingerprint, encoder.fingerprint, config.plain(), given, tokenizer_fingerprint(tokenizer)
@@ -169,11 +171,14 @@ def train(
         selector = made_distinct(selector, task.tokens, config.budgets, start)  # 5.
         step(output / "selector", lambda folder: selector.save_pretrained(folder))
         TokenSelector.from_pretrained(output / "selector")  # refuses one that was damaged since
-        recommender = adapt(task, encoder, selector, config, output / "recommender")  # 6.
+        kept = Keeping(selector, tokenizer, config.keep) if config.keep else selector
+        recommender = adapt(task, encoder, kept, config, output / "recommender")  # 6.
     return Trained(selector, recommender, rounds, start, trials)
 
 
-def made_distinct(selector: TokenSelector, tokens: RaggedTokens, budgets: Sequence[int], start: Start) -> TokenSelector:
+def made_distinct(
+    selector: TokenSelector, tokens: RaggedTokens, budgets: Sequence[Budget | int], start: Start
+) -> TokenSelector:
     """Make the selections of ``tokens`` distinct, as far as ``start`` says."""
     return selector if start.distinct is None else selector.make_distinct(tokens, budgets, start.distinct)
 
@@ -229,13 +234,13 @@ def adapt(
 
     def make(part: Path) -> None:
         vectors = encode_selection(task, encoder, selector, config.budgets[0])
-        task.fit(vectors, config.recommender, f"fit to {config.budgets[0]} tokens").save(part)
+        task.fit(vectors, config.recommender, f"fit to {amount(size_of(config.budgets[0]))}").save(part)
 
     step(folder, make, made_from(task, encoder, selector, config))
     return EmbeddingRecommender.load(folder)
 
 
-def held_out_quality(task: Task, encoder: ItemEncoder, selector: Scorer, budgets: Sequence[int]) -> float:
+def held_out_quality(task: Task, encoder: ItemEncoder, selector: Scorer, budgets: Sequence[Budget | int]) -> float:
     """Return NDCG@10 of the next items of held-out users, by a ridge recommender, as a mean over the budgets."""
     part = task.next_items(task.held_out)
     values = [ridge_ndcg(part, encode_selection(task, encoder, selector, budget)) for budget in budgets]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
 from tsporec._internal.tensors import read_tensors, write_tensors
+from tsporec.budget import Budget
 from tsporec.evaluation.measures import require_better_than_popularity
 from tsporec.evaluation.task import Task, warm_up_rules
 from tsporec.learning.config import LearningConfig
@@ -59,7 +60,9 @@ def warm_up(
     ]
 
 
-def warm_up_views(tokens: RaggedTokens, encoder: ItemEncoder, policy: Scorer, budgets: Sequence[int]) -> Vectors:
+def warm_up_views(
+    tokens: RaggedTokens, encoder: ItemEncoder, policy: Scorer, budgets: Sequence[Budget | int]
+) -> Vectors:
     """Encode all items as the warm-up rules and the policy keep them at each budget: float32 ``[V, N, W]``."""
     rules = [*warm_up_rules(tokens), policy]
     return np.stack([encoder.encode(select(rule, tokens, b).apply(tokens)) for b in budgets for rule in rules])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
 from tsporec._internal.progress import progress
-from tsporec.language_model import base_model, equal_length_batches, weights_digest
+from tsporec.language_model import base_model, equal_length_batches, max_positions, weights_digest
 from tsporec.tokens.ragged import RaggedTokens
 
 _BATCH_TOKENS = 2048  # tokens of one forward
@@ -46,7 +47,19 @@ class ItemEncoder:
 
     @torch.inference_mode()
     def encode(self, tokens: RaggedTokens) -> NDArray[np.float32]:
-        """Encode every segment: float32 ``[N, width]``. An empty text gives the zero vector."""
+        """Encode every segment: float32 ``[N, width]``. An empty text gives the zero vector.
+
+        Of a text that is longer than the model's limit, the first tokens are read, and a warning counts such texts.
+        """
+        limit = max_positions(self.model)
+        long = 0 if limit is None else int((tokens.lengths > limit).sum())
+        if long:
+            warnings.warn(
+                f"{long:,} of {len(tokens):,} texts are longer than the {limit:,} tokens that this language model can "
+                "read at once; the rest of them is left out.",
+                stacklevel=2,
+            )
+            tokens = RaggedTokens.from_lists([ids[:limit] for ids in tokens])
         vectors = np.zeros((len(tokens), self.width), dtype=np.float32)
         device = next(self.model.parameters()).device
         for batch in progress(equal_length_batches(tokens, _BATCH_TOKENS), "encode"):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
+from tsporec.data.cleaning import clean_text
+from tsporec.data.items import tokenize_texts
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.ragged import RaggedTokens, check_ragged
 
 Scores = NDArray[np.float32]
 S = TypeVar("S")
+Corpus: TypeAlias = RaggedTokens | Sequence[str] | Sequence[Sequence[int]]
+"""The texts of a catalogue that a scorer is fitted to: packed ids, texts, or lists of ids."""
 
 
 @runtime_checkable
@@ -48,7 +53,7 @@ class BaseScorer:
         """Return one score for each token: float32 ``[T]``; see :class:`Scorer`."""
         raise NotImplementedError
 
-    def fit(self, corpus: RaggedTokens) -> BaseScorer:
+    def fit(self, corpus: Corpus) -> BaseScorer:
         """Learn from the texts of a catalogue and return the scorer itself. Most scorers learn nothing."""
         return self
 
@@ -64,6 +69,32 @@ class BaseScorer:
     def fingerprint(self) -> str:
         """Digest of the name and :meth:`config`. Equal scorers have equal fingerprints."""
         return digest(self.name, *(part for item in sorted(self.config().items()) for part in item))
+
+
+def read_corpus(corpus: object, tokenizer: Any) -> RaggedTokens:
+    """Return a corpus as packed ids. Texts are cleaned, as an item's are, and read with ``tokenizer``.
+
+    >>> from tsporec.data.synthetic import word_tokenizer
+    >>> read_corpus(["blue  pen", "pen"], word_tokenizer(["blue", "pen"])).to_lists()
+    [[4, 5], [5]]
+    """
+    if isinstance(corpus, RaggedTokens):
+        return corpus
+    if isinstance(corpus, str | bytes) or not isinstance(corpus, Iterable):
+        raise TypeError(f"corpus must be a list of texts or RaggedTokens, found {type(corpus).__name__}.")
+    texts: list[Any] = list(corpus)
+    if not all(isinstance(text, str) for text in texts):
+        wrong = [text for text in texts if isinstance(text, str) or not isinstance(text, Iterable)]
+        if wrong:
+            found = type(wrong[0]).__name__
+            raise TypeError(f"corpus must hold texts alone or lists of token ids alone; found {found} beside others.")
+        return RaggedTokens.from_lists(texts)
+    if tokenizer is None:
+        raise ValueError(
+            "texts are read with a tokenizer, and none is bound; bind one first (scorer.for_tokenizer(tokenizer), "
+            "TfidfScorer(tokenizer)), or give token ids."
+        )
+    return tokenize_texts([clean_text(text) for text in texts], tokenizer)
 
 
 def score_tokens(scorer: Scorer, tokens: RaggedTokens) -> Scores:

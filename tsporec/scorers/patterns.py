@@ -23,6 +23,20 @@ PATTERNS = {
 """Name -> regular expression."""
 
 
+def join_patterns(patterns: Sequence[str]) -> re.Pattern[str]:
+    """Make one pattern of names of :data:`PATTERNS` and regular expressions.
+
+    >>> join_patterns(["numbers", "[A-Z]{2,}"]).findall("HP 74 ink")
+    ['HP', '74']
+    """
+    try:
+        return re.compile("|".join(f"(?:{PATTERNS.get(one, one)})" for one in patterns))
+    except re.error as error:
+        raise ValueError(
+            f"patterns=… (--keep) takes {', '.join(PATTERNS)} or regular expressions; found {list(patterns)}: {error}."
+        ) from error
+
+
 class Keeping(BaseScorer):
     """Score tokens as ``scorer`` does, but rank those of matching text above all others.
 
@@ -44,13 +58,7 @@ class Keeping(BaseScorer):
 
     def __init__(self, scorer: Scorer, tokenizer: Any, patterns: Sequence[str]) -> None:
         fingerprint_of(scorer)  # refuse one that has none
-        try:
-            self.pattern = re.compile("|".join(f"(?:{PATTERNS.get(one, one)})" for one in patterns))
-        except re.error as error:
-            raise ValueError(
-                f"patterns=… (--keep) takes {', '.join(PATTERNS)} or regular expressions; found {list(patterns)}: "
-                f"{error}."
-            ) from error
+        self.pattern = join_patterns(patterns)
         self.scorer, self.pieces = scorer, read_pieces(tokenizer)
         self.item_weights = getattr(scorer, "item_weights", None)
         self.tokenizer_fingerprint = tokenizer_fingerprint(tokenizer)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.scorers.base import BaseScorer, Scores
+from tsporec.scorers.base import BaseScorer, Corpus, Scores, read_corpus
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.pieces import read_pieces
-from tsporec.tokens.ragged import RaggedTokens, check_ids, check_ragged
+from tsporec.tokens.ragged import RaggedTokens, check_ids
 
 
 class TfidfScorer(BaseScorer):
@@ -32,14 +32,18 @@ class TfidfScorer(BaseScorer):
     name = "tfidf"
 
     def __init__(self, tokenizer: Any = None) -> None:
+        self.tokenizer = tokenizer
         self.terms = None if tokenizer is None else read_pieces(tokenizer).terms
         self.tokenizer_fingerprint = None if tokenizer is None else tokenizer_fingerprint(tokenizer)
         self.idf: NDArray[np.float32] | None = None
         self.unseen = np.float32(0)
 
-    def fit(self, corpus: RaggedTokens) -> TfidfScorer:
-        """Count document frequencies; every segment is a document. Terms that never occur get the idf of ``df = 0``."""
-        check_ragged(corpus, "corpus")
+    def fit(self, corpus: Corpus) -> TfidfScorer:
+        """Count document frequencies; every text is a document. Terms that never occur get the idf of ``df = 0``.
+
+        Texts, in place of token ids, are read with the scorer's ``tokenizer``.
+        """
+        corpus = read_corpus(corpus, self.tokenizer)
         terms = self._terms_of(corpus)
         size = int(terms.max(initial=-1)) + 1
         # Texts [[1, 2, 1], [2]] -> distinct (text, term) pairs (0, 1), (0, 2), (1, 2) -> df [0, 1, 2]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tsporec.budget import Budget, as_budget
 from tsporec.scorers.base import Scores
 from tsporec.scorers.without_repeats import repeated
 from tsporec.selection import select_scored
@@ -33,7 +35,9 @@ _SAMPLE = 1000  # items with a first token that the others are compared on, at m
 _log = logging.getLogger("tsporec")
 
 
-def make_distinct(selector: Any, corpus: RaggedTokens, budgets: Sequence[int], strength: float, unchanged: int) -> Any:
+def make_distinct(
+    selector: Any, corpus: RaggedTokens, budgets: Sequence[Budget | int], strength: float, unchanged: int
+) -> Any:
     """Let the items of a catalogue keep tokens that tell them apart.
 
     Texts alone decide, so no user data is needed. :func:`distinct_scores` says how the tokens are chosen. A warning
@@ -46,8 +50,8 @@ def make_distinct(selector: Any, corpus: RaggedTokens, budgets: Sequence[int], s
     corpus : RaggedTokens
         The whole catalogue, one item a segment. Known items that are not in it are forgotten. Items whose texts have
         the same letters are not told apart.
-    budgets : sequence of int
-        Numbers of tokens at which selections are to differ.
+    budgets : sequence of int or Budget
+        Numbers of tokens, or shares of each text's tokens, at which selections are to differ.
     strength : float
         Score points for each nat by which a token narrows down the items that share the tokens before it.
     unchanged : int
@@ -70,13 +74,13 @@ def make_distinct(selector: Any, corpus: RaggedTokens, budgets: Sequence[int], s
     >>> [tokenizer.decode(kept).strip() for kept in selector.select(tokens, 2).apply(tokens)]
     ['pilot gel', 'pilot red', 'pilot blue']
     """
-    if np.ndim(budgets) != 1 or not len(budgets) or min(budgets) < 1:
-        raise ValueError(f"expected a list of one or more budgets, each at least 1 token; found {budgets!r}.")
+    if not isinstance(budgets, Sequence) or not budgets or any(as_budget(budget).total for budget in budgets):
+        raise ValueError(f"expected a list of one or more budgets, of tokens or keep_ratio; found {budgets!r}.")
     if not 0 <= strength < math.inf:
         raise ValueError(f"expected a finite strength of at least 0; found {strength}.")
     if not 0 <= unchanged <= len(corpus):
         raise ValueError(f"unchanged is a number of items from 0 to {len(corpus)}; found {unchanged}.")
-    known, scores, budgets = selector.with_item_weights(corpus), selector.score(corpus), sorted(set(budgets))
+    known, scores = selector.with_item_weights(corpus), selector.score(corpus)
     pieces = known.vocabulary.pieces
     texts = Letters(corpus, pieces).hash_segments().view(np.int64)
     if selector.item_weights is not None:  # a new text that resembles a known one is not scored as that one
@@ -94,8 +98,8 @@ def make_distinct(selector: Any, corpus: RaggedTokens, budgets: Sequence[int], s
         alike = len(corpus) - round(len(corpus) * distinct_share(kept, texts, terms))
         if alike:
             _log.warning(
-                "at %d tokens %d of %d items keep the same terms as an item of another text.",
-                budget,
+                "at %s %d of %d items keep the same terms as an item of another text.",
+                f"{budget} tokens" if as_budget(budget).tokens else budget,
                 alike,
                 len(corpus),
             )
@@ -134,7 +138,7 @@ def distinct_scores(
     scores: Scores,
     tokens: RaggedTokens,
     terms: Ints,
-    budgets: Sequence[int],
+    budgets: Sequence[Budget | int],
     strength: float,
     eligible: Bools,
     texts: Ints,
@@ -161,8 +165,7 @@ def distinct_scores(
         N items.
     terms : int64 ``[V]``
         The term of each vocabulary id: :attr:`tsporec.tokens.pieces.Pieces.terms`.
-    budgets : sequence of int
-        Ascending.
+    budgets : sequence of int or Budget
     strength : float
     eligible : bool ``[T]``
         Tokens that may be chosen.
@@ -185,22 +188,24 @@ def distinct_scores(
     array([2., 1., 2., 1., 2.], dtype=float32)
     """
     catalogue = _Catalogue(tokens, terms, eligible)
-    used: dict[int, Used] = {budget: {} for budget in budgets}
-    for budget in budgets:
-        kept = select_scored(scores, tokens, budget).apply(tokens)
+    used: dict[int, Used] = defaultdict(dict)
+    counts = np.stack([as_budget(budget).resolve(scores, tokens.cu_seqlens) for budget in budgets])
+    for count in counts:
+        kept = select_scored(scores, tokens, count).apply(tokens)
         for item in range(unchanged):
-            used[budget].setdefault(_selection(terms[kept[item]].tolist()), int(texts[item]))
+            used[int(count[item])].setdefault(_selection(terms[kept[item]].tolist()), int(texts[item]))
     changed = scores.copy()
     order = np.argsort(np.diff(catalogue.item_starts), kind="stable")
     for item in order[order >= unchanged].tolist():
         start, end = int(tokens.cu_seqlens[item]), int(tokens.cu_seqlens[item + 1])
-        best = catalogue.best(scores[start:end], start, max(budgets) + _SPARE)
-        chosen = _choose(catalogue, scores, best, budgets, strength, used, int(texts[item]))
-        for budget in reversed(budgets):
-            others = np.setdiff1d(np.arange(start, end), chosen[:budget])
-            if len(others) and len(chosen) >= budget:
+        sizes = np.unique(counts[:, item]).tolist()
+        best = catalogue.best(scores[start:end], start, sizes[-1] + _SPARE)
+        chosen = _choose(catalogue, scores, best, sizes, strength, used, int(texts[item]))
+        for size in reversed(sizes):
+            others = np.setdiff1d(np.arange(start, end), chosen[:size])
+            if len(others) and len(chosen) >= size:
                 bar = changed[others].max()
-                low = [token for token in chosen[:budget] if changed[token] <= bar]
+                low = [token for token in chosen[:size] if changed[token] <= bar]
                 changed[low] = bar + np.arange(len(low), 0, -1)
     return changed
 
@@ -209,27 +214,27 @@ def _choose(
     catalogue: _Catalogue,
     scores: Scores,
     best: Ints,
-    budgets: Sequence[int],
+    sizes: Sequence[int],
     strength: float,
     used: dict[int, Used],
     text: int,
 ) -> list[int]:
-    """Choose tokens of one item among its ``best``, in order, and note its selection at each budget in ``used``.
+    """Choose tokens of one item among its ``best``, in order, and note its selection at each of ``sizes`` in ``used``.
 
     ``used[k]`` maps a selection of k terms to the digest of the text that has it. Returns the chosen positions.
     """
     rest, items = list(best), None  # items: those that have all chosen tokens
     chosen: list[int] = []
     kept: list[int] = []
-    while rest and len(chosen) < max(budgets):
+    while rest and len(chosen) < sizes[-1]:
         values = scores[rest].astype(np.float64)
         if items is not None and len(items) > 1:
             values += strength * np.log(len(items) / catalogue.count(items, catalogue.terms[rest]))
-        order, taken = np.argsort(-values, kind="stable"), used.get(len(chosen) + 1, {})
+        order, taken = np.argsort(-values, kind="stable"), used[len(chosen) + 1] if len(chosen) + 1 in sizes else {}
         free = (i for i in order if taken.get(_selection([*kept, int(catalogue.terms[rest[i]])]), text) == text)
         chosen.append(int(rest.pop(int(next(free, order[0])))))
         kept.append(int(catalogue.terms[chosen[-1]]))
-        if len(chosen) in used:
+        if len(chosen) in sizes:
             taken.setdefault(_selection(kept), text)
         if strength:
             items = catalogue.having(kept[-1], items)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tsporec._internal.digest import digest
 from tsporec._internal.seeds import seeded
 from tsporec.budget import Budget
-from tsporec.scorers.base import Scores
+from tsporec.scorers.base import Corpus, Scores, read_corpus
 from tsporec.selection import Selection, select
 from tsporec.selector import files, hub
 from tsporec.selector.compress_text import TextLike, compress_ids, compress_text
@@ -26,7 +26,7 @@ from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.network import SIGNALS, FrozenSelector, Scoring, ScoringNetwork, check_precision
 from tsporec.selector.text_rows import lay_out
 from tsporec.selector.vocabulary import Vocabulary, inverse_frequencies, read_vocabulary
-from tsporec.tokens.ragged import RaggedTokens, check_ragged
+from tsporec.tokens.ragged import RaggedTokens
 
 __all__ = ["SelectorConfig", "TokenSelector"]
 
@@ -58,7 +58,13 @@ class TokenSelector(nn.Module):
     def __init__(self, config: SelectorConfig | None = None) -> None:
         super().__init__()
         self.config = config or SelectorConfig()
+        if not isinstance(self.config, SelectorConfig):
+            raise TypeError(
+                f"config must be a SelectorConfig, found {type(config).__name__}; "
+                "TokenSelector.from_pretrained(name) loads a selector by its name or folder."
+            )
         self.vocabulary: Vocabulary | None = None
+        self.tokenizer: Any = None  # reads the texts that `fit` is given; it is not pickled
         self.network = ScoringNetwork(self.config.dim, self.config.hidden, self.config.gram_buckets)
         self.register_module("item_weights", None)
         rule = RULES[self.config.weighting]
@@ -122,7 +128,7 @@ class TokenSelector(nn.Module):
 
     def for_tokenizer(self, tokenizer: Any) -> TokenSelector:
         """Bind to ``tokenizer``: a selector for its ids that shares the weights of this one."""
-        return self._sharing(vocabulary=self._read(tokenizer), _lookup=None)
+        return self._sharing(vocabulary=self._read(tokenizer), tokenizer=tokenizer, _lookup=None)
 
     @property
     def tokenizer_fingerprint(self) -> str | None:
@@ -134,20 +140,20 @@ class TokenSelector(nn.Module):
         """The ids of the special tokens that are always kept; None if this selector is unbound."""
         return None if self.vocabulary is None else np.flatnonzero(self.vocabulary.pieces.protected).tolist()
 
-    def fit(self, corpus: RaggedTokens | Sequence[tuple[Any, RaggedTokens]], *, prior: float = 1.0) -> TokenSelector:
-        """Set the inverse document frequencies from the texts of ``corpus``, one a segment; returns this selector.
+    def fit(self, corpus: Corpus | Sequence[tuple[Any, Corpus]], *, prior: float = 1.0) -> TokenSelector:
+        """Set the inverse document frequencies from the texts of ``corpus``; returns this selector.
 
+        ``corpus`` is a list of texts, or their token ids: :class:`RaggedTokens`, one text a segment.
         ``idf = log((prior + N) / (prior + df)) + 1``; with a prior of 1 this is scikit-learn's smoothed form. ``df`` is
-        counted by spelling, so it serves every tokenizer. ``corpus`` may also be pairs (tokenizer, RaggedTokens); N
+        counted by spelling, so it serves every tokenizer. ``corpus`` may also be pairs (tokenizer, texts or ids); N
         then counts, for each spelling, the texts of the tokenizers that have it. A larger prior, the number of texts
         that every spelling is assumed to be in, makes rare and unknown words count less: for texts of another kind than
         those that are scored.
         """
-        if not isinstance(corpus, list | tuple) or not all(isinstance(part, tuple) for part in corpus):
-            check_ragged(corpus, "corpus")
-        parts = [(self._bound(), corpus)] if isinstance(corpus, RaggedTokens) else [
-            (self._read(tokenizer), tokens) for tokenizer, tokens in corpus
-        ]  # fmt: skip
+        if isinstance(corpus, list | tuple) and corpus and all(isinstance(part, tuple) for part in corpus):
+            parts = [(self._read(tokenizer), read_corpus(texts, tokenizer)) for tokenizer, texts in corpus]
+        else:
+            parts = [(self._bound(), read_corpus(corpus, self.tokenizer))]
         idf = inverse_frequencies(parts, self.config.surface_buckets, prior)
         with torch.no_grad():
             self.idf.copy_(torch.from_numpy(idf))
@@ -200,7 +206,7 @@ class TokenSelector(nn.Module):
         return self
 
     def make_distinct(
-        self, corpus: RaggedTokens, budgets: Sequence[int], strength: float = STRENGTH, unchanged: int = 0
+        self, corpus: RaggedTokens, budgets: Sequence[Budget | int], strength: float = STRENGTH, unchanged: int = 0
     ) -> TokenSelector:
         """Let the items of a catalogue keep tokens that tell them apart, as item weights; texts alone decide.
 
@@ -308,4 +314,5 @@ class TokenSelector(nn.Module):
         return digest(self.name, shape, self.tokenizer_fingerprint or "", *parts)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_lookup": None}  # workers make the table again instead of unpickling it
+        # Workers make the table again instead of unpickling it, and fit nothing.
+        return {**self.__dict__, "_lookup": None, "tokenizer": None}

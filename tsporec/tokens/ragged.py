@@ -163,14 +163,14 @@ class RaggedTokens:
         return padded, mask.astype(np.int64)
 
 
-def check_ragged(tokens: object, name: str = "tokens") -> None:
+def check_ragged(tokens: object) -> None:
     """Refuse what is no :class:`RaggedTokens`, with the calls that make them.
 
     >>> check_ragged(RaggedTokens.from_lists([[5, 6]]))
     """
     if not isinstance(tokens, RaggedTokens):
         raise TypeError(
-            f"{name} must be RaggedTokens, found {type(tokens).__name__}. RaggedTokens.from_lists(ids) packs ids, and "
+            f"tokens must be RaggedTokens, found {type(tokens).__name__}. RaggedTokens.from_lists(ids) packs ids, and "
             "tsporec.data.items.tokenize_texts(texts, tokenizer) packs texts."
         )
 

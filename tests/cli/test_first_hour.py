@@ -1,0 +1,311 @@
+"""The faults that a new user met in the first hour, and a test for each.
+
+Faults of other parts have their tests beside these parts: ``ELSEWHERE`` names them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import evaluate_arguments, run, train_arguments
+from tests.conftest import TEXTS, make_causal_lm
+from tsporec import Budget, ItemCatalog, RaggedTokens, SelectorCollator, TokenSelector, make_scorer, wrap_tokenizer
+from tsporec.data.items import Interactions, Item
+from tsporec.data.readers import read_items, read_sequences
+from tsporec.data.splits import make_rows, split
+from tsporec.evaluation.evaluator import Evaluator
+from tsporec.evaluation.task import prepare
+from tsporec.learning.config import LearningConfig
+from tsporec.learning.pipeline import train
+from tsporec.recommenders.encoder import ItemEncoder
+from tsporec.scorers.patterns import Keeping
+from tsporec.selection import select
+
+ROOT = Path(__file__).parent.parent.parent
+ELSEWHERE = {
+    "AT&T 210 Corded Phone has other words by way in": "tests/test_ways_in.py::test_every_way_in_keeps_the_same",
+    "compress_text takes no list": "tests/selector/test_compress_text.py::test_a_list_of_texts_is_each_text",
+    "the README's example does not run": "tests/test_examples.py::test_snippets_run",
+    "--plot is refused after the run": "tests/cli/test_app.py::test_bad_input_is_one_line_and_code_2",
+    "no bar on a terminal, no line in a log": "tests/test_progress.py::test_a_log_has_a_line_a_minute",
+    "formats are documented nowhere": "tests/cli/test_docs.py::test_the_pages_list_every_command_and_every_format",
+}
+
+
+@pytest.mark.parametrize("place", ELSEWHERE.values(), ids=list(ELSEWHERE))
+def test_the_other_faults_have_a_test_where_they_were_mended(place):
+    path, name = place.split("::")
+    assert f"def {name}(" in (ROOT / path).read_text()
+
+
+# -- own data, and a verdict
+
+
+@pytest.mark.usefixtures("quick")
+def test_own_files_give_a_verdict_in_one_command_and_the_next_command_runs(files, tmp_path):
+    pytest.importorskip("datasets")
+    pytest.importorskip("accelerate")
+    with gzip.open(tmp_path / "items.jsonl.gz", "wt") as stream:
+        for i in range(12):
+            stream.write(json.dumps({"item_id": f"B{i}", "name": TEXTS[i % 6], "about": TEXTS[(i + 1) % 6]}) + "\n")
+    rows = [f"u{u},B{(u + step) % 12},2024-05-0{step + 1}" for u in range(20) for step in range(4)]
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    done = run(
+        "train", "--items", tmp_path / "items.jsonl.gz", "--interactions", tmp_path / "interactions.csv", "--model",
+        files / "model", "--ratio", "0.25", "--fields", "name,about", "--seeds", "0,1", "--keep", "numbers",
+        "--output", tmp_path / "run",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.stdout.split())
+    for row in ("head", "untrained", "selector", "full"):
+        assert f"\n {row} " in done.stdout
+    for part in (
+        "25% of each text keep",
+        "of the whole text's NDCG@10 at",
+        "the best rule",
+        "that --keep names are kept",
+    ):
+        assert part in told
+    assert sum(line.startswith("→") for line in done.stdout.splitlines()) == 5
+    following = shlex.split(done.stdout.splitlines()[-1].removeprefix("next: tsporec "))
+    again = run(*following)
+    assert again.exit_code == 0, again.output
+    assert "12 items" in again.stdout
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert written["settings"]["split"] == "last-item"
+    assert written["settings"]["format"] == {"items": "plain", "interactions": "plain"}
+    assert written["settings"]["selector"]["fingerprint"]
+    assert written["environment"]["versions"]["tsporec"]
+    assert written["cells"][0]["budget"] == 0.25
+    assert 0 < written["keep"]["kept"] <= written["keep"]["tokens"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_frozen_case_has_a_command(files):
+    arguments = "--cases", "frozen,adapted", "--scorers", "head,full", "--budget", 2, "--seeds", 0
+    done = run(*evaluate_arguments(files), *arguments)
+    assert done.exit_code == 0, done.output
+    assert "frozen, 20 test rows" in done.stdout
+    assert "adapted, 20 test rows" in done.stdout
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_selector_is_compared_with_the_rule_that_it_started_from(files):
+    common = [*evaluate_arguments(files), "--budget", 2, "--seeds", 0, "--json"]
+    done = run(*common, "--selector", "tsporec/base")
+    assert done.exit_code == 0, done.output
+    names = ["head", "random", "tfidf", "untrained", "selector", "full"]
+    assert list(dict.fromkeys(cell["scorer"] for cell in json.loads(done.stdout)["cells"])) == names
+
+
+def test_a_test_target_in_training_is_refused_in_python_too(tokenizer):
+    items = [Item(str(i), {"title": TEXTS[i % 6]}) for i in range(6)]
+    users = [Interactions(f"u{u}", tuple(str((u + step) % 6) for step in range(4))) for u in range(8)]
+    learned_from, held_out = split(users)
+    rows = make_rows(learned_from, held_out)
+    assert len(prepare(items, learned_from, rows, tokenizer).test) == 8
+    for known, tested in ((users, rows), (users, users)):
+        with pytest.raises(ValueError, match=r"8 of 8 test sequences stand in the training .*Take them out"):
+            prepare(items, known, tested, tokenizer)
+
+
+def test_every_example_of_the_data_page_is_read(tmp_path):
+    page = (ROOT / "docs" / "data.md").read_text()
+    examples = re.findall(r"^\| `(\.\w+)`.*?\| (.*) \|$", page, flags=re.MULTILINE)
+    assert [ending for ending, _ in examples] == [".jsonl", ".json", ".csv", ".tsv", ".parquet"]
+    for ending, example in examples[:3]:
+        path = tmp_path / f"items{ending}"
+        path.write_text("\n".join(re.findall(r"`([^`]+)`", example)[: 2 if ending == ".csv" else 1]) + "\n")
+        assert read_items(path)[0].fields["title"] == "Gel pen"
+    (block,) = re.findall(r"```text\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "interactions.csv").write_text(block)
+    assert [(row.user_id, row.item_ids) for row in read_sequences(tmp_path / "interactions.csv")]
+
+
+def test_whole_texts_are_read_and_the_models_limit_is_told(tokenizer):
+    model = make_causal_lm(len(tokenizer))  # 512 positions
+    items = [
+        Item("long", {"title": "pen " * 700}),
+        Item("short", {"title": "gel pen"}),
+        Item("other", {"title": "ink"}),
+    ]
+    users = [Interactions(str(u), ("long", "short", "other")) for u in range(4)]
+    task = prepare(items, users, [], tokenizer)
+    assert task.tokens.lengths[0] >= 700
+    with pytest.warns(
+        UserWarning, match="1 of 3 texts are longer than the 512 tokens that this language model can read"
+    ):
+        vectors = ItemEncoder(model).encode(task.tokens)
+    first = RaggedTokens.from_lists([task.tokens[0][:512]])
+    np.testing.assert_allclose(vectors[0], ItemEncoder(model).encode(first)[0], atol=1e-6)
+
+
+# -- the command line
+
+
+FLAGS = [
+    (["evaluate", "--ratio", "2"], "--ratio takes shares above 0 and up to 1, comma-separated; found '2'"),
+    (["evaluate", "--ratio", "0.5", "--budget", "4"], "--ratio stands in place of --budget; leave one out"),
+    (["evaluate", "--scorers", "best"], "there is no scorer 'best'; expected head, "),
+    (["evaluate", "--cases", "warm"], "--cases takes adapted, frozen, comma-separated; found 'warm'"),
+    (["evaluate", "--layers", "9"], "--layers must be from 1 to 2"),
+    (["evaluate", "--fields", ","], "--fields takes one or more names"),
+    (["evaluate", "--keep", "numbers,[A-Z]+"], "found both in 'numbers,[A-Z]+'. Give --keep once for each"),
+    (["evaluate", "--keep", "["], "--keep takes numbers, identifiers or regular expressions"),
+    (["evaluate", "--output", "."], "--output is a file to write"),
+    (["evaluate", "--selector", "tsporec/base", "--scorers", "head"], "add selector or leave it out"),
+    (["train", "--reward", "mine"], "--reward takes coconsumption, recommendation, identity, comma-separated"),
+    (["train", "--weighting", "best"], "--weighting takes idf, tfidf, placed, comma-separated; found 'best'"),
+    (["train", "--budget", "0"], "--budget takes whole numbers of at least 1"),
+    (["train", "--ratio", "0"], "--ratio takes shares above 0"),
+    (["train", "--layers", "0"], "--layers must be from 1 to 2"),
+    (["train", "--drop-unknown", "--fields", "colour"], "Name those that hold the text with --fields"),
+    (["compress", "--granularity", "line"], "--granularity must be 'word' or 'token'"),
+    (["compress", "--num-proc", "0"], "--num-proc"),
+    (["show", "--granularity", "line"], "--granularity must be 'word' or 'token'"),
+    (["show", "--scorer", "attention", "--layers", "9"], "--layers must be from 1 to 2"),
+    (["split", "--share", "2", "--split", "time"], "--share must be in (0, 1)"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), FLAGS, ids=[" ".join(arguments) for arguments, _ in FLAGS])
+def test_messages_speak_of_flags(files, tmp_path, arguments, message):
+    command, *options = arguments
+    given = {
+        "--items": files / "items.jsonl", "--interactions": files / "interactions.csv", "--model": files / "model",
+        "--output": tmp_path / "out",
+    }  # fmt: skip
+    left_out = {"compress": ["--interactions"], "show": ["--interactions", "--output"], "split": ["--items", "--model"]}
+    needed = [part for name, value in given.items() if name not in left_out.get(command, []) for part in (name, value)]
+    result = run(command, *needed, *options)
+    assert result.exit_code == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert message in line
+    assert not re.search(r"\w+=…|\w_\w+=|max_tokens|id_field|num_proc|None\b", line)
+    assert result.stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+COMMANDS = ["train", "evaluate", "compress", "show", "split"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_interrupt_says_how_to_go_on(files, tmp_path, command, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tsporec.data.readers.read_items", interrupted)
+    monkeypatch.setattr("tsporec.data.readers.read_sequences", interrupted)
+    monkeypatch.setattr("tsporec.catalog.catalog.ItemCatalog.build", interrupted)
+    needed = {
+        "train": train_arguments(files)[1:], "evaluate": evaluate_arguments(files)[1:],
+        "compress": ["--items", files / "items.jsonl", "--model", files / "model"],
+        "show": ["--items", files / "items.jsonl", "--model", files / "model"],
+        "split": ["--interactions", files / "interactions.csv"],
+    }  # fmt: skip
+    output = [] if command == "show" else ["--output", tmp_path / "out"]
+    stopped = run(command, *needed[command], *output)
+    assert stopped.exit_code == 130
+    assert stopped.stderr.startswith("stopped. ")
+    assert "same command" in stopped.stderr
+
+
+def test_a_run_prints_nothing_of_other_libraries(files, tmp_path):
+    pytest.importorskip("datasets")
+    pytest.importorskip("accelerate")
+    arguments = [str(part) for part in train_arguments(files)]
+    command = [sys.executable, "-m", "tsporec.cli", *arguments, "--no-verdict", "--output", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if not line.startswith("warning: ")] == [
+        "12 items, 20 users to learn from, 20 rows to test on",
+    ]
+    assert not re.search(r"[Dd]eprecat|transformers|datasets|site-packages|%\|", done.stderr)
+
+
+# -- Python
+
+
+def calls(tokenizer, model):
+    """Return (a call with a wrong type, the error, what it says)."""
+    tokens = RaggedTokens.from_lists([[4, 5, 6]])
+    selector = TokenSelector().for_tokenizer(tokenizer)
+    items, users = [Item("1", {"title": "pen"})], [Interactions("u", ("1", "1"))]
+    learn = (items, users, model, tokenizer, "run")
+    return [
+        (
+            lambda: select(selector, tokens, "8"),
+            ValueError,
+            "a budget is a Budget or a whole number of tokens; found '8'",
+        ),
+        (lambda: select("tsporec/base", tokens, 8), TypeError, r"expected a scorer.*from_pretrained\(name\)"),
+        (lambda: selector.select(tokens, 8.0), ValueError, "a budget is a Budget or a whole number"),
+        (lambda: selector.fit("gel pen"), TypeError, "corpus must be a list of texts or RaggedTokens, found str"),
+        (lambda: selector.fit(None), TypeError, "corpus must be a list of texts or RaggedTokens, found NoneType"),
+        (lambda: TokenSelector("tsporec/base"), TypeError, r"config must be a SelectorConfig.*from_pretrained\(name\)"),
+        (lambda: selector.compress_text(5, 8, tokenizer), ValueError, "expected a text or a list of texts; found int"),
+        (lambda: SelectorCollator(list, 5, 8), ValueError, "a TokenSelector, another object with a score method"),
+        (lambda: SelectorCollator(list, selector, None), ValueError, "a budget is a Budget or a whole number"),
+        (lambda: wrap_tokenizer(tokenizer, 5, 8), ValueError, "a TokenSelector, another object with a score method"),
+        (
+            lambda: ItemCatalog.build(items, tokenizer=tokenizer, selector=selector, budget="8", path="x"),
+            ValueError,
+            "a budget is a Budget or a whole number",
+        ),
+        (lambda: train("x", *learn[1:]), TypeError, "items must be a list of Item, found str; .*read_items"),
+        (lambda: train(items, "x", *learn[2:]), TypeError, "train must be a list of Interactions, found str"),
+        (lambda: train(*learn[:3], "gpt2", "run"), TypeError, "tokenizer must be a Hugging Face tokenizer, found str"),
+        (lambda: train(*learn, "config"), TypeError, "config must be a LearningConfig, found str"),
+        (lambda: LearningConfig(budgets=("8",)), ValueError, "a budget is a Budget or a whole number"),
+        (lambda: LearningConfig(budgets=8), ValueError, "budgets must be a tuple of one or more"),
+        (lambda: split("interactions.csv"), TypeError, "sequences must be a list of Interactions, found str"),
+        (lambda: ItemEncoder("gpt2"), TypeError, r"expected a causal LM, found str; load_causal_lm\(name\)"),
+        (lambda: Evaluator("task", None), TypeError, "task must be a Task, found str; .*prepare makes one"),
+        (lambda: read_items(None), TypeError, "expected a file, a DataFrame"),
+    ]
+
+
+@pytest.mark.parametrize("number", range(21))
+def test_a_wrong_type_is_an_error_with_the_remedy(tokenizer, causal_lm, number, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = calls(tokenizer, causal_lm)
+    assert len(known) == 21
+    call, error, message = known[number]
+    with pytest.raises(error, match=message):
+        call()
+    assert not list(tmp_path.iterdir())
+
+
+def test_budgets_selectors_and_corpora_come_in_every_form(tokenizer, tmp_path):
+    corpus = RaggedTokens.from_lists(tokenizer(TEXTS, add_special_tokens=False)["input_ids"])
+    selector = TokenSelector().for_tokenizer(tokenizer)
+    by_ids = selector.fit(corpus).idf.clone()
+    for given in (TEXTS, corpus.to_lists(), [(tokenizer, TEXTS)]):
+        assert (selector.fit(given).idf == by_ids).all()
+    rule = make_scorer("tfidf", tokenizer=tokenizer)
+    np.testing.assert_array_equal(rule.fit(TEXTS).score(corpus), rule.fit(corpus).score(corpus))
+    folder = selector.save_pretrained(tmp_path / "selector")
+    for one in (selector, str(folder), folder):
+        for budget in (4, np.int64(4), Budget(tokens=4)):
+            cut = SelectorCollator(list, one, budget, "item_spans", tokenizer=tokenizer)
+            ids = corpus[0].tolist()
+            (kept,) = cut([{"input_ids": ids, "item_spans": [(0, len(ids))]}])
+            assert kept["input_ids"] == wrap_tokenizer(tokenizer, one, budget)(TEXTS[0])["input_ids"]
+            assert len(kept["input_ids"]) == 4
+
+
+def test_numbers_are_told_to_stay_in_python(tokenizer):
+    corpus = RaggedTokens.from_lists(tokenizer(TEXTS, add_special_tokens=False)["input_ids"])
+    selector = TokenSelector().for_tokenizer(tokenizer).fit(corpus)
+    marks = Keeping(selector, tokenizer, ["numbers"]).marks(corpus)
+    assert marks.any()
+    assert np.isin(np.flatnonzero(marks), selector.select(corpus, 3, protected=marks).kept).all()
