@@ -16,6 +16,7 @@ from tsporec.data.synthetic import word_tokenizer
 from tsporec.scorers import make_scorer
 from tsporec.scorers.base import Scorer
 from tsporec.selection import select
+from tsporec.selector import network
 from tsporec.selector.config import WEIGHTINGS
 from tsporec.selector.model import SelectorConfig, TokenSelector
 from tsporec.selector.text_rows import TEXT_SIGNALS, lay_out, lay_out_numpy
@@ -139,6 +140,10 @@ def batches(selector):
         yield torch.from_numpy(tokens.ids), torch.from_numpy(tokens.cu_seqlens), selector.score(tokens)
 
 
+compiles = pytest.mark.skipif(not network._COMPILES, reason="a selector compiles with torch 2.13 or newer")
+
+
+@compiles
 def test_exports_with_dynamic_lengths(selector, tmp_path):
     tokens, segments = torch.export.Dim("tokens"), torch.export.Dim("segments")
     shapes = {"ids": {0: tokens}, "cu_seqlens": {0: segments}}
@@ -150,10 +155,21 @@ def test_exports_with_dynamic_lengths(selector, tmp_path):
         np.testing.assert_allclose(module(ids, cu_seqlens).numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
+@compiles
 def test_compiles_as_one_graph_with_dynamic_lengths(selector):
     compiled = torch.compile(selector.frozen(), fullgraph=True, dynamic=True, backend="aot_eager")
     for ids, cu_seqlens, expected in batches(selector):
         np.testing.assert_allclose(compiled(ids, cu_seqlens).numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_older_torch_does_not_compile_to_other_scores(selector, monkeypatch):
+    monkeypatch.setattr(network, "_COMPILES", False)
+    ids, cu_seqlens, expected = next(batches(selector))
+    with pytest.raises(Exception, match=r"torch 2\.13 or newer|Unsupported|unsupported"):
+        torch.compile(selector.frozen(), fullgraph=True, backend="eager")(ids, cu_seqlens)
+    # Without fullgraph it runs uncompiled, and as it is.
+    found = torch.compile(selector.frozen(), backend="eager")(ids, cu_seqlens).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_threads_do_not_change_scores(selector):
@@ -401,6 +417,7 @@ def test_frequencies_of_several_tokenizers(tokenizer, wordpiece_tokenizer):
         TokenSelector().fit([(wordpiece_tokenizer, RaggedTokens.from_lists([[10**6]]))])
 
 
+@compiles
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="inductor needs a C++ compiler")
 def test_compiles_with_inductor(selector):
     compiled = torch.compile(selector.frozen(), fullgraph=True, dynamic=True)

@@ -168,8 +168,11 @@ def check_precision(weight: Tensor) -> None:
         )
 
 
+_COMPILES = torch.__version__ >= "2.13"
+
+
 class FrozenSelector(nn.Module):
-    """A copy of a selector's scoring, its tables buffers, for ``torch.compile`` and ``torch.export``."""
+    """A copy of a selector's scoring, its tables buffers, for ``torch.compile`` and ``torch.export`` (torch 2.13 on)."""
 
     blend: Tensor
     slots: Tensor | None
@@ -186,6 +189,8 @@ class FrozenSelector(nn.Module):
 
     def forward(self, ids: Tensor, cu_seqlens: Tensor) -> Tensor:
         """Compute logits float32 ``[T]`` from vocabulary ids ``[T]``, unchecked, and ``cu_seqlens`` int ``[N + 1]``."""
+        if not _COMPILES and torch.compiler.is_compiling():  # torch 2.6 compiles it to other scores
+            raise RuntimeError(f"a selector compiles and exports with torch 2.13 or newer; found {torch.__version__}.")
         scoring = Scoring(self.network, self.blend, self.slots, self.rule, self.terms)
         # One empty text more, so that a single text is no special case to the compiler.
         cu_seqlens = torch.cat([cu_seqlens, cu_seqlens[-1:]])
