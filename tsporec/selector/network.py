@@ -172,7 +172,7 @@ _COMPILES = torch.__version__ >= "2.13"
 
 
 class FrozenSelector(nn.Module):
-    """A copy of a selector's scoring, its tables buffers, for ``torch.compile`` and ``torch.export`` (torch 2.13 on)."""
+    """A copy of a selector's scoring with its tables as buffers, for ``torch.compile`` and ``torch.export``."""
 
     blend: Tensor
     slots: Tensor | None
