@@ -26,7 +26,7 @@ from tsporec.selector.config import SelectorConfig
 
 assert PreferenceTrainer
 SHAPE = SelectorConfig(dim=8, hidden=8, gram_buckets=512, surface_buckets=1024)
-MADE = CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, phrases=8, sequence=5)
+MADE = CatalogueConfig(items=40, users=40, tastes=4, words_per_taste=3, mentions=8, sequence=5)
 STEPS = {"num_train_epochs": 2, "use_cpu": True}
 LEARNING = LearningConfig(
     budgets=(4,), weightings=("idf", "placed"), distinct=(1.2,), network_rounds=1, item_rounds=1, candidates=4,

@@ -14,7 +14,6 @@ from tsporec.cli import demo as demo_module
 from tsporec.cli import hub as cli_hub
 from tsporec.cli.options import clean_errors, numbers
 from tsporec.data.synthetic import CatalogueConfig, generate
-from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.selector import files as selector_files
 from tsporec.selector import hub
 from tsporec.selector.model import SelectorConfig, TokenSelector
@@ -177,30 +176,38 @@ def test_version_doctor_and_an_interrupt(monkeypatch, tmp_path):
 
 
 def test_show_marks_what_is_kept(files):
-    result = run(
-        "show",
-        "--items",
-        files / "items.jsonl",
-        "--model",
-        files / "model",
-        "--budget",
-        3,
-        "--item",
-        5,
-        "--scorer",
-        "head",
-    )
+    common = ["show", "--items", files / "items.jsonl", "--model", files / "model", "--item", 5, "--scorer", "head"]
+    result = run(*common, "--budget", 3)
     assert result.exit_code == 0, result.output
     assert "[Caf" in result.output
     result = run("show", "--items", files / "items.jsonl", "--model", files / "model", "--item", 99)
     assert result.exit_code == 2
     assert "no item '99'" in result.output
-    common = ["show", "--items", files / "items.jsonl", "--model", files / "model", "--item", 5, "--scorer", "head"]
     assert "→ Café crème notebook" in run(*common, "--ratio", 0.5).stdout
     assert "leave one out" in run(*common, "--ratio", 0.5, "--budget", 4).stderr
     assert "→ Café 80 sheets" not in run(*common, "--budget", 6).stdout
     assert " 80" in run(*common, "--budget", 3, "--keep", "numbers").stdout.split("→")[1].splitlines()[0]
     assert "add selector or leave it out" in run(*common, "--selector", "tsporec/base").stderr
+
+
+def test_show_compares_scorers_of_one_item_and_writes_a_page_and_a_picture(files, tmp_path):
+    common = ["show", "--items", files / "items.jsonl", "--model", files / "model", "--budget", 6]
+    shown = run(*common, "--item", 5)
+    assert shown.exit_code == 0, shown.output
+    assert [line.split()[0] for line in shown.stdout.splitlines() if line[:1].isalnum()] == [
+        "5", "whole", "head", "tfidf", "selector",
+    ]  # fmt: skip
+    assert "→" in run(*common).stdout, "three items: one scorer"
+    done = run(*common, "--html", tmp_path / "a.html", "--svg", tmp_path / "a.svg", "--granularity", "word")
+    assert done.exit_code == 0, done.output
+    assert f"page of 12 items written to {tmp_path / 'a.html'}" in done.stdout
+    page, picture = (tmp_path / "a.html").read_text(), (tmp_path / "a.svg").read_text()
+    assert page.startswith("<!doctype html>")
+    assert '"scorers":["head","tfidf","selector"]' in page
+    assert "selector</text>" in picture
+    assert "give --budget in place of --ratio" in run(*common[:-2], "--ratio", 0.5, "--html", "a.html").stderr
+    refused = run("show", "--catalog", tmp_path, "--model", files / "model", "--html", tmp_path / "b.html")
+    assert "leave out --ratio, --html and --svg" in refused.stderr
 
 
 def test_commands_take_a_learned_selector(files, tmp_path):
@@ -216,12 +223,11 @@ def test_commands_take_a_learned_selector(files, tmp_path):
     last = np.arange(corpus.num_tokens, dtype=np.float32)  # unlike any rule, it keeps the last tokens
     known.set_item_scores(corpus, last).save_pretrained(tmp_path / "mine")
     common = ["--items", files / "items.jsonl", "--model", files / "model"]
-    shown = run("show", *common, "--item", 5, "--budget", 2, "--selector", tmp_path / "mine")
+    shown = run("show", *common, "--item", 5, "--item", 6, "--budget", 2, "--selector", tmp_path / "mine")
     assert shown.exit_code == 0, shown.output
     assert "[12] [pack]\n→ 12 pack" in shown.output
-    assert shown.output != run("show", *common, "--item", 5, "--budget", 2).output
-    explicit = run("show", *common, "--item", 5, "--budget", 2, "--selector", tmp_path / "mine", "--scorer", "selector")
-    assert explicit.output == shown.output
+    alone = run("show", *common, "--item", 5, "--budget", 2, "--selector", tmp_path / "mine")
+    assert "selector  12 pack " in alone.output
     done = run("compress", *common, "--budget", 2, "--selector", tmp_path / "mine", "--output", tmp_path / "store")
     assert done.exit_code == 0, done.output
     kept = ItemCatalog.open(tmp_path / "store").lookup(["5"])
@@ -231,14 +237,13 @@ def test_commands_take_a_learned_selector(files, tmp_path):
 
 
 def test_demo_runs_the_whole_job(tmp_path, monkeypatch):
-    small = generate(CatalogueConfig(items=60, users=80, tastes=6, phrases=8, words_per_taste=3, sequence=5))
+    small = generate(CatalogueConfig(items=60, users=80, tastes=6, mentions=8, words_per_taste=3, sequence=5))
     monkeypatch.setattr(demo_module, "generate", lambda config: small)
-    monkeypatch.setattr(demo_module, "_RECOMMENDER", EmbeddingConfig(width=16, eval_every=5, patience=1))
     result = run("demo", "--output", tmp_path / "demo.json", "--budget", 3)
     assert result.exit_code == 0, result.output
     written = json.loads((tmp_path / "demo.json").read_text())
-    assert written["planted_recall"]["planted"] == 1.0
-    assert {cell["scorer"] for cell in written["cells"]} == set(written["planted_recall"])
+    assert written["planted_recall"]["head"] == 0.0, "the planted words stand deep in the text"
+    assert {cell["scorer"] for cell in written["cells"]} == {*written["planted_recall"], "full"}
 
 
 def test_show_has_no_checkpoint_for_llmlingua2(files):

@@ -9,7 +9,7 @@ import torch
 
 from tests.conftest import make_causal_lm
 from tsporec.data.items import Interactions, Item
-from tsporec.data.synthetic import CatalogueConfig, generate, planted_recall
+from tsporec.data.synthetic import CatalogueConfig, generate
 from tsporec.evaluation.evaluator import Evaluator
 from tsporec.evaluation.report import plot_quality, results_table
 from tsporec.evaluation.results_file import environment, write_results
@@ -23,7 +23,7 @@ SMALL = EmbeddingConfig(width=8, eval_every=5, patience=1, cool_down=0.1)
 
 @pytest.fixture(scope="module")
 def catalogue():
-    return generate(CatalogueConfig(items=60, users=80, tastes=6, phrases=8, words_per_taste=3, sequence=5))
+    return generate(CatalogueConfig(items=60, users=80, tastes=6, mentions=8, words_per_taste=3, sequence=5))
 
 
 @pytest.fixture(scope="module")
@@ -182,33 +182,3 @@ def test_tables_plots_and_results_files(evaluation, tmp_path):
     assert written["environment"]["hardware"]["cores"] >= 1
     assert len(written["cells"]) == len(evaluation.cells)
     assert [p.name for p in path.parent.iterdir()] == ["results.json"]
-
-
-def test_the_generated_catalogue_hides_its_truth(catalogue, task):
-    whole = generate(CatalogueConfig())
-    tokens = prepare(whole.items, whole.train, whole.test, whole.tokenizer, ("description",)).tokens
-    assert tokens.num_tokens == len(whole.planted)
-    words = np.array([word for item in whole.items for word in item.fields["description"].split()])
-    assert whole.tokenizer.convert_ids_to_tokens(tokens.ids.tolist()) == [f"Ġ{word}" for word in words]
-    # Planted words and distractors are equally frequent and stand in the same places.
-    frequency = np.bincount(tokens.ids)[tokens.ids]
-    assert frequency[whole.planted].mean() == pytest.approx(frequency.mean(), rel=0.05)
-    place = tokens.offsets()
-    assert place[whole.planted].mean() == pytest.approx(place.mean(), abs=1.5)
-    # Every word of the pool is planted in some texts and a distractor in others.
-    planted_words, other_words = set(words[whole.planted]), set(words[~whole.planted])
-    assert planted_words <= other_words
-    from tsporec.budget import Budget
-    from tsporec.selection import select
-
-    def recall(scorer):
-        kept = select(scorer, tokens, Budget(tokens=8)).kept
-        return planted_recall(whole.planted, kept, tokens.segment_ids(), 8)
-
-    random, tfidf = recall(make_scorer("random")), recall(make_scorer("tfidf").fit(tokens))
-    assert abs(random - tfidf) < 0.10
-    assert random == pytest.approx(8 / 48, abs=0.02)
-    twin = generate(CatalogueConfig())
-    assert twin.items == whole.items
-    assert twin.test == whole.test
-    assert generate(CatalogueConfig(seed=1)).items != whole.items

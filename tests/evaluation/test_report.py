@@ -10,7 +10,7 @@ from tests.conftest import TEXTS
 from tests.tokens.test_pieces import KINDS
 from tsporec.budget import Budget
 from tsporec.evaluation.measures import Cell, Evaluation
-from tsporec.evaluation.report import details_table, highlighted, results_table
+from tsporec.evaluation.report import compare_texts, details_table, highlighted, kept_runs, results_table
 from tsporec.scorers import make_scorer
 from tsporec.selection import Selection, select
 from tsporec.tokens.ragged import RaggedTokens
@@ -41,7 +41,7 @@ def test_brackets_where_there_is_no_terminal(tokenizer, monkeypatch):
     tokens = packed(tokenizer)
     selection = select(make_scorer("head"), tokens, Budget(tokens=2))
     for i in range(len(tokens)):
-        plain = highlighted(tokens, selection, tokenizer, i).plain
+        plain = highlighted(*kept_runs(tokens, selection, tokenizer, i)).plain
         if len(tokens[i]):
             assert plain.count("[") == plain.count("]") >= 1
 
@@ -50,15 +50,15 @@ def test_brackets_hold_words_without_the_space_that_ends_them(monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
     tokenizer = KINDS["ends of words"]
     tokens = RaggedTokens.from_lists([tokenizer("gel pen gel", add_special_tokens=False)["input_ids"]])
-    picture = highlighted(tokens, select(make_scorer("head"), tokens, Budget(tokens=2)), tokenizer, 0)
-    assert picture.plain == "[gel] [pen] gel "
+    selection = select(make_scorer("head"), tokens, Budget(tokens=2))
+    assert highlighted(*kept_runs(tokens, selection, tokenizer, 0)).plain == "[gel] [pen] gel"
 
 
 def test_colours_keep_the_text_as_it_is(tokenizer, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     tokens = packed(tokenizer)
     selection = select(make_scorer("random"), tokens, Budget(tokens=2))
-    picture = highlighted(tokens, selection, tokenizer, 0)
+    picture = highlighted(*kept_runs(tokens, selection, tokenizer, 0))
     assert "[" not in picture.plain
     assert picture.spans
     assert all(0 <= span.start < span.end <= len(picture.plain) for span in picture.spans)
@@ -68,4 +68,19 @@ def test_nothing_kept_is_the_bare_text(tokenizer, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     tokens = packed(tokenizer)
     none = Selection(np.empty(0, dtype=np.int64), np.zeros(len(tokens) + 1, dtype=np.int32))
-    assert not highlighted(tokens, none, tokenizer, 0).spans
+    assert kept_runs(tokens, none, tokenizer, 0)[1] == []
+    assert not highlighted(*kept_runs(tokens, none, tokenizer, 0)).spans
+
+
+def test_scorers_stand_under_the_whole_text(tokenizer, capsys):
+    from rich.console import Console
+
+    tokens = packed(tokenizer)
+    selections = {"head": select(make_scorer("head"), tokens, 3), "random": select(make_scorer("random"), tokens, 3)}
+    compare_texts(Console(width=200), "[red]7", tokens, selections, tokenizer, 1)
+    name, whole, head, random = capsys.readouterr().out.splitlines()[:4]
+    assert name == "[red]7"
+    assert whole.startswith("whole   HP")
+    assert whole.replace("[", "").replace("]", "").split(maxsplit=1)[1].strip() == TEXTS[1]
+    assert TEXTS[1].startswith(head.removeprefix("head    ").strip())
+    assert "".join(part.split("]")[0] for part in whole.split("[")[1:]) in random.replace(" ", "")

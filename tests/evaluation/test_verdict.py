@@ -81,8 +81,8 @@ def test_a_recommender_that_learned_nothing_is_told():
     assert "not clearly better than popularity" in str(judge(found(cell("head", 8, 0.019), weak)))
 
 
-def test_learned_planted_and_whole_are_no_rules():
-    cells = [cell(name, 8, 0.1 * i) for i, name in enumerate(("random", "tfidf", "selector", "planted"))]
+def test_learned_and_whole_are_no_rules():
+    cells = [cell(name, 8, 0.1 * i) for i, name in enumerate(("random", "tfidf", "selector", "full"))]
     assert best_rule(cells, cells[2]) == "tfidf"
     assert best_rule(cells, cells[1]) == "random"
     assert best_rule(cells[2:], cells[2]) is None

@@ -53,7 +53,7 @@ def collect(folder, corpus, tokenizer, reward=None, **options):
 
 
 def small_catalogue(items: int = 40, users: int = 40) -> PlantedCatalogue:
-    return generate(CatalogueConfig(items=items, users=users, tastes=4, words_per_taste=3, phrases=8, sequence=5))
+    return generate(CatalogueConfig(items=items, users=users, tastes=4, words_per_taste=3, mentions=8, sequence=5))
 
 
 @pytest.fixture(scope="session")

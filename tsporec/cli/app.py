@@ -35,7 +35,7 @@ def main(
 @app.command()
 @clean_errors
 def demo(
-    budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 4,
+    budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 22,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     output: Annotated[Path | None, typer.Option(help="Write a results file (JSON) here.")] = None,
 ) -> None:

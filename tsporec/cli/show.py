@@ -25,14 +25,21 @@ def show(
     scorer: Annotated[
         str | None,
         typer.Option(
-            help="head, random, tfidf, self_information, attention, centroid or selector. Default: selector if "
-            "--selector is given, else tfidf."
+            help="head, random, tfidf, self_information, attention, centroid or selector; several, comma-separated, "
+            "stand under each other. Default: head,tfidf,selector for one item and for a file; for several items "
+            "selector if --selector is given, else tfidf."
         ),
     ] = None,
     item: Annotated[
         list[str] | None, typer.Option(help="Id of an item; repeat it for more. Default: the first items.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Number of items without --item.")] = 3,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Number of items without --item. Default: 3, or 50 on a page.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with a budget slider here, one file for any browser.")
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(help="Draw the first item to this SVG file.")] = None,
     fields: options.Fields = "title,description",
     granularity: options.Granularity = "token",
     keep: options.Keep = None,
@@ -45,40 +52,66 @@ def show(
     layers: options.Layers = None,
     device: options.Device = "cpu",
 ) -> None:
-    """Highlight the tokens that a scorer keeps of some items, or print what a compressed catalogue holds."""
+    """Show what scorers keep of some items: in the terminal, on a page or as a picture; or a compressed catalogue."""
     if (items is None) == (catalog is None):
         raise ValueError("show takes either --items or --catalog.")
-    if catalog is not None and ratio is not None:
-        raise ValueError("a catalogue has its tokens in order of their scores; give --budget in place of --ratio.")
+    if catalog is not None and (ratio is not None or html or svg):
+        raise ValueError(
+            "a catalogue has its tokens in order of their scores; give --budget, and leave out --ratio, --html and "
+            "--svg, or give --items."
+        )
     if catalog is not None:
-        return _show_stored(catalog, model, item, count, budget)
+        return _show_stored(catalog, model, item, count or 3, budget)
+    if html and ratio is not None:
+        raise ValueError("a page has a slider of budgets; give --budget in place of --ratio.")
+    from tsporec._internal.files import write_whole
     from tsporec.data.items import check_fields, tokenize_items
     from tsporec.data.readers import read_items
-    from tsporec.evaluation.report import make_console, print_texts
+    from tsporec.evaluation.page import make_page
+    from tsporec.evaluation.picture import draw_text
+    from tsporec.evaluation.report import compare_texts, make_console, print_texts
+    from tsporec.language_model import load_tokenizer
     from tsporec.selection import select
 
     assert items is not None
-    scorer = scorer or ("tfidf" if selector is None else "selector")
-    if scorer in ("llmlingua2", "full"):
+    count = len(item) if item else count or (50 if html else 3)
+    alone = "tfidf" if selector is None else "selector"
+    wanted = names(scorer or ("head,tfidf,selector" if html or svg or count == 1 else alone))
+    if unfit := {"llmlingua2", "full"} & set(wanted):
         raise ValueError(
-            f"show does not take the scorer {scorer}: 'full' keeps everything, and llmlingua2 needs a checkpoint. "
+            f"show does not take the scorer {min(unfit)}: 'full' keeps everything, and llmlingua2 needs a checkpoint. "
             "Compare it with others by tsporec evaluate --scorers llmlingua2 --classifier CHECKPOINT."
         )
-    check_scorers([scorer], selector, None)
+    check_scorers(wanted, selector, None)
     kept = options.read_budget(budget, ratio)
     catalogue = read_items(items, format_, id_field)
     check_fields(catalogue, names(fields))
     known = {found.id for found in catalogue}
     if missing := [one for one in item or () if one not in known]:
         raise ValueError(f"no item {missing[0]!r} in {items}, which has {len(catalogue)} items.")
-    lm, tokenizer = load_model(model, device)
+    reads = {"self_information", "attention", "centroid"} & set(wanted)
+    lm, tokenizer = load_model(model, device) if reads else (None, load_tokenizer(model))
     corpus = tokenize_items(catalogue, tokenizer, names(fields))
-    built = build_scorer(scorer, corpus, lm, tokenizer, layers, selector, None)
-    built = options.keeping(built, tokenizer, keep)
+    built = {name: build_scorer(name, corpus, lm, tokenizer, layers, selector, None) for name in wanted}
+    built = {name: options.keeping(one, tokenizer, keep) for name, one in built.items()}
     shown = [found for found in catalogue if found.id in item] if item else catalogue[:count]
-    tokens = tokenize_items(shown, tokenizer, names(fields))
-    selection = select(built, tokens, kept, granularity=granularity, tokenizer=tokenizer)
-    print_texts(make_console(), [found.id for found in shown], tokens, selection, tokenizer, range(len(shown)))
+    ids, tokens = [found.id for found in shown], tokenize_items(shown, tokenizer, names(fields))
+    if html:
+        write_whole(html, make_page(ids, tokens, built, tokenizer, kept, granularity).encode())
+        typer.echo(f"page of {len(shown)} items written to {html}")
+    selections = {
+        name: select(one, tokens, kept, granularity=granularity, tokenizer=tokenizer) for name, one in built.items()
+    }
+    if svg:
+        write_whole(svg, draw_text(tokens, selections, tokenizer, 0).encode())
+        typer.echo(f"picture of item {ids[0]} written to {svg}")
+    if html or svg:
+        return None
+    if len(wanted) == 1:
+        print_texts(make_console(), ids, tokens, selections[wanted[0]], tokenizer, range(len(shown)))
+    else:
+        for segment, name in enumerate(ids):
+            compare_texts(make_console(), name, tokens, selections, tokenizer, segment)
     return None
 
 

@@ -73,12 +73,12 @@ class Evaluator:
     >>> from tsporec.data.synthetic import CatalogueConfig, generate
     >>> from tsporec.evaluation.task import prepare
     >>> from tsporec.scorers import make_scorer
-    >>> made = generate(CatalogueConfig(items=30, users=30, tastes=3, words_per_taste=2, phrases=4))
+    >>> made = generate(CatalogueConfig(items=30, users=30, tastes=3, words_per_taste=2, mentions=4))
     >>> task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
     >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=len(made.tokenizer), n_embd=8, n_layer=1, n_head=2))
     >>> evaluator = Evaluator(task, ItemEncoder(model), EmbeddingConfig(eval_every=5))
     >>> [cell.tokens for cell in evaluator.run({"head": make_scorer("head"), FULL: None}, budgets=[2]).cells]
-    [60, 240]
+    [60, 1549]
     """
 
     def __init__(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tsporec._internal.extras import require
+from tsporec._internal.files import writing
 from tsporec.evaluation.evaluator import FULL
-from tsporec.evaluation.measures import Cell, Evaluation, size_label
+from tsporec.evaluation.measures import POPULARITY, Cell, Evaluation, size_label
 from tsporec.evaluation.verdict import best_rule, beyond_noise
 from tsporec.selection import Selection
 from tsporec.tokens.pieces import read_pieces
@@ -24,29 +25,40 @@ def make_console() -> Any:
     return require("rich.console", extra="cli").Console(highlight=False, width=width)
 
 
-def highlighted(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segment: int) -> Any:
-    """Return the text of one segment as a rich ``Text``. Kept tokens are bold on colour and the others dim.
-
-    Without a terminal colours are lost, so kept tokens stand in ``[brackets]``.
+def kept_runs(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segment: int) -> tuple[str, list[list[int]]]:
+    """Return the text of one segment, and start and end of each run of kept characters in it, without outer spaces.
 
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> tokenizer = word_tokenizer("blue gel pen".split())
     >>> tokens = RaggedTokens.from_lists(tokenizer(["blue gel pen"], add_special_tokens=False)["input_ids"])
-    >>> highlighted(tokens, Selection(np.array([1]), np.int32([0, 1])), tokenizer, 0).plain.strip()
-    'blue [gel] pen'
+    >>> kept_runs(tokens, Selection(np.array([1, 2]), np.int32([0, 2])), tokenizer, 0)
+    ('blue gel pen', [[5, 8], [9, 12]])
     """
     start, end = tokens.cu_seqlens[segment], tokens.cu_seqlens[segment + 1]
     kept = np.zeros(end - start, dtype=bool)
     chosen = selection.kept[selection.cu_seqlens[segment] : selection.cu_seqlens[segment + 1]]
     kept[chosen - start] = True
     text, spans = read_pieces(tokenizer).text(tokens[segment])
+    before = _blank(text)
+    text, spans = text.strip(), spans - before
     runs: list[list[int]] = []
-    for first, last in spans[kept].tolist():
+    for first, last in np.clip(spans[kept], 0, len(text)).tolist():
         first, last = first + _blank(text[first:last]), last - _blank(text[first:last][::-1])
         if runs and runs[-1][1] >= first:
             runs[-1][1] = max(last, runs[-1][1])
         elif last > first:
             runs.append([first, last])
+    return text, runs
+
+
+def highlighted(text: str, runs: Sequence[Sequence[int]]) -> Any:
+    """Return a text as a rich ``Text``. Its kept ``runs`` are bold on colour and the rest is dim.
+
+    Without a terminal colours are lost, so kept runs stand in ``[brackets]``.
+
+    >>> highlighted("blue gel pen", [[5, 8]]).plain
+    'blue [gel] pen'
+    """
     if not sys.stdout.isatty():
         for first, last in reversed(runs):
             text = f"{text[:first]}[{text[first:last]}]{text[last:]}"
@@ -166,10 +178,31 @@ def print_texts(
     segments: Iterable[int],
 ) -> None:
     """Print each segment's name, its text with the kept tokens highlighted, and the kept tokens alone."""
-    short = selection.apply(tokens)
     for i in segments:
-        console.print(plain_text(names[i], "bold"), highlighted(tokens, selection, tokenizer, i), sep="\n")
-        console.print("→", plain_text(read_pieces(tokenizer).text(short[i])[0].strip()), end="\n\n")
+        shown = kept_runs(tokens, selection, tokenizer, i)
+        console.print(plain_text(names[i], "bold"), highlighted(*shown), sep="\n")
+        console.print("→", plain_text(short_text(*shown)), end="\n\n")
+
+
+def compare_texts(
+    console: Any, name: str, tokens: RaggedTokens, selections: Mapping[str, Selection], tokenizer: Any, segment: int
+) -> None:
+    """Print a segment's name and text, and under them what each scorer keeps; the last one's is highlighted above."""
+    shown = {scorer: kept_runs(tokens, selection, tokenizer, segment) for scorer, selection in selections.items()}
+    rows = require("rich.table", extra="cli").Table.grid(padding=(0, 2))
+    rows.add_row("whole", highlighted(*list(shown.values())[-1]))
+    for scorer, found in shown.items():
+        rows.add_row(scorer, plain_text(short_text(*found)))
+    console.print(plain_text(name, "bold"), rows, "", sep="\n")
+
+
+def short_text(text: str, runs: Iterable[Sequence[int]]) -> str:
+    r"""Join the kept runs of a text, with a space before each that begins a word.
+
+    >>> short_text("gel\nblue pen", [[0, 3], [9, 12]])
+    'gel pen'
+    """
+    return "".join(" " * text[first - 1 : first].isspace() + text[first:last] for first, last in runs).strip()
 
 
 def check_plot(path: Path) -> None:
@@ -180,19 +213,35 @@ def check_plot(path: Path) -> None:
 
 
 def plot_quality(evaluation: Evaluation, path: str | Path, metric: str = "ndcg@10") -> Path:
-    """Plot ``metric`` against the tokens kept to a PNG or SVG file, with a line a scorer and a panel a case."""
+    """Plot ``metric`` against the budget to a PNG or SVG file: a line a scorer, a panel a case.
+
+    A dashed line is the whole text. The band of a scorer is the 95% interval over users of its difference to the whole
+    text or, if that was not run, to popularity: a band that holds the dashed line is level with the whole text.
+    """
     require("matplotlib", extra="viz").use("Agg")
     pyplot = require("matplotlib.pyplot", extra="viz")
     cases = list(dict.fromkeys(cell.case for cell in evaluation.cells))
     figure, axes = pyplot.subplots(1, len(cases), figsize=(6 * len(cases), 4), squeeze=False, layout="constrained")
     for axis, case in zip(axes[0], cases, strict=True):
         cells = [cell for cell in evaluation.cells if cell.case == case]
-        for name in dict.fromkeys(cell.scorer for cell in cells):
-            line = sorted((cell.tokens, cell.metrics[metric]) for cell in cells if cell.scorer == name)
-            axis.plot(*zip(*line, strict=True), marker="o", label=name)
-        axis.set(title=case, xlabel="tokens kept of the catalogue", ylabel=metric, xscale="log")
+        short = sorted((cell for cell in cells if cell.budget), key=lambda cell: cell.budget or 0)
+        for cell in cells:
+            if not cell.budget:
+                axis.axhline(cell.metrics[metric], color="0.4", linestyle="--", label=f"{cell.scorer} (whole text)")
+        for name in dict.fromkeys(cell.scorer for cell in short):
+            mine = [cell for cell in short if cell.scorer == name]
+            budgets, values = [cell.budget for cell in mine], np.array([cell.metrics[metric] for cell in mine])
+            differences = [cell.versus.get(FULL, cell.versus[POPULARITY])[metric] for cell in mine]
+            low, high = np.array([(low - mean, high - mean) for mean, low, high in differences]).T
+            (line,) = axis.plot(budgets, values, marker="o", label=name)
+            axis.fill_between(budgets, values + low, values + high, color=line.get_color(), alpha=0.15, linewidth=0)
+        axis.set(title=case, xlabel="kept of each text", ylabel=metric.replace("ndcg", "NDCG"), xscale="log")
+        ticks = sorted({cell.budget or 0 for cell in short})
+        axis.set_xticks(ticks, labels=[size_label(size) for size in ticks])
+        axis.minorticks_off()
         axis.legend()
     path = Path(path)
-    figure.savefig(path)
+    with writing(path) as part:
+        figure.savefig(part, format=path.suffix[1:])
     pyplot.close(figure)
     return path

@@ -157,7 +157,7 @@ def prepare(
     Examples
     --------
     >>> from tsporec.data.synthetic import CatalogueConfig, generate
-    >>> made = generate(CatalogueConfig(items=30, users=30, tastes=3, words_per_taste=2, phrases=4))
+    >>> made = generate(CatalogueConfig(items=30, users=30, tastes=3, words_per_taste=2, mentions=4))
     >>> task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",))
     >>> len(task.train), len(task.held_out), len(task.test)
     (27, 3, 30)

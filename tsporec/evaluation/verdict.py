@@ -11,8 +11,6 @@ from tsporec.evaluation.measures import POPULARITY, Cell, Evaluation, Size, amou
 
 LEARNED = "selector"
 """The name of a learned selector in a list of scorers."""
-PLANTED = "planted"
-"""The name of the demo's scorer that knows the truth."""
 _NDCG = "ndcg@10"
 
 
@@ -124,7 +122,7 @@ def judge(evaluation: Evaluation, case: str = "adapted") -> Verdict:
 def best_rule(cells: Iterable[Cell], than: Cell) -> str | None:
     """Return the name of the best scorer that is not learned, at the budget of ``than``; None if there is none."""
     same = [cell for cell in cells if (cell.budget, cell.case) == (than.budget, than.case)]
-    rules = [cell for cell in same if cell.scorer not in (LEARNED, FULL, PLANTED, than.scorer)]
+    rules = [cell for cell in same if cell.scorer not in (LEARNED, FULL, than.scorer)]
     return max(rules, key=lambda cell: float(cell.metrics[_NDCG])).scorer if rules else None
 
 

@@ -131,7 +131,7 @@ def train(
     >>> import tempfile
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> from tsporec.data.synthetic import CatalogueConfig, generate
-    >>> made = generate(CatalogueConfig(items=30, users=30, tastes=3, words_per_taste=2, phrases=4))
+    >>> made = generate(CatalogueConfig(items=30, users=30, tastes=3, words_per_taste=2, mentions=4))
     >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=len(made.tokenizer), n_embd=8, n_layer=1, n_head=2))
     >>> config = LearningConfig(budgets=(2,), item_rounds=1, candidates=4, pairs=1)
     >>> given = made.items, made.train, model, made.tokenizer

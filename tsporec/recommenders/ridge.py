@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 History = Sequence[int]
 Floats = NDArray[np.float64]
 
-_WIDTH = 192  # principal components
 _PENALTY = 1.0  # for M next items and vectors of length 1, the penalty is _PENALTY * M / (2 * width)
 _DECAY = 0.6  # weight of an item in the mean, as a share of the weight of the item after it
 _HISTORY = 10  # items that are read; older ones are cut off
@@ -28,12 +27,20 @@ class RidgeRecommender:
     2. A history is read as two vectors: its last item's, and the mean of its ten latest items' with decaying weights.
     3. Ridge regression maps these to the next item's vector. Items are scored by their inner product with the result.
 
+    Parameters
+    ----------
+    width : int
+        Most principal components. With few, items are not known by what is in one text alone. Default: 192.
+
     Examples
     --------
     >>> features = np.eye(4, dtype=np.float32)
     >>> RidgeRecommender().fit(features, [[0, 1, 2], [1, 2, 3]]).scores(features, [[0, 1]]).argmax()
     np.int64(2)
     """
+
+    def __init__(self, width: int = 192) -> None:
+        self.width = width
 
     def fit(self, features: NDArray[np.float32], sequences: Sequence[History]) -> RidgeRecommender:
         """Fit to the next items of ``sequences`` that do not stand before it; features are float32 ``[N, W]``.
@@ -54,7 +61,7 @@ class RidgeRecommender:
         standard = (features - self._mean) / self._scale
         # [W, W] -> variances [W], ascending, and directions [W, W], one a column
         variances, directions = np.linalg.eigh(standard.T @ standard / len(standard))
-        kept = np.flatnonzero(variances > 1e-4 * variances[-1])[-_WIDTH:]
+        kept = np.flatnonzero(variances > 1e-4 * variances[-1])[-self.width :]
         self._project = directions[:, kept] / np.sqrt(variances[kept])
         vectors = self._vectors(features)
         read, following = self._read(vectors, [history for history, _ in pairs]), vectors[[item for _, item in pairs]]
