@@ -120,6 +120,8 @@ def check(command: list[str], where: str) -> str:
         check_benchmark(arguments[1], arguments[2:], where)
     elif program == "python" and arguments[0] != "-m":
         assert (ROOT / arguments[0]).exists(), where
+    elif "/" in program:
+        assert (ROOT / program).exists(), f"{where}: {program}"
     elif program in ("pytest", "bash"):
         paths = [argument for argument in arguments if re.fullmatch(r"[\w.]+(/[\w.]+)+|\.ci/run", argument)]
         assert all((ROOT / path).exists() for path in paths), f"{where}: {command}"
