@@ -286,6 +286,11 @@ def test_positional_arguments_are_cut_as_named_ones(fast):
     assert wrapped.encode(TEXTS[0], None, True, False, True, 6) == named["input_ids"][0]
 
 
+def test_a_list_of_two_texts_is_a_pair(fast):
+    wrapped = wrap_tokenizer(fast, make_scorer("random"), 3)
+    assert wrapped([[TEXTS[0], TEXTS[1]]])["input_ids"] == wrapped([(TEXTS[0], TEXTS[1])])["input_ids"]
+
+
 def test_calls_of_transformers_4_are_cut(fast):
     wrapped = wrap_tokenizer(fast, make_scorer("random"), 6)
     assert wrapped.encode_plus(TEXTS[0])["input_ids"] == wrapped(TEXTS[0])["input_ids"]

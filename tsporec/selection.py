@@ -6,7 +6,9 @@ tokens, or whole words. :func:`select` does both.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,7 +104,8 @@ def select(
     -----
     Whole words are never more than the budget's tokens. Words with a protected token come first, in text order, then
     the words with the highest mean score. A word that does not fit into what is left of the budget is skipped. Only a
-    segment in which no word fits keeps parts of words: its best tokens, so that no item vanishes.
+    segment in which no word fits keeps parts of words, so that no item vanishes: its best characters (with their
+    marks), or its best tokens if no character fits.
 
     Examples
     --------
@@ -141,23 +144,39 @@ def select_scored(
         budget = as_budget(budget).resolve(scores, cu_seqlens, sample_offsets, protected)
     if whole_words is None:
         return Selection(*cpu.select(scores, cu_seqlens, budget, protected))
-    return select_words(scores, words_of(tokens, whole_words), cu_seqlens, budget, protected)
+    clusters = partial(words_of, tokens, whole_words, clusters=True)
+    return select_words(scores, words_of(tokens, whole_words), cu_seqlens, budget, protected, clusters)
 
 
 def select_words(
-    scores: Scores, words: Ints, cu_seqlens: NDArray[np.int32], k: NDArray[np.int32], protected: Bools | None = None
+    scores: Scores,
+    words: Ints,
+    cu_seqlens: NDArray[np.int32],
+    k: NDArray[np.int32],
+    protected: Bools | None = None,
+    clusters: Callable[[], Ints] | None = None,
 ) -> Selection:
     """Keep whole words of each segment, ``k [N]`` tokens at most; see the notes of :func:`select`.
 
     ``words`` int64 ``[T]`` is the number of each token's word: the same for neighbours of one word and for no others.
+    ``clusters`` returns the same of characters, for segments in which no word fits.
 
     >>> scores, words = np.float32([1, 2, 9, 5, 0]), np.array([0, 0, 1, 1, 2])  # means 1.5, 7 and 0
     >>> select_words(scores, words, np.int32([0, 5]), np.int32([3])).kept.tolist()
     [2, 3, 4]
     """
-    count = len(cu_seqlens) - 1
-    token_segment = np.repeat(np.arange(count), np.diff(cu_seqlens))
     fixed = np.zeros(len(scores), dtype=bool) if protected is None else protected
+    token_segment = np.repeat(np.arange(len(k)), np.diff(cu_seqlens))
+    chosen = _whole_words(scores, words, token_segment, k, fixed)
+    for smaller in (clusters, lambda: np.arange(len(scores))):
+        nothing = (_sums(chosen, token_segment, len(k)) == 0) & (k > 0) & (np.diff(cu_seqlens) > 0)
+        if smaller is not None and nothing.any():
+            chosen |= _whole_words(scores, smaller(), token_segment, np.where(nothing, k, 0), fixed)
+    return Selection(np.flatnonzero(chosen), lengths_to_offsets(_sums(chosen, token_segment, len(k))))
+
+
+def _whole_words(scores: Scores, words: Ints, token_segment: Ints, k: NDArray[Any], fixed: Bools) -> Bools:
+    """Return the ``fixed`` tokens and the best words that fit beside them into ``k [N]`` tokens: bool ``[T]``."""
     # Number the words, and describe each: words [5, 5, 7] -> word [0, 0, 1], size [2, 1].
     first = np.diff(words, prepend=-1) != 0
     word = np.cumsum(first) - 1
@@ -166,10 +185,8 @@ def select_words(
     mean = np.bincount(word, weights=value) / np.bincount(word)
     mean[np.isnan(mean)] = -np.inf  # infinite scores of both signs
     mean[word[fixed]] = np.inf
-    chosen = fixed | _best_that_fit(size, segment, mean, k - _sums(fixed, token_segment, count))[word]
-    nothing = _sums(chosen, token_segment, count) == 0
-    chosen[cpu.select(scores, cu_seqlens, np.where(nothing, k, 0).astype(np.int32))[0]] = True
-    return Selection(np.flatnonzero(chosen), lengths_to_offsets(_sums(chosen, token_segment, count)))
+    kept: Bools = fixed | _best_that_fit(size, segment, mean, k - _sums(fixed, token_segment, len(k)))[word]
+    return kept
 
 
 def _best_that_fit(size: Ints, segment: Ints, mean: NDArray[np.float64], room: Ints) -> Bools:

@@ -72,8 +72,8 @@ def wrap_tokenizer(
 
     Notes
     -----
-    If nothing is cut, the output is that of ``tokenizer``; so are targets (``text_target``) and calls with
-    ``return_overflowing_tokens``. If something is cut, ``char_to_token`` and its like are not available.
+    If nothing is cut, the output is that of ``tokenizer``; so are ``tokenize``, targets (``text_target``) and
+    calls with ``return_overflowing_tokens``. If something is cut, ``char_to_token`` and its like are not available.
 
     Examples
     --------
@@ -267,9 +267,9 @@ def _encode_whole(
     words = options.get("is_split_into_words", False)
     given = [text] if single else list(text)
     if text_pair is not None:
-        pairs = list(zip(given, [text_pair] if single else text_pair, strict=True))
+        pairs: list[Any] = list(zip(given, [text_pair] if single else text_pair, strict=True))
     else:
-        pairs = [row if isinstance(row, tuple) and not words else (row, None) for row in given]
+        pairs = [row if isinstance(row, tuple | list) and not words else (row, None) for row in given]
     whole = {k: v for k, v in options.items() if k not in ("max_length", "stride", "return_length", "padding")}
     whole |= {"truncation": False, "return_tensors": None, "return_special_tokens_mask": True, "verbose": False}
     full = plain(text, text_pair, **whole)

@@ -273,6 +273,17 @@ def test_ids_are_printed_as_they_are(tmp_path, files):
     assert "[red]12[/red] [2J" in shown.output
 
 
+def test_names_of_files_are_no_markup(tmp_path, files):
+    (tmp_path / "items.jsonl").write_text(json.dumps({"id": "1", "title": TEXTS[0]}) + "\n")
+    out = tmp_path / "[red]out :pen:"
+    made = run("compress", "--items", tmp_path / "items.jsonl", "--model", files / "model", "--output", out)
+    assert made.exit_code == 0, made.output
+    assert "[red]out :pen:" in made.output.replace("\n", "")
+    missing = run("show", "--items", tmp_path / "[/]\x1b[2J.jsonl", "--model", files / "model")
+    assert missing.exit_code == 2
+    assert "[/] [2J.jsonl: there is no such file" in missing.output
+
+
 def test_help_is_quick_and_lists_the_commands():
     code = "import sys; from tsporec.cli import main; sys.argv = ['tsporec', '--help']; main()"
     out = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False)

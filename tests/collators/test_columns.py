@@ -62,6 +62,39 @@ def test_pairs_and_vectors_are_cut_on_their_first_axis():
     assert found["inputs_embeds"].tolist() == vectors[KEPT].tolist()
 
 
+def test_positions_of_several_parts_a_token():
+    rows = np.arange(6)[:, None] + [0, 10, 20]
+    for as_type in (np.array, torch.tensor, list):
+        found = np.asarray(cut({**FEATURE, "position_ids": as_type(rows.tolist())})["position_ids"])
+        assert found.tolist() == rows[:4].tolist()
+
+
+def test_square_columns_that_are_named_are_cut_on_both_sides():
+    bias = np.arange(72).reshape(2, 6, 6)
+    found = cut({**FEATURE, "bias": bias, "flat": bias[0]}, token_columns=["bias", "flat"])
+    assert np.array_equal(found["bias"], bias[:, KEPT][:, :, KEPT])
+    assert np.array_equal(found["flat"], bias[0][KEPT][:, KEPT])
+    with pytest.warns(UserWarning, match=r"column 'bias' has an axis as long as input_ids \(6 tokens\)"):
+        assert cut({**FEATURE, "bias": bias})["bias"].shape == (2, 6, 6)
+
+
+@pytest.mark.parametrize("lengths", [[-1, 7], [2, 3], [2.0, 4.0], [[2, 4]]])
+def test_lengths_of_documents_that_cannot_be_are_refused(lengths):
+    with pytest.raises(ValueError, match="feature 0: seq_lengths must"):
+        cut({**FEATURE, "seq_lengths": lengths})
+
+
+def test_documents_of_no_tokens():
+    for lengths, left in (([0, 3, 3], [0, 3, 3]), ([3, 0, 3], [3, 0, 3]), ([6, 0], [4, 0]), (None, None)):
+        assert cut({**FEATURE, "seq_lengths": lengths})["seq_lengths"] == left
+
+
+@pytest.mark.parametrize("positions", [[0.5] * 6, [None] * 6, ["0"] * 6])
+def test_positions_that_are_no_whole_numbers_are_refused(positions):
+    with pytest.raises(ValueError, match="feature 0: position_ids must be whole numbers"):
+        cut({**FEATURE, "position_ids": positions})
+
+
 def test_an_unknown_column_as_long_as_the_ids_is_passed_whole_and_said_so_once():
     feature = {**FEATURE, "history": [9] * 6, "loss": 1.5, "name": "abcdef"}
     wrapped = SelectorCollator(list, HEAD, 2)

@@ -50,6 +50,27 @@ def test_offsets_that_cannot_be_are_refused(kind):
     assert spans_of_strings(text, items, good[6:]) == [(1, 3)]
 
 
+@pytest.mark.parametrize(
+    "offsets",
+    [
+        [(0, 6.5)] * 12,
+        [(-1, 6)] * 12, [(0, 99)] * 12, [(0, 6, 0)] * 12, [None] * 12, [("0", "6")] * 12, [(0, 2**70)] * 12,
+        [0] * 12, [[0, float("nan")]] * 12,
+    ],
+)  # fmt: skip
+def test_offsets_that_are_no_places_in_the_text_are_refused(offsets):
+    with pytest.raises(ValueError, match=r"offsets (must be pairs|from .* do not fit the text of 42)"):
+        spans_of_strings('Bought "blue gel pen", "paper pack". Next?', ["blue gel pen"], offsets)
+    with pytest.raises(ValueError, match="has 0 pairs and input_ids has 2 tokens"):
+        ItemStringSpans()({"input_ids": [5, 6], "prompt": "a", "items": ["a"], "offset_mapping": None})
+
+
+@pytest.mark.parametrize("strings", ["blue", ["blue", 5], [None], [b"blue"]])
+def test_items_that_are_no_list_of_strings_are_refused(strings):
+    with pytest.raises(ValueError, match="expected a text and a list of the items' strings"):
+        spans_of_strings("blue pen", strings, [(0, 4), (4, 8)])
+
+
 def test_one_pair_of_offsets_a_token():
     feature = {"prompt": "gel pen", "items": ["pen"], "offset_mapping": [(0, 3), (3, 7)], "input_ids": [1, 5, 6]}
     with pytest.raises(ValueError, match="offset_mapping has 2 pairs and input_ids has 3 tokens"):

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import random
 import signal
+from collections import deque
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -31,6 +33,12 @@ from tsporec.data.stored_lists import read_printed_list
         ("[{[]: 1}]", "[{[]: 1}]"),
         ("[" * 3000 + "]" * 3000, "[" * 3000 + "]" * 3000),
         ("[2 Rolls] Tape", "[2 Rolls] Tape"),
+        ("<![CDATA[Gel <b>pen</b>]]> blue", "Gel pen blue"),
+        ("<![CDATA[Gel pen", "Gel pen"),
+        ("Pen <!--> blue <!---> ink <!-- x --!> cap", "Pen blue ink cap"),
+        ("Pen <SCRIPT>x</Script foo> ink <style/>a{", "Pen ink"),
+        ("<<b>b> <p <p> pen <!-- <!-- --> ink", "< b> <p pen ink"),
+        ("Pen &#x1F58A; &#0; &bogus; &amp;nbsp;ink", "Pen \U0001f58a \ufffd &bogus; ink"),
     ],
 )
 def test_mark_up_goes_and_text_stays(raw, clean):
@@ -53,6 +61,9 @@ FRAGMENTS = [
     ".a ", "a:", "<", "<!--", "<!", "<script", "<script>", "</script ", "<a ", "<a b=", "{", "{:", "{}", "}", ".a{x:y}",
     "a{", "/*", "/* ", "* ", "*/", "@a ", "@media x ", "p, ", "p p ", ":b ", "[a] ", "[", "['", "', '", "'\\", '"',
     "{'a':", "(", ")]", ", ", ":", ";", "&amp;", "&#9", "&#", "9", " ", "\n", "!", "é", "\ud83d", "\\UFFFFFFFF", "\\x",
+    "<![CDATA[", "]]>", "<![if x]>", "-->", "--!>", "<!-", "<style", "</style", "</script x", "&lt;", "&&", "&a", "<b/",
+    "<<b>", "array([", "np.str_(", "set(", "dtype=", "('", "{'", "nan ", "\t\t", "\r", "text-a", "@a(", ":hover ", "a=",
+    "'\\\\", "b'",
 ]  # fmt: skip
 
 
@@ -120,6 +131,32 @@ def test_no_mark_up_is_an_error(text):
         ("&#" + "9" * 5000 + "; pen", "\ufffd pen"),
         ("[" * 60 + "'x'" + "]" * 60, "[" * 60 + "'x'" + "]" * 60),
         ([["a", ["b"]], {"k": ["c"]}, {"d"}], "a b c d"),
+        ("('Ink', 'Caps')", "Ink Caps"),
+        ("{'Ink', 'Caps'}", "Ink Caps"),
+        ("{'a': 'x', 'b': ['y', None]}", "x y"),
+        ('{"a": "x", "b": null}', "x"),
+        ("[np.str_('a'), np.str_('b'), np.float64(nan)]", "a b"),
+        ("array(['a', 'b'], dtype=object)", "a b"),
+        ("[array(['a', 'b'], dtype='<U1'), array([], dtype=object), {'c'}]", "a b c"),
+        ("[Timestamp('2020-01-01 00:00:00'), Decimal('1.5')]", "2020-01-01 00:00:00 1.5"),
+        ('("Best pen")', '("Best pen")'),
+        ("('Best pen, blue')", "('Best pen, blue')"),
+        ("(1, 2)", "(1, 2)"),
+        ("{a, b}", "{a, b}"),
+        ("nan", ""),
+        (" <NA> ", ""),
+        (["NaN", "Pen"], "Pen"),
+        (np.str_("Pen"), "Pen"),
+        (np.array([["a", "b"], ["c", None]], dtype=object), "a b c"),
+        (np.ma.array(["a", "b"], mask=[False, True]), "a"),
+        (bytearray(b"pen"), "pen"),
+        (memoryview(b"pen"), "pen"),
+        (Decimal("1.50"), "1.50"),
+        (Decimal("NaN"), ""),
+        (Decimal("sNaN"), ""),
+        (deque(["a", "b"]), "a b"),
+        ({"x": "a", "y": "b"}.values(), "a b"),
+        (iter(["a", None, "b"]), "a b"),
     ],
 )
 def test_lists_of_every_kind_are_read(raw, clean):
@@ -131,6 +168,22 @@ def test_pandas_values():
     for value in (pandas.NA, pandas.NaT, pandas.Series([None, float("nan")]), [pandas.NA]):
         assert clean_text(value) == ""
     assert clean_text(pandas.Series(["a", "b"])) == "a b"
+
+
+def test_polars_and_arrow_values():
+    class Series:  # as polars has it
+        def to_list(self):
+            return ["a", None, ["b"]]
+
+    arrow = pytest.importorskip("pyarrow")
+    for value in (
+        Series(),
+        arrow.array(["a", None, "b"]),
+        arrow.scalar(["a", "b"]),
+        arrow.chunked_array([["a"], ["b"]]),
+    ):
+        assert clean_text(value) == "a b"
+    assert clean_text([arrow.scalar(None), arrow.scalar(b"pen")]) == "pen"
 
 
 def test_what_is_nested_too_deep_is_named():

@@ -145,8 +145,10 @@ def test_what_is_written_is_read(tmp_path_factory, catalogue):
 
 def test_minionerec_rows(tmp_path):
     rows = """u,"[1, 2]",3\nv,[],1\nw,['1' '2'],3\nx,"['1'\n '2']",3\n"""
+    rows += """y,"[np.int64(1), np.str_('2')]",3\nz,"('1', 2)",3\na,"array(['1', '2'], dtype=object)",3\n"""
     path = write(tmp_path / "X.valid.csv", "user_id,history_item_id,item_id\n" + rows)
     expected = {"u": ("1", "2", "3"), "v": ("1",), "w": ("1", "2", "3"), "x": ("1", "2", "3")}
+    expected |= dict.fromkeys("yza", ("1", "2", "3"))
     assert read_sequences(path) == [Interactions(user, items) for user, items in expected.items()]
 
 
@@ -178,9 +180,15 @@ def test_own_items_in_tables_and_parquet(tmp_path):
     for source in (ROWS, iter(ROWS), Polars(), frame, datasets.Dataset.from_list(ROWS), tmp_path / "items.parquet"):
         assert read_items(source) == EXPECTED
     assert read_items(frame.rename(columns={"id": "asin"}), id_field="asin") == EXPECTED
-    (tmp_path / "items.parquet").write_bytes(b"PAR1 but no more")
-    with pytest.raises(ValueError, match=r"items\.parquet:1: not a parquet file"):
-        read_items(tmp_path / "items.parquet")
+    whole = (tmp_path / "items.parquet").read_bytes()
+    for spoiled in (
+        b"PAR1 but no more",
+        whole[:4] + b"\xff" * 40 + whole[44:],
+        whole.replace(b"Writes. ", b"\xff\xfe\xfd\xfc\xfb. "),
+    ):
+        (tmp_path / "items.parquet").write_bytes(spoiled)
+        with pytest.raises(ValueError, match=r"items\.parquet:1: not a parquet file"):
+            read_items(tmp_path / "items.parquet")
 
 
 def test_what_is_no_table_is_named():
@@ -226,6 +234,9 @@ def test_histories_and_missing_times(tmp_path):
     assert read_sequences(rows)[0].row
     with pytest.raises(ValueError, match="1 records have 'history_item_id' and 1 have none"):
         read_sequences([*rows, {"user": "u", "item_id": 3}])
+    for odd in ({1, 2}, {"1": 2}, b"12", None, 7):
+        with pytest.raises(ValueError, match="list:1: expected a literal list of item ids"):
+            read_sequences([{"user": "u", "history_item_id": odd, "item_id": 3}])
     with pytest.raises(ValueError, match="1 of 2 interactions have a time"):
         read_sequences([{"user": "u", "item_id": 3, "time": 1}, {"user": "u", "item_id": 4}])
     assert read_sequences([{"user": "u", "item_id": 3}])[0].times == ()
@@ -254,6 +265,37 @@ def test_a_gzipped_line_is_bounded(tmp_path, monkeypatch):
         else:
             with pytest.raises(ValueError, match=r"items\.jsonl\.gz:2: the line is longer than 1000 bytes"):
                 read_items(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("items.jsonl.gz", None), ("items.json.gz", None), ("meta.json.gz", "amazon2018")]
+)
+def test_a_gzip_bomb_is_refused(tmp_path, monkeypatch, name, kind):
+    monkeypatch.setattr(common, "_SMALL", 1000)
+    row = json.dumps({"asin": "1", "id": "1", "title": "x" * 400})
+    path = write(tmp_path / name, (row + "\n") * 2000)
+    assert path.stat().st_size * 100 < 2000 * 400
+    with pytest.raises(ValueError, match=rf"{name}:\d+: .* expands to more than 100 times its size"):
+        read_items(path, kind)
+    assert read_items(write(tmp_path / name, row + "\n"), kind)  # as many times its size, but small
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_marks_ends_of_lines_and_nul_bytes(tmp_path, end):
+    for name in ("items.csv", "items.tsv", "X.item"):
+        mark = "," if name == "items.csv" else "\t"
+        types = ("item_id:token", "title:token_seq") if name == "X.item" else ("item_id", "title")
+        rows = [types, ("1", "Gel\x00 pen\u2028"), ("2", "Paper")]
+        text = "\ufeff" + end.join(map(mark.join, rows))
+        found = read_items(write(tmp_path / name, text))
+        assert found == [Item("1", {"title": "Gel pen"}), Item("2", {"title": "Paper"})]
+    text = "\ufeff" + end.join(
+        [json.dumps({"id": "1\x1b[2J\n", "title": "Gel pen"}), '{"id": "2", "title": "nan"}', ""]
+    )
+    assert read_items(write(tmp_path / "items.jsonl", text)) == [Item("1\x1b[2J\n", {"title": "Gel pen"}), Item("2")]
+    (tmp_path / "items.csv").write_bytes("item_id,title\n1,Pen\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"items\.csv:1: not UTF-8 text"):
+        read_items(tmp_path / "items.csv")
 
 
 DEEP = "[" * 400 + "]" * 400
@@ -294,6 +336,10 @@ MALFORMED_SEQUENCES = [
     ("interactions.csv", "user_id,item_id,timestamp\nu,1,soon\n", r":2: expected a timestamp .*found 'soon'"),
     ("behaviors.tsv", "1\tu\tyesterday\t\t\n", r":1: expected a time like"),
     ("behaviors.tsv", "1\tu\t11/11/2019 9:05:58 AM\tN1\tN2 N3\n", r":1: impression 'N2' has no click label"),
+    ("behaviors.tsv", "1\tu\t11/11/2019 9:05:58 AM\tN1\t-1 N4-0\n", r":1: impression '-1' has no click label"),
+    ("X.valid.csv", "user_id,history_item_id,item_id\nu,{'1': '2'},3\n", r":2: expected a literal list"),
+    ("X.valid.csv", "user_id,history_item_id,item_id\nu,(1),3\n", r":2: expected a literal list"),
+    ("X.valid.csv", "user_id,history_item_id,item_id\nu,[1 2],3\n", r":2: expected a literal list"),
     ("interactions.csv", "user_id,item_id,timestamp\nu,1,1\n\nu,2,nan\n", r":4: no 'timestamp' or 'time'"),
     ("interactions.csv", 'user_id,"item_id,timestamp\n', "not a CSV row"),
     ("X.valid.csv", 'user_id,history_item_id,item_id\nu,"[[1]]",3\n', r":2: expected an id"),
@@ -301,6 +347,9 @@ MALFORMED_SEQUENCES = [
     ("X.valid.csv", "user_id,history_item_id,item_id\nu," + "[" * 9999 + ",3\n", r":2: expected a literal list"),
     ("X.valid.csv", "user_id,history_item_id,item_id\n,[1],3\n", r":2: no 'user_id'"),
     ("X.inter.json", '{"u": [1, null]}', "expected an id .* found None"),
+    ("X.inter.json", '{"u": []}', r"user 'u' has \[\], expected a list of items"),
+    ("X.inter.json", '{"": [1]}', "expected an id .* found ''"),
+    ("behaviors.tsv", "1\t\t11/11/2019 9:05:58 AM\tN1\tN4-1\n", ":1: expected an id .* found ''"),
     ("X.inter.json", '{"u": [1, "nan"]}', "expected an id .* found 'nan'"),
     ("interactions.csv", "user_id,item_id\nNaN,1\n", r":2: no 'user_id'"),
     ("X.valid.csv", "user_id,history_item_id,item_id\nu,['1' ... '2'],3\n", r":2: expected a literal list"),

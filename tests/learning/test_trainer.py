@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,15 @@ def test_a_stopped_run_does_not_train_on_however_the_checkpoint_is_named(tmp_pat
     assert_same_weights(whole, again)
     with pytest.raises(ValueError, match="has no complete checkpoint"):
         fresh(pairs, "c").train(resume_from_checkpoint=True)
+    for odd in ("latest", tmp_path / "b", tmp_path):
+        with pytest.raises(ValueError, match=r"is no checkpoint: it has no trainer_state\.json\. Give"):
+            fresh(pairs, "c").train(resume_from_checkpoint=odd)
+
+
+def test_a_missing_extra_names_its_command(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(ImportError, match=r'pip install "tsporec\[train\]"'):
+        config(tmp_path)
 
 
 def test_resumed_training_ends_at_the_same_weights(tmp_path, corpus, tokenizer, fresh):

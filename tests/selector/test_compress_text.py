@@ -141,6 +141,23 @@ def test_scripts_without_spaces_obey_the_budget(tokenizer, text):
     assert "\ufffd" not in tokenizer.decode(kept)
 
 
+@pytest.mark.parametrize(
+    "text", ["नमस्तेदुनिया", "👩‍👩‍👧🖊️👍🏽🇩🇪🇫🇷", "\u1112\u1161\u11ab\u1100\u1173\u11af", "ꦲꦏ꧀ꦱꦫ", "cafe\u0301" * 9]
+)
+def test_a_word_that_does_not_fit_gives_whole_characters(tokenizer, text):
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    tokens = RaggedTokens.from_lists([ids])
+    clusters = words_of(tokens, read_pieces(tokenizer), clusters=True)
+    for k in range(1, len(ids)):
+        for seed in range(3):
+            kept = compress_ids(make_scorer("random", seed=seed), tokenizer, text, k)
+            assert 0 < len(kept) <= k
+            if k >= np.bincount(clusters).max():
+                short = compress_text(make_scorer("random", seed=seed), tokenizer, text, k)
+                assert "\ufffd" not in short
+                assert tokenizer.decode(kept) == short
+
+
 def test_a_wrapped_tokenizer_is_asked_for_the_whole_text(tokenizer):
     wrapped = wrap_tokenizer(tokenizer, make_scorer("head"), 2)
     assert compress_text(make_scorer("head"), wrapped, TEXTS[0], Budget(keep_ratio=1.0)) == TEXTS[0]

@@ -375,6 +375,16 @@ def loads_or_is_refused(folder):
         ({"blend": torch.zeros(2, 7)}, r"blend is \[2, 7\]"),
         ({"blend": None}, "missing blend"),
         ({"bland": torch.zeros(2)}, "unexpected bland"),
+        ({"blend": torch.full((15,), torch.nan)}, "blend has values that are not finite"),
+        ({"network.out.weight": torch.full((1, 4), torch.inf)}, r"network\.out\.weight has values that are not finite"),
+        ({"idf.values": torch.full((1,), torch.nan)}, "idf has values that are not finite"),
+        ({"idf.values": torch.zeros(1, dtype=torch.bfloat16)}, "the idf table does not fit the config"),
+        ({"idf.values": torch.zeros(1, 64)}, "the idf table does not fit the config"),
+        (
+            {"idf.others": torch.ones(8, dtype=torch.uint8), "idf.codes": torch.full((8,), -1, dtype=torch.int16)},
+            "the idf table does not fit the config",
+        ),
+        ({"idf.more": torch.zeros(2)}, "unexpected idf.more"),
     ],
 )
 def test_damaged_weights(folder, changes, message):
@@ -382,6 +392,13 @@ def test_damaged_weights(folder, changes, message):
     save_file({key: value for key, value in weights.items() if value is not None}, folder / files.WEIGHTS)
     sign(folder)
     with pytest.raises(ValueError, match=message):
+        TokenSelector.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", [files.CONFIG, files.WEIGHTS])
+def test_files_are_bounded_before_they_are_read(folder, monkeypatch, name):
+    monkeypatch.setitem(files.LARGEST, name, 100)
+    with pytest.raises(ValueError, match=rf"{name} has \d+ bytes; expected at most 100"):
         TokenSelector.from_pretrained(folder)
 
 

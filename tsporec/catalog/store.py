@@ -62,7 +62,7 @@ class State:
             version = values["format"]
             if version == FORMAT and values["items"] in ("a", "b"):
                 return cls(Recipe(**values["recipe"]), values["items"], int(values["count"]))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise damaged(folder, f"its description is not readable, {type(error).__name__}: {error}") from error
         raise ValueError(
             f"{folder / DATA} is of format {version}; this tsporec reads format {FORMAT}. Use the version of tsporec "

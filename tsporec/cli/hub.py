@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tsporec._internal.files import write_whole
+from tsporec._internal.terminal import printable
 from tsporec.selector import files, hub
 from tsporec.selector.card import PLACEHOLDER, find_name, model_card
 
@@ -33,7 +34,7 @@ def card(
     name = name or (selector if folder is None or bundled else find_name(files.read_card(folder) or "") or PLACEHOLDER)
     text = model_card(saved, name)
     if not write:
-        typer.echo(text, nl=False)
+        typer.echo(printable(text), nl=False)
     elif folder is None or bundled:
         raise ValueError(
             f"--write needs a folder of yours; {selector} is {'in the package' if bundled else 'on the Hub'}."

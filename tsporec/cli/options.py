@@ -11,6 +11,8 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
+from tsporec._internal.terminal import printable
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -95,7 +97,7 @@ _STOPPED = {
     "compress": "The same command goes on where it stopped.",
     "evaluate": "With --cache DIR the same command keeps finished work, and goes on the next time.",
 }
-_PYTHON_NAME = re.compile(r"\S+ \((--[\w-]+)\)")  # "fields=… (--fields)"
+_PYTHON_NAME = re.compile(r"(?<!\S)\S+ \((--[\w-]+)\)")  # "fields=… (--fields)"
 
 
 def clean_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -118,7 +120,7 @@ def clean_errors(command: Callable[P, R]) -> Callable[P, R]:
             for name, flag in arguments.items():
                 where = rf"(?<![-\w]){name}\b" if "_" in name.strip("_") else rf"^{name}(?= must | takes )"
                 message = re.sub(where, flag, message)
-            typer.echo(f"error: {message}", err=True)
+            typer.echo(printable(f"error: {message}"), err=True)
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
             typer.echo(f"stopped. {_STOPPED.get(command.__name__, 'Run the same command again.')}", err=True)

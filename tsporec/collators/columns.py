@@ -109,10 +109,10 @@ class FlatColumns:
         for name, value in columns.items():
             if name in self.token_columns:
                 columns[name] = self._cut(name, value, kept[0], length)
-            elif name == DOCUMENTS:
+            elif name == DOCUMENTS and value is not None:
                 ends = np.searchsorted(kept[0], np.cumsum(np.asarray(value)))
                 columns[name] = like(value, np.diff(ends, prepend=0))
-            elif shape_of(value)[:1] == (length,):
+            elif length in shape_of(value):
                 self._note_uncut(name, length)
         return columns
 
@@ -125,13 +125,18 @@ class FlatColumns:
         parts = len(shape) == 1 or kind == "offset_mapping" or kind not in TOKEN_COLUMNS
         axes = [axis for axis in ((0, -1) if parts else (-1, 0)) if shape[axis] == length]
         grid = kind == "attention_mask" and max(shape[:-1], default=1) > 1  # who sees whom: [..., L, L]
+        grid |= kind not in TOKEN_COLUMNS and shape[-2:] == (length, length)
         if not axes or (grid and shape[-2:] != (length, length)):
             raise ValueError(
                 f"{name} has shape {shape} for {length} tokens, of which some are dropped; expected one value a token, "
                 f"or a mask [..., {length}, {length}]. If it is not per token, give whole_columns=[{name!r}]."
             )
         if kind == "position_ids":
-            return like(value, self.reposition(np.asarray(value, dtype=np.int64), kept))
+            places = np.asarray(value)
+            if places.dtype.kind not in "iu":
+                raise ValueError(f"{name} must be whole numbers; found {places.dtype}.")
+            places = np.moveaxis(places.astype(np.int64), axes[0], -1)
+            return like(value, np.moveaxis(self.reposition(places, kept), -1, axes[0]))
         return cut(cut(value, kept, -1), kept, 0 if len(shape) == 2 else -2) if grid else cut(value, kept, axes[0])
 
     def _check_lengths(self, feature: Mapping[str, Any], length: int) -> None:
@@ -156,7 +161,7 @@ class FlatColumns:
         self.uncut[name] += 1
         if self.uncut[name] == 1:
             warnings.warn(
-                f"column {name!r} has as many values as {self.ids} has tokens ({length}), and it is passed whole. Give "
+                f"column {name!r} has an axis as long as {self.ids} ({length} tokens), and it is passed whole. Give "
                 f"token_columns=[{name!r}] if it holds one value a token, whole_columns=[{name!r}] if it does not. "
                 "Further features with it are counted in collator.layout.uncut.",
                 stacklevel=2,

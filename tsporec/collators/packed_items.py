@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tsporec.collators.columns import Part, cut, flat_ids, like, shape_of, span_items
+from tsporec.collators.columns import Part, cut, flat_ids, like, span_items
 from tsporec.collators.positions import Ints, right_align
 
 _IDS, _LENGTHS, _POSITIONS = "input_ids", "cu_input_lens", "position_ids"
@@ -60,9 +60,9 @@ class PackedColumns:
                 f"{prefix}{_LENGTHS} must be lengths of at least {self.tail} that add up to the {len(ids)} tokens "
                 f"of {prefix}{_IDS}; found {lengths.tolist()[:10]}, {lengths.sum()} in all."
             )
-        positions = shape_of(feature.get(prefix + _POSITIONS))
-        if positions not in ((), (len(ids),)):
-            raise ValueError(f"{prefix}{_POSITIONS} has {positions[0]} values for {len(ids)} tokens.")
+        name = prefix + _POSITIONS
+        if name in feature and len(positions := flat_ids(feature[name], name)) != len(ids):
+            raise ValueError(f"{name} has {len(positions)} values for {len(ids)} tokens.")
         # Lengths [4, 2] with a tail of 1 -> spans [(0, 3), (4, 5)].
         ends = np.cumsum(lengths)
         spans = list(zip((ends - lengths).tolist(), (ends - self.tail).tolist(), strict=True))

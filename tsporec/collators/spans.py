@@ -146,10 +146,10 @@ class ItemStringSpans(_CountsCutOff):
     def __call__(self, feature: Mapping[str, Any]) -> Sequence[Span]:
         """Return the span of each item; see :func:`spans_of_strings`."""
         text, items, offsets = (_column(feature, name) for name in self.columns)
-        tokens = len(_column(feature, self.ids))
-        if len(offsets) != tokens:
+        tokens, pairs = len(_column(feature, self.ids)), len(offsets) if hasattr(offsets, "__len__") else 0
+        if pairs != tokens:
             raise ValueError(
-                f"{self.columns[2]} has {len(offsets)} pairs and {self.ids} has {tokens} tokens; expected the offsets "
+                f"{self.columns[2]} has {pairs} pairs and {self.ids} has {tokens} tokens; expected the offsets "
                 "of each token, (0, 0) for one that was added to the text."
             )
         spans = spans_of_strings(text, items, offsets)
@@ -168,12 +168,14 @@ def spans_of_strings(text: str, strings: Sequence[str], offsets: Any) -> list[Sp
     characters of ``text``; special tokens have no width and are in no string. A span has the tokens that lie wholly in
     its string; white space before the string does not count. A token that also holds a quote is therefore outside, and
     never dropped. A string without such a token has no span. A string that is not in the text, or in which no token
-    has offsets, is a ``ValueError``.
+    has offsets, is a ``ValueError``; so are offsets that are not of this text.
 
     >>> spans_of_strings('a "gel pen", b', ["gel pen"], [(0, 1), (1, 3), (3, 6), (6, 10), (10, 11), (11, 14)])
     [(2, 4)]
     """
-    bounds: NDArray[np.int64] = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
+    if isinstance(strings, str) or not all(isinstance(one, str) for one in (text, *strings)):
+        raise ValueError(f"expected a text and a list of the items' strings; found {text!r:.60} and {strings!r:.60}.")
+    bounds = _read_offsets(offsets, len(text))
     solid = np.flatnonzero(bounds[:, 1] > bounds[:, 0])
     if len(bounds) and strings and not len(solid):
         raise ValueError(f"all {len(bounds)} offsets are empty; expected the start and end of each token in the text.")
@@ -202,6 +204,19 @@ def _find(text: str, strings: Sequence[str]) -> Iterator[tuple[str, int, int]]:
             )
         end = start + len(string)
         yield string, start, end
+
+
+def _read_offsets(offsets: Any, length: int) -> NDArray[np.int64]:
+    """Return offsets int64 ``[L, 2]``; a ValueError if they are no pairs of places in a text of ``length``."""
+    bounds = np.asarray(offsets) if len(offsets) else np.zeros((0, 2), dtype=np.int64)
+    if bounds.ndim != 2 or bounds.shape[1] != 2 or bounds.dtype.kind not in "iu":
+        raise ValueError(f"offsets must be pairs of whole numbers; found {bounds.dtype} {bounds.shape}.")
+    if bounds.min(initial=0) < 0 or bounds.max(initial=0) > length:
+        raise ValueError(
+            f"offsets from {bounds.min()} to {bounds.max()} do not fit the text of {length} characters; give the text "
+            "that was tokenised."
+        )
+    return bounds.astype(np.int64)
 
 
 def _skip_blanks(text: str, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -275,9 +290,10 @@ def document_ends(feature: Mapping[str, Any], length: int, prefix: str = "") -> 
     """
     lengths, positions = feature.get(DOCUMENTS), feature.get(f"{prefix}position_ids")
     if lengths is not None:
-        ends: list[int] = np.cumsum(lengths).tolist()
-        if length != (ends or [0])[-1]:
-            raise ValueError(f"{DOCUMENTS} must add up to the {length} tokens of the feature; found {lengths}.")
+        counts = np.asarray(lengths if len(lengths) else np.zeros(0, dtype=np.int64))
+        if counts.ndim != 1 or counts.dtype.kind not in "iu" or (counts < 0).any() or counts.sum() != length:
+            raise ValueError(f"{DOCUMENTS} must be lengths that add up to the {length} tokens; found {lengths}.")
+        ends: list[int] = np.cumsum(counts).tolist()
         return ends
     if positions is None or np.shape(positions)[-1:] != (length,):
         return []

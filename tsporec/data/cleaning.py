@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tsporec.data.stored_lists import read_printed_list
 
 DEEPEST = 50
 """Lists nested deeper than this are not read."""
+MISSING = frozenset({"nan", "NaN", "<NA>", "NaT"})
+"""How numpy and pandas write a missing value as text."""
 
 # Only names of real elements make a tag: "std::vector<int>" and "sizes <M and L>" are text.
 _ELEMENT = (
@@ -24,8 +26,9 @@ _ELEMENT = (
     "object|ol|option|p|param|picture|pre|q|s|script|section|select|small|source|span|strike|strong|style|sub|summary|"
     "sup|svg|table|tbody|td|textarea|tfoot|th|thead|title|tr|tt|u|ul|var|video|wbr"
 )
-_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-_CODE = re.compile(r"<(script|style)\b[^<>]*>.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)
+_COMMENT = re.compile(r"<!--(?:-?>|.*?(?:--!?>|\Z))", re.DOTALL)
+_DATA = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.DOTALL)
+_CODE = re.compile(r"<(script|style)\b[^<>]*>.*?(?:</\1\b[^<>]*>|\Z)", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(rf"</?(?:{_ELEMENT})(?:[\s/][^<>]*)?>|<![A-Za-z\[][^<>]*>", re.IGNORECASE)
 _CUT_TAG = re.compile(rf"</?(?:{_ELEMENT})(?:\s+[\w-]+\s*=[^<>]*|\s*/?)\Z", re.IGNORECASE)
 
@@ -53,9 +56,9 @@ def clean_text(value: Any) -> str:
     """Make plain text of a raw field.
 
     Tags, scripts, style sheets and comments are removed. Entities are decoded. White space becomes one space. Lists,
-    arrays and dicts are joined, also if they were stored as text. Missing values (None, NaN, ``pd.NA``, ``NaT``) are
-    empty. Text that only looks like mark-up stays: ``3 < 4``, ``vector<int>``, ``{a note}``. Lists that are nested more
-    than 50 deep are a ValueError.
+    arrays, dicts and other iterables are joined, also if they were stored as text. Missing values are empty: None, NaN,
+    ``pd.NA``, ``NaT``, and the texts that numpy and pandas write for them (:data:`MISSING`). Text that only looks like
+    mark-up stays: ``3 < 4``, ``vector<int>``, ``{a note}``. Lists that are nested more than 50 deep are a ValueError.
 
     >>> clean_text("8.5&rdquo; <b>Paper</b> .x {color:#000;}")
     '8.5” Paper'
@@ -69,21 +72,23 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
     """Yield the texts in a value: [["a", None], "['b']"] -> "a", "b"."""
     if depth > DEEPEST:
         raise ValueError(f"a field is nested more than {DEEPEST} deep; expected a text or a list of texts.")
-    if isinstance(value, bytes):
-        value = value.decode(errors="replace")
-    elif hasattr(value, "tolist"):  # numpy and pandas
-        value = value.tolist()
+    for name in ("tolist", "to_list", "as_py"):  # numpy and pandas, polars, pyarrow
+        if hasattr(value, name) and not isinstance(value, memoryview):
+            value = getattr(value, name)()
+            break
+    if isinstance(value, bytes | bytearray | memoryview):
+        value = bytes(value).decode(errors="replace")
     if isinstance(value, str):
         listed = read_printed_list(value)
         if listed is None:
-            yield value
+            yield "" if value.strip() in MISSING else value
             return
         try:
             yield from list(_texts(listed, depth + 1))
         except ValueError:  # too deep for a list of texts, so it is a text
             yield value
-    elif isinstance(value, list | tuple | set | frozenset | dict):
-        parts = value.values() if isinstance(value, dict) else value
+    elif isinstance(value, Iterable):
+        parts: Iterable[Any] = value.values() if isinstance(value, Mapping) else value
         for part in sorted(parts, key=str) if isinstance(value, set | frozenset) else parts:
             yield from _texts(part, depth + 1)
     elif not _is_missing(value):
@@ -95,7 +100,9 @@ def _is_missing(value: Any) -> bool:
         return True
     try:
         return bool(value != value)  # NaN and NaT of any type
-    except (TypeError, ValueError, ArithmeticError):
+    except ArithmeticError:  # a Decimal that is a signalling NaN
+        return True
+    except (TypeError, ValueError):
         return False
 
 
@@ -113,7 +120,8 @@ def decode_entities(text: str) -> str:
 def _clean(text: str) -> str:
     text = decode_entities(text)
     if "<" in text:
-        text = _CUT_TAG.sub(" ", _TAG.sub(" ", _CODE.sub(" ", _COMMENT.sub(" ", text))))
+        text = _DATA.sub(r" \1 ", _CODE.sub(" ", _COMMENT.sub(" ", text)))
+        text = _CUT_TAG.sub(" ", _TAG.sub(" ", text))
     if "{" in text:
         text = _without_css(text)
     return _SPACE.sub(" ", _UNREADABLE.sub("", text)).strip()

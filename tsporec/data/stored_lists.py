@@ -12,8 +12,13 @@ from contextlib import suppress
 from typing import Any
 
 _TOKEN = re.compile(
-    r"""(\s*)([bu]?(?:'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*")|[^\s,:'"\[\](){}]+|[,:\[\](){}])""", re.DOTALL
+    r"""(\s*)([bu]?(?:'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*")
+    |(?:np\.\w+|array|frozenset|set|deque|Decimal|Timestamp|UUID)\(|dtype=(?:\w+|'[^']*')
+    |[^\s,:'"\[\](){}]+|[,:\[\](){}])""",
+    re.DOTALL | re.VERBOSE,
 )
+_LITERAL = re.compile(r"""\[|array\(\[|[({]\s*[bu]?['"]""")  # how a text begins that may be a printed list
+_CLOSES = {"[": "]", "(": ")", "{": "}", "a": ")"}
 _JSON = {"(": "[", ")": "]", "True": "true", "False": "false"}
 _JSON.update(dict.fromkeys(("None", "nan", "NaN", "null", "NaT", "<NA>"), "null"))
 _ESCAPE = re.compile(
@@ -30,9 +35,10 @@ _PLAIN_ESCAPE = re.compile(r"\\([nrt'\"\\])")
 def read_printed_list(text: str, repair: bool = True) -> list[Any] | None:
     r"""Read ``text`` as a list of literals; None if it is not one.
 
-    Missing values (``nan``, ``null``) become None, and a tuple becomes a list. Some published lists are broken: their
+    Missing values (``nan``, ``null``) become None, tuples and sets become lists. Some published lists are broken: their
     strings contain quotes that are not escaped. With ``repair`` they are split where one string seems to end and the
-    next to begin.
+    next to begin. With it, ``text`` is also one of many: a tuple, set or dict is only read if it begins with a quoted
+    text, and a dict is the one element of the list.
 
     >>> read_printed_list('["One.", null]'), read_printed_list("['One.', nan]"), read_printed_list("['One.'\n 'Two.']")
     (['One.', None], ['One.', None], ['One.', 'Two.'])
@@ -41,36 +47,55 @@ def read_printed_list(text: str, repair: bool = True) -> list[Any] | None:
     >>> read_printed_list("['Ink'] and ['Refills']")
     """
     text = text.strip()
-    if not (text.startswith("[") and text.endswith("]")):
+    found = _LITERAL.match(text) if repair else re.match(r"[\[(]|array\(", text)
+    if found is None or not text.endswith(_CLOSES[text[0]]):
         return None
     for rewrite in (str, _as_json):
         with suppress(KeyError, ValueError, RecursionError):
-            value: list[Any] = json.loads(rewrite(text), parse_constant=lambda name: {"NaN": None}[name])
-            return value
-    return _split_broken(text) if repair else None
+            value = json.loads(rewrite(text), parse_constant=lambda name: {"NaN": None}[name])
+            if isinstance(value, dict):
+                return [value]
+            return None if text[0] == "(" and len(value) == 1 and text[-2] != "," else value  # ("a") is no tuple
+    return _split_broken(text) if repair and text[0] == "[" else None
 
 
 def _as_json(text: str) -> str:
-    """Rewrite a printed list as JSON; a ValueError if a character belongs to no token. JSON checks all else.
+    """Rewrite a printed value as JSON; a ValueError if a character belongs to no token. JSON checks all else.
 
-    Elements are separated by commas, as Python prints them, or by white space, as numpy prints texts:
-    "[b'a', ('b',)]" -> '[ "a" , [ "b" ] ]', "['a' None]" -> '[ "a" , null ]'
+    Elements are separated by commas, as Python prints them, or by white space, as numpy prints texts. A call, such as
+    ``np.str_('a')`` or ``array(['a'], dtype=object)``, is read as its argument:
+    "[b'a', ('b',), {'c'}]" -> '[ "a" , [ "b" ] , [ "c" ] ]', "['a' None]" -> '[ "a" , null ]'
     """
     parts = [""]
+    opened: list[int] = []  # the part that opens each bracket around this place, negative for a dict; 0 for a call
     place = 0
     while place < len(text):
         token = _TOKEN.match(text, place)
         if token is None:
             raise ValueError(f"character {place} belongs to no token")
         place, mark = token.end(), token[2]
-        is_text, known = mark[-1] in "'\"", _JSON.get(mark)
+        if mark.startswith("dtype="):
+            continue
+        is_text, is_call, known = mark[-1] in "'\"", len(mark) > 1 and mark[-1] == "(", _JSON.get(mark)
         if mark in "])}" and parts[-1] == "," and parts[-2] not in "[{":
             parts.pop()  # ('a',)
         elif mark == ":" and not parts[-1].startswith('"'):
             parts[-1] = json.dumps(parts[-1])  # {1: 'a'}
-        elif token[1] and parts[-1] not in ("", "[", "{", ",", ":") and (is_text or mark in "[({" or known == "null"):
+        elif (
+            token[1] and parts[-1] not in ("", "[", "{", ",", ":") and (is_text or mark[-1] in "[({" or known == "null")
+        ):
             parts.append(",")
-        parts.append(json.dumps(_unquoted(mark)) if is_text else mark if known is None else known)
+        if mark[-1] in "[({":
+            opened.append(0 if is_call else len(parts))
+        elif mark == ":" and opened:
+            opened[-1] = -abs(opened[-1])
+        elif mark in "])}" and opened:
+            opening = opened.pop()
+            is_call = opening == 0
+            if mark == "}" and opening > 0 and parts[-1] != "{":
+                parts[opening], known = "[", "]"  # {'a'}
+        if not is_call:
+            parts.append(json.dumps(_unquoted(mark)) if is_text else mark if known is None else known)
     return " ".join(parts)
 
 

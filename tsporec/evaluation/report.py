@@ -11,6 +11,7 @@ import numpy as np
 
 from tsporec._internal.extras import require
 from tsporec._internal.files import writing
+from tsporec._internal.terminal import printable
 from tsporec.evaluation.evaluator import FULL
 from tsporec.evaluation.measures import POPULARITY, Cell, Evaluation, size_label
 from tsporec.evaluation.verdict import best_rule, beyond_noise
@@ -20,9 +21,9 @@ from tsporec.tokens.ragged import RaggedTokens
 
 
 def make_console() -> Any:
-    """Return a rich ``Console``, 80 columns wide without a terminal."""
+    """Return a rich ``Console``, 80 columns wide without a terminal. Texts are printed as they are, without markup."""
     width = None if sys.stdout.isatty() else 80
-    return require("rich.console", extra="cli").Console(highlight=False, width=width)
+    return require("rich.console", extra="cli").Console(markup=False, emoji=False, highlight=False, width=width)
 
 
 def kept_runs(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segment: int) -> tuple[str, list[list[int]]]:
@@ -70,13 +71,12 @@ def highlighted(text: str, runs: Sequence[Sequence[int]]) -> Any:
 
 
 def plain_text(text: str, style: str = "") -> Any:
-    r"""Return ``text`` as a rich ``Text``: square brackets are no markup, control characters are shown as spaces.
+    r"""Return ``text`` as a rich ``Text`` without control characters.
 
     >>> plain_text("[red]12\x1b[2J").plain
     '[red]12 [2J'
     """
-    shown = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
-    return require("rich.text", extra="cli").Text(shown, style=style)
+    return require("rich.text", extra="cli").Text(printable(text), style=style)
 
 
 def _blank(text: str) -> int:
@@ -113,7 +113,7 @@ def results_table(evaluation: Evaluation, case: str, extra: dict[str, list[str]]
         value = f"{cell.metrics['ndcg@10']:.4f}"
         rule = best_rule(cells, cell) if cell.budget else None
         differences = [_difference(evaluation, cell, rival) for rival in ("head", rule, FULL)][-len(rivals) :]
-        shown = f"[bold]{value}[/bold]" if best else value
+        shown = plain_text(value, "bold") if best else value
         row = [cell.scorer, f"{size_label(cell.budget)}{share}", shown, *differences]
         table.add_row(*row, *(column[i] for column in (extra or {}).values()))
     return table

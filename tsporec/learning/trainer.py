@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalPrediction, TrainOutput
 
+from tsporec._internal.extras import require
 from tsporec.learning.batches import SIDES, SegmentPairs, check_preferences
 from tsporec.learning.losses import LOSS_TYPES, preference_loss, subset_sums
 
@@ -77,6 +78,7 @@ class PreferenceConfig(TrainingArguments):  # type: ignore[misc]  # transformers
             raise ValueError(
                 f"expected beta > 0 and held_out in [0, 1); found beta={self.beta} and held_out={self.held_out}."
             )
+        require("accelerate", extra="train")
         super().__post_init__()
 
 
@@ -185,6 +187,11 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         if not resume_from_checkpoint:
             return super().train(**options)
         checkpoint = Path(resume_from_checkpoint)
+        if not (checkpoint / STATE).is_file():
+            raise ValueError(
+                f"{checkpoint} is no checkpoint: it has no {STATE}. Give a checkpoint's folder, or True for the newest "
+                f"one in {self.args.output_dir}."
+            )
         state = TrainerState.load_from_json(str(checkpoint / STATE))
         best = checkpoint.with_name(f"checkpoint-{state.best_global_step}")  # the folder may have been moved
         self._check(checkpoint, best if self.args.load_best_model_at_end and state.best_global_step else None)
@@ -312,6 +319,6 @@ def last_checkpoint(folder: str | Path) -> str | None:
     for path in Path(folder).glob("checkpoint-*"):
         try:
             found.append((int(json.loads((path / STATE).read_text())["global_step"]), str(path)))
-        except (OSError, ValueError, KeyError):  # noqa: PERF203 - each may be broken on its own
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # noqa: PERF203 - each may be broken
             continue
     return max(found)[1] if found else None

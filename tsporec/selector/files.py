@@ -23,8 +23,10 @@ from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.network import SIGNALS, ScoringNetwork
 
 CONFIG, WEIGHTS, ITEM_WEIGHTS, CARD = "config.json", "model.safetensors", "item_weights.safetensors", "README.md"
-PACKED = "idf."
-"""How the names of the tensors start that hold the packed table of document frequencies."""
+LARGEST = {CONFIG: 1 << 24, CARD: 1 << 24, WEIGHTS: 1 << 30, ITEM_WEIGHTS: 1 << 32}
+"""Bytes of the largest file of each name that is read."""
+PACKED = {"idf.values", "idf.others", "idf.codes"}
+"""The names of the tensors that hold the packed table of document frequencies."""
 
 
 def save(
@@ -91,7 +93,7 @@ def load(find: Callable[[str], Path]) -> tuple[SavedSelector, dict[str, Tensor],
 def _load_weights(saved: SavedSelector, find: Callable[[str], Path]) -> tuple[dict[str, Tensor], ItemWeights | None]:
     path = find(WEIGHTS)
     weights = _read_tensors(path, saved.weights_sha256)
-    if packed := {name: weights.pop(name) for name in list(weights) if name.startswith(PACKED)}:
+    if packed := {name: weights.pop(name) for name in PACKED & weights.keys()}:
         weights["idf"] = _unpacked(packed, saved.config.surface_buckets, path)
     _check_weights(saved, weights, path)
     items = None
@@ -100,6 +102,8 @@ def _load_weights(saved: SavedSelector, find: Callable[[str], Path]) -> tuple[di
         tensors = _read_tensors(path, known["sha256"])
         try:
             items = ItemWeights(tensors)
+            if len(items) != known["items"]:
+                raise ValueError(f"it has {len(items)} items, but its config says {known['items']}")
         except ValueError as error:
             raise ValueError(f"{path} does not hold item weights: {error}") from error
     return weights, items
@@ -132,7 +136,7 @@ def describe(folder: str | Path, training: dict[str, Any]) -> bool:
 def read_card(folder: Path) -> str | None:
     """Read the card in ``folder``; None if there is none."""
     path = folder / CARD
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+    return _present(path).read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
 def renewed_card(folder: Path, saved: SavedSelector, *before: SavedSelector) -> str | None:
@@ -158,6 +162,14 @@ def _present(path: Path) -> Path:
             f"{path.parent} has no {path.name}; expected the files that TokenSelector.save_pretrained writes, "
             f"{CONFIG} and {WEIGHTS} among them."
         )
+    return _bounded(path)
+
+
+def _bounded(path: Path) -> Path:
+    """Refuse a file that is larger than any that is saved under its name."""
+    most = next(size for name, size in LARGEST.items() if name in path.name)  # or what a save has left of it
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{path} has {size} bytes; expected at most {most}.")
     return path
 
 
@@ -166,7 +178,7 @@ def read_whole(path: Path, sha256: str) -> bytes:
     found = ""
     for part in (path, *leftovers(path), path):  # twice: a save at work may have renamed it in between
         with suppress(FileNotFoundError, IsADirectoryError):
-            data = part.read_bytes()
+            data = _bounded(part).read_bytes()
             if _sha256(data) == sha256:
                 return data
             found = _sha256(data) if part == path else found
@@ -201,6 +213,8 @@ def _check_weights(saved: SavedSelector, weights: dict[str, Tensor], path: Path)
         found = weights[name]
         if list(found.shape) != shapes[name] or not found.is_floating_point():
             wrong.append(f"{name} is {list(found.shape)} of {found.dtype}, expected {shapes[name]} of floats")
+        elif not found.float().isfinite().all():
+            wrong.append(f"{name} has values that are not finite")
     if wrong:
         raise ValueError(f"{path}: the weights do not fit the config: {'; '.join(wrong)}.")
 
@@ -216,16 +230,15 @@ def _packed(idf: Tensor) -> dict[str, Tensor]:
     others = codes != 0
     narrow = codes[others].astype(np.int16 if len(values) < 2**15 else np.int32)
     arrays = {"values": values[order], "others": np.packbits(others), "codes": narrow}
-    return {PACKED + name: torch.from_numpy(array) for name, array in arrays.items()}
+    return {f"idf.{name}": torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _unpacked(parts: dict[str, Tensor], buckets: int, path: Path) -> Tensor:
     """Unpack :func:`_packed`: float32 ``[buckets]``."""
-    arrays = {name: part.numpy() for name, part in parts.items()}
     try:
-        values, others, codes = (arrays[PACKED + name] for name in ("values", "others", "codes"))
-        if others.shape != (-(-buckets // 8),):
-            raise ValueError(f"its bits are {others.shape}")
+        values, others, codes = (parts[f"idf.{name}"].numpy() for name in ("values", "others", "codes"))
+        if others.shape != (-(-buckets // 8),) or values.ndim != 1 or codes.min(initial=0) < 0:
+            raise ValueError(f"it has bits {others.shape}, values {values.shape} and codes {codes.shape}")
         found = np.full(buckets, values[0], dtype=np.float32)
         found[np.unpackbits(others, count=buckets).astype(bool)] = values[codes]
     except (KeyError, IndexError, TypeError, ValueError) as error:

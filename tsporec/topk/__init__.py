@@ -154,4 +154,6 @@ def _budgets(k: Tensor | int, cu_seqlens: Tensor) -> Tensor:
     if isinstance(k, Tensor):
         return k
     check_count("k", k)
+    if not isinstance(cu_seqlens, Tensor):
+        raise TypeError(f"cu_seqlens is {type(cu_seqlens).__name__}, expected a tensor; tsporec.topk.cpu takes arrays")
     return cu_seqlens.new_full((max(cu_seqlens.shape[0] - 1, 0),), k, dtype=torch.int32)

@@ -8,20 +8,23 @@ import json
 import math
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from datetime import date, datetime, time, timezone
 from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
+from tsporec.data.cleaning import MISSING
 from tsporec.data.items import Interactions, Item
 from tsporec.data.stored_lists import read_printed_list
 
 csv.field_size_limit(2**27)
-_LONGEST_LINE = 2**27  # bytes of a gzipped line: a small file can expand to any size
-_MISSING = frozenset({"", "nan", "NaN", "<NA>", "NaT"})
-"""How pandas and numpy write a missing value."""
+# A small gzipped file can expand to any size. Texts expand tenfold at most.
+_LONGEST_LINE = 2**25  # bytes of a gzipped line
+_MOST_EXPANDED = 100  # times the size of the file
+_SMALL = 2**20  # bytes to which any file may expand
+_MISSING = MISSING | {""}
 HISTORY = "history_item_id"
 """The column of a row's history. MiniOneRec and LC-Rec write a printed list there."""
 
@@ -44,17 +47,22 @@ def text_lines(path: Path) -> Iterator[str]:
     Raises
     ------
     ValueError
-        If the file is missing, cut or not UTF-8, or a gzipped line is longer than 128 MiB; the line is named.
+        If the file is missing, cut or not UTF-8, a gzipped line is longer than 32 MiB, or a gzipped file expands to
+        more than 1 MiB and 100 times its size. The line is named.
     """
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file.")
-    number = 0
+    packed = path.suffix == ".gz"
+    longest, room, number = _LONGEST_LINE if packed else -1, max(_SMALL, _MOST_EXPANDED * path.stat().st_size), 0
     try:
-        with cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as stream:
-            longest = _LONGEST_LINE if path.suffix == ".gz" else -1
+        with cast(BinaryIO, gzip.open(path) if packed else path.open("rb")) as stream:
             for number, raw in enumerate(iter(partial(stream.readline, longest), b""), start=1):
-                if len(raw) == longest:
-                    raise fault(path, number, f"the line is longer than {_LONGEST_LINE} bytes; unpack the file first.")
+                room -= len(raw)
+                if packed and (len(raw) == longest or room < 0):
+                    raise fault(
+                        path, number, f"the line is longer than {longest} bytes, or the file expands to more than "
+                        f"{_MOST_EXPANDED} times its size; unpack the file first if you trust it.",
+                    )  # fmt: skip
                 yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise fault(path, number + 1, f"the gzip stream is cut or damaged ({error}); fetch the file again.") from error
@@ -148,7 +156,7 @@ def field(path: Path_, line: int, record: Mapping[str, Any], *names: str) -> Any
 def identifier(path: Path_, line: int | None, value: Any) -> str:
     """Turn text or a whole number into an id. Anything else, such as ``1.0``, would equal no other id."""
     if isinstance(value, bool) or not isinstance(value, str | Integral) or value in _MISSING:
-        raise fault(path, line, f"expected an id (text or a whole number), found {value!r}.")
+        raise fault(path, line, f"expected an id (text or a whole number), found {value!r:.60}.")
     return str(value)
 
 
@@ -197,10 +205,10 @@ def make_sequences(
 
 
 def _history(value: Any) -> list[Any]:
-    history = read_printed_list(value, repair=False) if isinstance(value, str) else list(value)
-    if history is None:
+    history = read_printed_list(value, repair=False) if isinstance(value, str) else value
+    if history is None or isinstance(history, bytes | Mapping | Set):
         raise ValueError("not a list")
-    return history
+    return list(history)
 
 
 def instant(value: Any) -> float:

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tsporec.data.items import Interactions, Item
-from tsporec.data.readers.common import by_user, convert, fault, make_item, text_lines
+from tsporec.data.readers.common import by_user, convert, fault, identifier, make_item, text_lines
 
 _NEWS = ("news_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
 _EPOCH = datetime(1970, 1, 1)  # MIND names no time zone, and none is needed to order
@@ -33,12 +33,13 @@ def read_sequences(path: str | Path) -> list[Interactions]:
     first: dict[str, tuple[datetime, list[str]]] = {}
     clicks = []
     for line, (_, user, time, history, impressions) in _rows(path, _BEHAVIOURS):
+        user = identifier(path, line, user)
         when = convert(path, line, time, _moment, "a time like 11/11/2019 9:05:58 AM")
         if user not in first or when < first[user][0]:
             first[user] = when, history.split()
         for shown in impressions.split():
             item, _, clicked = shown.rpartition("-")
-            if clicked not in ("0", "1"):
+            if not item or clicked not in ("0", "1"):
                 raise fault(path, line, f"impression {shown!r} has no click label (-0 or -1); use a labelled split.")
             if clicked == "1":
                 clicks.append((user, (when - _EPOCH).total_seconds(), item))

@@ -33,7 +33,9 @@ def read_sequences(path: str | Path) -> list[Interactions]:
         return make_sequences(path, rows, ("user_id",), ("item_id",), ())
     sequences = []
     for user, items in json_object(path).items():
-        if not isinstance(items, list):
-            raise fault(path, None, f"user {user!r} has {type(items).__name__}, expected a list of items.")
-        sequences.append(Interactions(user, tuple(identifier(path, None, item) for item in items)))
+        if not isinstance(items, list) or not items:
+            raise fault(path, None, f"user {user!r} has {items!r:.60}, expected a list of items.")
+        sequences.append(
+            Interactions(identifier(path, None, user), tuple(identifier(path, None, item) for item in items))
+        )
     return sequences

@@ -105,7 +105,7 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             for batch in file.iter_batches(batch_size=4096):
                 for record in batch.to_pylist():
                     yield (number := number + 1), record
-    except arrow.ArrowException as error:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:  # OSError: a damaged page
         raise fault(path, number + 1, f"not a parquet file ({error}); is it cut?") from error
 
 
