@@ -75,9 +75,7 @@ class PreferenceConfig(TrainingArguments):  # type: ignore[misc]  # transformers
         if self.loss_type not in LOSS_TYPES:
             raise ValueError(f"loss_type must be one of {', '.join(LOSS_TYPES)}; found {self.loss_type!r}.")
         if not self.beta > 0 or not 0 <= self.held_out < 1:
-            raise ValueError(
-                f"expected beta > 0 and held_out in [0, 1); found beta={self.beta} and held_out={self.held_out}."
-            )
+            raise ValueError(f"expected beta > 0 and held_out in [0, 1); found {self.beta} and {self.held_out}.")
         require("accelerate", extra="train")
         super().__post_init__()
 
@@ -188,10 +186,7 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
             return super().train(**options)
         checkpoint = Path(resume_from_checkpoint)
         if not (checkpoint / STATE).is_file():
-            raise ValueError(
-                f"{checkpoint} is no checkpoint: it has no {STATE}. Give a checkpoint's folder, or True for the newest "
-                f"one in {self.args.output_dir}."
-            )
+            raise ValueError(f"{checkpoint} is no checkpoint: it has no {STATE}. Give one, or True for the newest.")
         state = TrainerState.load_from_json(str(checkpoint / STATE))
         best = checkpoint.with_name(f"checkpoint-{state.best_global_step}")  # the folder may have been moved
         self._check(checkpoint, best if self.args.load_best_model_at_end and state.best_global_step else None)
