@@ -292,12 +292,14 @@ def document_ends(feature: Mapping[str, Any], length: int, prefix: str = "") -> 
     if lengths is not None:
         counts = np.asarray(lengths if len(lengths) else np.zeros(0, dtype=np.int64))
         if counts.ndim != 1 or counts.dtype.kind not in "iu" or (counts < 0).any() or counts.sum() != length:
-            raise ValueError(f"{DOCUMENTS} must be lengths that add up to the {length} tokens; found {lengths}.")
+            raise ValueError(f"{DOCUMENTS} must add up to the {length} tokens of the feature; found {lengths}.")
         ends: list[int] = np.cumsum(counts).tolist()
         return ends
     if positions is None or np.shape(positions)[-1:] != (length,):
         return []
     rows = np.asarray(positions)
+    if rows.dtype.kind not in "iu":
+        raise ValueError(f"{prefix}position_ids must be whole numbers; found {rows.dtype}.")
     falls = (np.diff(rows, axis=-1) < 0).all(axis=tuple(range(rows.ndim - 1)))
     return [*(np.flatnonzero(falls) + 1).tolist(), length]
 
