@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -126,3 +128,19 @@ def test_scores_of_one_text_under_two_item_ids_are_apart(tokenizer):
     first, second = np.split(cached.score(titles.with_items([1, 2])), 2)
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(cached.score(titles), known.without_item_weights().score(titles))
+
+
+def test_threads_take_turns_without_a_memory_too():
+    class Busy:
+        inside = 0
+
+        def score(self, tokens):
+            self.inside += 1
+            assert self.inside == 1
+            time.sleep(0.001)
+            self.inside -= 1
+            return np.zeros(tokens.num_tokens, dtype=np.float32)
+
+    cached = CachedScorer(Busy(), max_tokens=0)
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(cached.score, [QUERY] * 40))) == 40

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import TEXTS, make_tokenizer, random_tokens
 from tsporec.scorers import make_scorer
-from tsporec.scorers.patterns import PATTERNS, Keeping
+from tsporec.scorers.patterns import PATTERNS, Keeping, join_patterns
 from tsporec.selection import select
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -79,3 +79,9 @@ def test_bad_patterns_and_scorers_are_named():
         Keeping(make_scorer("head"), TOKENIZER, ["("])
     with pytest.raises(ValueError, match="object has no fingerprint"):
         Keeping(object(), TOKENIZER, ["numbers"])
+
+
+@pytest.mark.parametrize("patterns", ["numbers", [""], ["numbers", ""]])
+def test_what_is_no_list_of_patterns_is_refused(patterns):
+    with pytest.raises(ValueError, match="takes a list of patterns, none of them empty"):
+        join_patterns(patterns)

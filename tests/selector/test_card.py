@@ -45,7 +45,7 @@ def test_everything_known_is_on_the_card():
     for line in (
         "# me/mine", "Learned on pens.", "- Started from: tsporec/base", "- Texts: pens (mine, 12 items); staples",
         "- Terms of the data: mine", "- Tokenizers: SmolLM2; all-MiniLM", "- Reward: co-consumption",
-        "- Budgets (tokens): 8; 16", "- Rounds: 3", "- Made with: commit abc, seed 0, torch 2.13", "- English only.",
+        "- Budgets: 8; 16", "- Rounds: 3", "- Made with: commit abc, seed 0, torch 2.13", "- English only.",
         "On pens.",
         "| scorer | NDCG@10 | note |", "| --- | --- | --- |", "| head | 0.1000 |  |", "| a\\|b | 0.1235 | x |",
         'selector = TokenSelector.from_pretrained("me/mine").for_tokenizer(tokenizer)',

@@ -14,7 +14,7 @@ from tests.conftest import TEXTS, make_tokenizer, random_tokens
 from tsporec.budget import Budget
 from tsporec.data.synthetic import word_tokenizer
 from tsporec.scorers import make_scorer
-from tsporec.scorers.base import Scorer
+from tsporec.scorers.base import Scorer, read_corpus
 from tsporec.selection import select
 from tsporec.selector import network
 from tsporec.selector.config import WEIGHTINGS
@@ -423,3 +423,16 @@ def test_compiles_with_inductor(selector):
     compiled = torch.compile(selector.frozen(), fullgraph=True, dynamic=True)
     for ids, cu_seqlens, expected in batches(selector):
         np.testing.assert_allclose(compiled(ids, cu_seqlens).numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_copies_of_a_bound_selector_take_texts(tokenizer):
+    selector = TokenSelector().for_tokenizer(tokenizer).fit(TEXTS)
+    corpus = read_corpus(TEXTS, tokenizer)
+    for copied in (selector.with_item_weights(corpus), selector.with_item_weights(corpus).without_item_weights()):
+        assert copied.fit(TEXTS).idf.equal(selector.idf)
+
+
+def test_tuples_of_ids_are_texts(tokenizer):
+    texts = [(4, 5), (5, 6), (6, 6)]
+    selector = TokenSelector().for_tokenizer(tokenizer)
+    assert selector.fit(texts).idf.equal(TokenSelector().for_tokenizer(tokenizer).fit(list(map(list, texts))).idf)

@@ -45,6 +45,8 @@ def write_together(files: dict[Path, bytes]) -> None:
         for part in beside.values():
             part.unlink(missing_ok=True)
         raise
+    for path in files:
+        remove_leftovers(path, _STALE)
     for folder in {path.parent for path in files}:
         _flush_folder(folder)
 
@@ -56,6 +58,7 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, path)
+        remove_leftovers(path, _STALE)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -75,9 +78,8 @@ def remove_leftovers(path: Path, older: float = 0.0) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """Name a temporary file beside ``path``. Its folder is made, and stale temporary files are deleted."""
+    """Name a temporary file beside ``path``. Its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path, _STALE)
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
 
 

@@ -94,13 +94,14 @@ def evaluate(
         name: build_scorer(name, task.tokens, lm, tokenizer, scorer_layers or layers, selector, classifier)
         for name in wanted
     }
+    described = describe_selector(selector, built.get("selector"))  # without what keeps patterns before it
     built = {name: options.keeping(scorer, tokenizer, keep) for name, scorer in built.items()}
     evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, layers)), seeds=seed_list, cache=cache)
     evaluation = evaluator.run(built, budgets, names(cases, "--cases", CASES), rivals=wanted)
     settings = {
         **data.origin, "model": Path(model).name, "layers": layers, "scorer_layers": scorer_layers,
         "budgets": [size_of(one) for one in budgets],
-        "keep": keep, **describe_selector(selector, built.get("selector")),
+        "keep": options.patterns(keep), **described,
     }  # fmt: skip
     verdict = conclude(
         evaluation, {"command": "evaluate", "settings": settings}, origin, output, json_, details=True,
@@ -115,7 +116,8 @@ def evaluate(
         "budget": verdict.budget,
     }  # fmt: skip
     if "selector" in wanted:
-        say_next(json_, "compress", **known, selector=selector, output="catalog")
+        if max_tokens is None:  # a catalogue holds whole texts
+            say_next(json_, "compress", **known, selector=selector, output="catalog")
     else:
         known |= {"interactions": interactions, "test": test, "split": split, "layers": layers}
         say_next(json_, "train", **known, max_tokens=max_tokens, drop_unknown=drop_unknown, output="run")

@@ -79,7 +79,7 @@ def train(
 
     The same command resumes a run that was stopped.
     """
-    from tsporec.evaluation.measures import size_of
+    from tsporec.evaluation.measures import amount, size_of
     from tsporec.evaluation.results_file import environment
     from tsporec.language_model import cut_layers
     from tsporec.learning.config import REWARDS, LearningConfig
@@ -110,7 +110,7 @@ def train(
     known = {
         "summary": f"Learned by tsporec train for {Path(model).name}, from the rule {done.start}.",
         "data": [f"{items.name} ({len(data.items)} items)", f"{interactions.name} ({len(data.train)} sequences)"],
-        "tokenizers": [Path(model).name], "budgets": sizes, "environment": origin,
+        "tokenizers": [Path(model).name], "budgets": [amount(size) for size in sizes], "environment": origin,
     }  # fmt: skip
     if done.rounds:
         known["reward"] = ", ".join(f"{name} {weight:g}" for name, weight in config.rewards.items() if weight)
@@ -122,6 +122,8 @@ def train(
         }  # fmt: skip
         compare_learned(data, lm, tokenizer, done, config, seed_list, output, settings, origin, json_)
     typer.echo(f"selector in {output / 'selector'}, recommender in {output / 'recommender'}", err=json_)
+    if max_tokens is not None:  # a catalogue holds whole texts
+        return
     say_next(
         json_, "compress", items=items, model=model, selector=output / "selector", keep=keep, fields=fields,
         id_field=id_field, format=format_, budget=sizes[0], output=output / "catalog",

@@ -18,9 +18,11 @@ from typing import Any
 from tsporec._internal.digest import digest
 from tsporec._internal.files import TEMPORARY, write_whole
 from tsporec._internal.locks import locked
+from tsporec.selector.files import LARGEST
 
 PART = ".part"
 LOCK, HOLDER, RUN, DIGEST = ".lock", ".holder", "run.json", "digest"
+_OF_SELECTORS = tuple(f".{name}." for name in LARGEST)  # what a killed save leaves is the new selector
 _LEFTOVER = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}")  # names that write_whole and writing give
 
 
@@ -46,7 +48,7 @@ def working_in(folder: Path, made_from: str) -> Iterator[None]:
     with locked(folder / LOCK, folder / HOLDER):
         _check(folder, made_from)
         for path in folder.rglob(f".*{TEMPORARY}"):
-            if _LEFTOVER.fullmatch(path.name):
+            if _LEFTOVER.fullmatch(path.name) and not path.name.startswith(_OF_SELECTORS):
                 path.unlink(missing_ok=True)
         yield
 

@@ -93,6 +93,7 @@ def learn_selector(
         for number in range(config.network_rounds + config.item_rounds):
             of_items, place = number >= config.network_rounds, folder / f"round-{number}"
             policy = copy.deepcopy(best)
+            policy.tokenizer = best.tokenizer  # copies are made without it
             if of_items and policy.item_weights is None:
                 policy = policy.with_item_weights(tokens)
             trained = result(place / TRAINED) or keep(

@@ -41,7 +41,8 @@ class CachedScorer:
     def score(self, tokens: RaggedTokens) -> Scores:
         """Return the scores of ``tokens``, as the scorer gives them: float32 ``[T]``."""
         if not self.max_tokens:
-            return score_tokens(self.scorer, tokens)
+            with self._lock:  # a scorer need not serve several threads at once
+                return score_tokens(self.scorer, tokens)
         # A segment's bytes are its key, for they are hashed in C. Scores are bytes too: joining them is twice as fast
         # as concatenating arrays.
         raw, cu = tokens.ids.tobytes(), (4 * tokens.cu_seqlens.astype(np.int64)).tolist()

@@ -29,6 +29,8 @@ def join_patterns(patterns: Sequence[str]) -> re.Pattern[str]:
     >>> join_patterns(["numbers", "[A-Z]{2,}"]).findall("HP 74 ink")
     ['HP', '74']
     """
+    if isinstance(patterns, str) or not all(patterns):
+        raise ValueError(f"patterns=… (--keep) takes a list of patterns, none of them empty; found {patterns!r}.")
     try:
         return re.compile("|".join(f"(?:{PATTERNS.get(one, one)})" for one in patterns))
     except re.error as error:

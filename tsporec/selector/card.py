@@ -22,7 +22,7 @@ TRAINING = {
     "datasets": "a list of data sets on the Hub, by id",
     "tokenizers": "a list of names",
     "reward": "what the preferences were made by",
-    "budgets": "a list, in tokens",
+    "budgets": "a list, such as 8 tokens",
     "rounds": "how many rounds of preference learning were kept",
     "metrics": "rows of a table: a list of mappings column -> value",
     "measured": "a sentence or more: how the metrics were measured",

@@ -25,7 +25,7 @@ from tsporec.selector.distinct_items import STRENGTH, make_distinct
 from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.network import SIGNALS, FrozenSelector, Scoring, ScoringNetwork, check_precision
 from tsporec.selector.text_rows import lay_out
-from tsporec.selector.vocabulary import Vocabulary, inverse_frequencies, read_vocabulary
+from tsporec.selector.vocabulary import Vocabulary, inverse_frequencies, is_pair, read_vocabulary
 from tsporec.tokens.ragged import RaggedTokens
 
 __all__ = ["SelectorConfig", "TokenSelector"]
@@ -84,7 +84,7 @@ class TokenSelector(nn.Module):
     def _sharing(self, **changes: Any) -> TokenSelector:
         """Make a copy with changed attributes that shares all weights; parts set on the copy are not set here."""
         other = copy.copy(self)
-        other._modules, other._lookup = dict(self._modules), self._lookup
+        other._modules, other._lookup, other.tokenizer = dict(self._modules), self._lookup, self.tokenizer
         for name, value in changes.items():
             setattr(other, name, value)
         return other
@@ -150,8 +150,9 @@ class TokenSelector(nn.Module):
         that every spelling is assumed to be in, makes rare and unknown words count less: for texts of another kind than
         those that are scored.
         """
-        if isinstance(corpus, list | tuple) and corpus and all(isinstance(part, tuple) for part in corpus):
-            parts = [(self._read(tokenizer), read_corpus(texts, tokenizer)) for tokenizer, texts in corpus]
+        if isinstance(corpus, list | tuple) and corpus and all(map(is_pair, corpus)):
+            pairs: Any = corpus
+            parts = [(self._read(tokenizer), read_corpus(texts, tokenizer)) for tokenizer, texts in pairs]
         else:
             parts = [(self._bound(), read_corpus(corpus, self.tokenizer))]
         idf = inverse_frequencies(parts, self.config.surface_buckets, prior)
@@ -290,8 +291,8 @@ class TokenSelector(nn.Module):
     def frozen(self) -> FrozenSelector:
         """Copy the scoring into a module of tensors alone, ``forward(ids, cu_seqlens) -> logits``.
 
-        It compiles with ``fullgraph=True`` and exports with dynamic lengths. Ids are not checked. Item weights are
-        refused, since texts cannot be looked up in a compiled graph.
+        With torch 2.13 and newer it compiles with ``fullgraph=True`` and exports with dynamic lengths; an older one is
+        refused. Ids are not checked. Item weights are refused, since texts cannot be looked up in a compiled graph.
         """
         if self.item_weights is not None:
             raise ValueError(

@@ -11,6 +11,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -175,3 +176,8 @@ def _kind(surface: str, column: dict[str, int]) -> int:
     if surface.isupper() and len(surface) > 1:
         return column["upper"]
     return column["capitalised"] if surface[:1].isupper() else column["other"]
+
+
+def is_pair(part: object) -> bool:
+    """Say whether an element of a corpus is a pair (tokenizer, texts), and not a text or its ids."""
+    return isinstance(part, tuple) and len(part) == 2 and not isinstance(part[0], Integral)
