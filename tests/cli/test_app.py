@@ -358,7 +358,7 @@ def test_push_and_train_push(files, tmp_path, monkeypatch):
     assert "- Texts: items.jsonl (12 items); interactions.csv (20 sequences)" in card
     assert "| round | pairs | held-out accuracy |" in card
     saved, weights, item_weights = hub.load(folder)
-    assert saved.config.training["budgets"] == [3]
+    assert saved.config.training["budgets"] == ["3 tokens"]
     assert saved.item_weights["items"] == 6
     assert item_weights.weight.any()
     assert set(weights) == {"blend", "idf"}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -436,3 +437,12 @@ def test_tuples_of_ids_are_texts(tokenizer):
     texts = [(4, 5), (5, 6), (6, 6)]
     selector = TokenSelector().for_tokenizer(tokenizer)
     assert selector.fit(texts).idf.equal(TokenSelector().for_tokenizer(tokenizer).fit(list(map(list, texts))).idf)
+
+
+def test_a_table_is_no_list_of_texts(tokenizer):
+    selector = TokenSelector().for_tokenizer(tokenizer)
+    for table in ({"title": "blue pen"}, SimpleNamespace(columns=["title"])):
+        with pytest.raises(TypeError, match="column of texts"):
+            selector.fit(table)
+        with pytest.raises(ValueError, match="expected a text or a list of texts"):
+            selector.compress_text(table, 2, tokenizer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
@@ -80,8 +80,11 @@ def read_corpus(corpus: object, tokenizer: Any) -> RaggedTokens:
     """
     if isinstance(corpus, RaggedTokens):
         return corpus
-    if isinstance(corpus, str | bytes) or not isinstance(corpus, Iterable):
-        raise TypeError(f"corpus must be a list of texts or RaggedTokens, found {type(corpus).__name__}.")
+    if isinstance(corpus, str | bytes | Mapping) or hasattr(corpus, "columns") or not isinstance(corpus, Iterable):
+        raise TypeError(
+            f"corpus must be a list of texts or RaggedTokens, found {type(corpus).__name__}. Of a DataFrame take "
+            "the column of texts."
+        )
     texts: list[Any] = list(corpus)
     if not all(isinstance(text, str) for text in texts):
         wrong = [text for text in texts if isinstance(text, str) or not isinstance(text, Iterable)]

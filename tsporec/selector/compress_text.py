@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -87,7 +87,7 @@ def _compress(
     scorer: Scorer, tokenizer: Any, text: TextLike, budget: Budget | int, granularity: str
 ) -> list[tuple[_Read, Ints]]:
     """Return each text with the places of its kept tokens, ascending. All texts are scored in one call."""
-    if not isinstance(text, Iterable | Item):
+    if not isinstance(text, Iterable | Item) or isinstance(text, Mapping) or hasattr(text, "columns"):
         raise ValueError(f"expected a text or a list of texts; found {type(text).__name__}.")
     given: list[Any] = [text] if isinstance(text, str | Item) else list(text)
     pieces = read_pieces(tokenizer)
