@@ -92,6 +92,14 @@ def test_a_picture_has_every_word_once_and_no_markup(tokenizer, tokens, scorers)
     assert 'class="mark"' not in draw_text(tokens, {"none": none}, tokenizer, 0)
 
 
+def test_a_long_name_stands_beside_the_text(tokenizer, tokens, scorers):
+    kept = select(scorers["head"], tokens, 5)
+    for name, column in (("head", 12), ("self_information", 18)):
+        picture = draw_text(tokens, {name: kept}, tokenizer, 0)
+        starts = re.findall(r'class="(?:kept|left)" x="([\d.]+)"', picture)
+        assert min(map(float, starts)) == pytest.approx((1 + column) * 7.8)
+
+
 # -- in a browser
 
 

@@ -11,7 +11,7 @@ from tsporec.evaluation.report import kept_runs, short_text
 from tsporec.selection import Selection
 from tsporec.tokens.ragged import RaggedTokens
 
-_COLUMNS, _LABEL = 76, 12  # characters of a line, and of the names before it
+_COLUMNS, _LABEL = 76, 12  # characters of a line, and of the names before it at least
 _WIDE, _HIGH = 7.8, 20.0  # pixels of a character and of a line
 _STYLE = """\
 text { font: 13px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace }
@@ -37,6 +37,7 @@ def draw_text(tokens: RaggedTokens, selections: Mapping[str, Selection], tokeniz
     shown = {name: kept_runs(tokens, selection, tokenizer, segment) for name, selection in selections.items()}
     shorts = [(name, short_text(*found)) for name, found in shown.items()]
     *_, (whole, marks) = shown.values()
+    label = max(_LABEL, max(map(len, shown)) + 2)
     parts, y = [], 1.0
     for name, text, runs in [("whole text", whole, marks), *((name, text, [[0, len(text)]]) for name, text in shorts)]:
         text = "".join(c if c.isprintable() else " " for c in text)
@@ -44,11 +45,11 @@ def draw_text(tokens: RaggedTokens, selections: Mapping[str, Selection], tokeniz
         for begin, end in _lines(text) or [(0, 0)]:
             for first, past, kept in _cut(begin, end, runs):
                 if kept and runs is marks:
-                    parts.append(_mark(_LABEL + first - begin, y, past - first))
-                parts.append(_piece("kept" if kept else "left", text[first:past], _LABEL + first - begin, y))
+                    parts.append(_mark(label + first - begin, y, past - first))
+                parts.append(_piece("kept" if kept else "left", text[first:past], label + first - begin, y))
             y += 1
         y += 0.5
-    width, height = (_LABEL + _COLUMNS + 2) * _WIDE, y * _HIGH - 10
+    width, height = (label + _COLUMNS + 2) * _WIDE, y * _HIGH - 10
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}">'
     page = '<rect class="page" width="100%" height="100%" rx="8"/>'
     return "\n".join([head, f"<style>\n{_STYLE}</style>", page, *filter(None, parts), "</svg>\n"])
