@@ -188,6 +188,9 @@ def test_show_marks_what_is_kept(files):
     assert "→ Café 80 sheets" not in run(*common, "--budget", 6).stdout
     assert " 80" in run(*common, "--budget", 3, "--keep", "numbers").stdout.split("→")[1].splitlines()[0]
     assert "add selector or leave it out" in run(*common, "--selector", "tsporec/base").stderr
+    assert run(*common, "--selector", "tsporec/base", "--scorer", "untrained").exit_code == 0
+    assert "--fields takes one or more names" in run(*common, "--fields", ",").stderr
+    assert "--scorer takes one or more names" in run(*common, "--scorer", ",").stderr
 
 
 def test_show_compares_scorers_of_one_item_and_writes_a_page_and_a_picture(files, tmp_path):

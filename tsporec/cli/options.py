@@ -218,9 +218,12 @@ def check_scorers(wanted: Sequence[str], selector: str | None, classifier: str |
             raise ValueError(
                 f"there is no scorer {name!r}; expected {', '.join(SCORERS)}, untrained, selector or full."
             )
-    for option, value, name in (("--selector", selector, "selector"), ("--classifier", classifier, "llmlingua2")):
-        if value is not None and name not in wanted:
-            raise ValueError(f"{option} is given, but the scorers are {', '.join(wanted)}; add {name} or leave it out.")
+    reads = {"--selector": (selector, "selector", "untrained"), "--classifier": (classifier, "llmlingua2")}
+    for option, (value, *readers) in reads.items():
+        if value is not None and not {*readers} & {*wanted}:
+            raise ValueError(
+                f"{option} is given, but the scorers are {', '.join(wanted)}; add {readers[0]} or leave it out."
+            )
     if "llmlingua2" in wanted and classifier is None:
         raise ValueError("the scorer llmlingua2 needs a checkpoint: give --classifier.")
 

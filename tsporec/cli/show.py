@@ -76,7 +76,7 @@ def show(
     assert items is not None
     count = len(item) if item else count or (50 if html else 3)
     alone = "tfidf" if selector is None else "selector"
-    wanted = names(scorer or ("head,tfidf,selector" if html or svg or count == 1 else alone))
+    wanted = names(scorer or ("head,tfidf,selector" if html or svg or count == 1 else alone), "--scorer")
     if unfit := {"llmlingua2", "full"} & set(wanted):
         raise ValueError(
             f"show does not take the scorer {min(unfit)}: 'full' keeps everything, and llmlingua2 needs a checkpoint. "
@@ -85,17 +85,17 @@ def show(
     check_scorers(wanted, selector, None)
     kept = options.read_budget(budget, ratio)
     catalogue = read_items(items, format_, id_field)
-    check_fields(catalogue, names(fields))
+    check_fields(catalogue, names(fields, "--fields"))
     known = {found.id for found in catalogue}
     if missing := [one for one in item or () if one not in known]:
         raise ValueError(f"no item {missing[0]!r} in {items}, which has {len(catalogue)} items.")
     reads = {"self_information", "attention", "centroid"} & set(wanted)
     lm, tokenizer = load_model(model, device) if reads else (None, load_tokenizer(model))
-    corpus = tokenize_items(catalogue, tokenizer, names(fields))
+    corpus = tokenize_items(catalogue, tokenizer, names(fields, "--fields"))
     built = {name: build_scorer(name, corpus, lm, tokenizer, layers, selector, None) for name in wanted}
     built = {name: options.keeping(one, tokenizer, keep) for name, one in built.items()}
     shown = [found for found in catalogue if found.id in item] if item else catalogue[:count]
-    ids, tokens = [found.id for found in shown], tokenize_items(shown, tokenizer, names(fields))
+    ids, tokens = [found.id for found in shown], tokenize_items(shown, tokenizer, names(fields, "--fields"))
     if html:
         write_whole(html, make_page(ids, tokens, built, tokenizer, kept, granularity).encode())
         typer.echo(f"page of {len(shown)} items written to {html}")
