@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec.budget import Budget, as_budget, levelled_lengths, truncated_lengths
-from tsporec.collators.spans import SpanFinder, check_spans, find_spans, read_spans
+from tsporec.collators.columns import spans_of_whole
+from tsporec.collators.spans import SpanFinder, find_spans
 from tsporec.scorers.base import Scorer, score_tokens
 from tsporec.selection import pieces_of_words, select_scored
 from tsporec.selector.resolve import bound_selector
@@ -53,7 +54,7 @@ def wrap_tokenizer(
     spans : tuple of int, or callable, optional
         Cut only these parts of a text, each to the budget: the text between begin and end marker ids (split by a
         separator's), or what a callable finds, as for :class:`~tsporec.SelectorCollator`. If ``truncation`` asks for
-        less, the spans give way and the rest stays. Default: a text is one part.
+        less, the spans give way and the rest stays. Markers must be balanced. Default: a text is one part.
     keep_last : int
         Tokens at the end of an encoded text (or pair) that are kept if they fit: a prompt's question. Default 0.
     protected_ids : ints
@@ -279,7 +280,7 @@ def _encode_whole(
         places, (first, second) = np.flatnonzero(np.asarray(mask) == 0), pairs[number]
         parts = [places]
         if finder is not None:
-            spans = check_spans(read_spans(finder, {"input_ids": ids}), len(ids))
+            spans = spans_of_whole(finder, ids, first if second is None else pairs[number])
             parts = [np.arange(start, end) for start, end in spans]
         elif second is not None and full.encodings is not None:
             of_second = np.array([one == 1 for one in full.encodings[number].sequence_ids], dtype=bool)[places]

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import TEXTS
+from tests.conftest import TEXTS, make_tokenizer
 from tsporec.collators.spans import ItemStringSpans, MarkerSpans, UnlabelledSpans, find_spans, spans_of_strings
+from tsporec.scorers import make_scorer
+from tsporec.tokenizer import wrap_tokenizer
 
 
 @given(chosen=st.lists(st.sampled_from(TEXTS), max_size=4), quote=st.sampled_from(['"', " ", "\n- ", "<", ""]))
@@ -122,3 +124,20 @@ def test_items_that_truncation_took_are_counted():
             warnings.simplefilter("always")
             assert finder({**feature, "input_ids": [5] * len(left)}) == spans
         assert (finder.cut_off, len(warned)) == (lost, min(lost, 1))
+
+
+@pytest.fixture(scope="module")
+def marked():
+    tokenizer = make_tokenizer("wordpiece")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<item>", "</item>"]})
+    return tokenizer, tuple(tokenizer.convert_tokens_to_ids(["<item>", "</item>"]))
+
+
+def test_a_tokenizer_refuses_a_marker_without_its_partner(marked):
+    tokenizer, marks = marked
+    wrapped = wrap_tokenizer(tokenizer, make_scorer("head"), 2, spans=marks)
+    for text in ("ink <item>pen labels</item> tape <item>black ink", "black ink</item> labels"):
+        with pytest.raises(ValueError, match=f"{marks[0]} and {marks[1]} are not balanced in the text '{text[:40]}"):
+            wrapped(["black ink", text])
+    with pytest.raises(ValueError, match=r"are not balanced in the text \('ink', '<item>pen'\)"):
+        wrapped("ink", "<item>pen")

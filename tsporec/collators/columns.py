@@ -16,6 +16,7 @@ from tsporec.collators.positions import Ints, Reposition
 from tsporec.collators.spans import (
     DOCUMENTS,
     IGNORED_LABEL,
+    MarkerSpans,
     Span,
     SpanFinder,
     check_spans,
@@ -197,6 +198,16 @@ def span_items(feature: Mapping[str, Any], column: str | None, count: int) -> li
     if len(items) != count:
         raise ValueError(f"{column} has {len(items)} ids for {count} spans; expected one id a span.")
     return items
+
+
+def spans_of_whole(finder: SpanFinder, ids: Sequence[int], text: object) -> list[Span]:
+    """Return the spans of a text that was encoded whole. A marker without its partner is a ValueError."""
+    if isinstance(finder, MarkerSpans) and any(finder.lost(np.asarray(ids))):
+        raise ValueError(
+            f"the markers {finder.begin} and {finder.end} are not balanced in the text {text!r:.60}; expected begin and "
+            "end in turn."
+        )
+    return check_spans(read_spans(finder, {"input_ids": ids}), len(ids))
 
 
 def as_list(value: Any) -> list[Any]:

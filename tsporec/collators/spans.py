@@ -83,11 +83,16 @@ class MarkerSpans(_CountsCutOff):
             pairs = [pair for marks in between for pair in pairwise(marks)]
         return [(a + 1, b) for a, b in pairs if b > a + 1]
 
+    def lost(self, ids: NDArray[Any]) -> list[bool]:
+        """Return whether the first marker in a document lacks the one before it, and the last the one behind it."""
+        marks = ids[(ids == self.begin) | (ids == self.end)].tolist()
+        return [marks[:1] == [self.end], marks[-1:] == [self.begin]] if self.begin != self.end else [False, False]
+
     def _pairs(self, ids: NDArray[Any], marks: list[int], start: int, end: int) -> list[Span]:
         """Pair the markers of the document from ``start`` to ``end``. Its borders take the place of lost markers."""
         if self.begin == self.end:
             return list(pairwise(marks))
-        lost = [bool(marks and ids[marks[0]] == self.end), bool(marks and ids[marks[-1]] == self.begin)]
+        lost = self.lost(ids[start:end])
         marks = [start - 1] * lost[0] + marks + [end] * lost[1]
         pairs = list(zip(marks[::2], marks[1::2], strict=False))
         whole = pairs[lost[0] : len(pairs) - lost[1]]
