@@ -54,7 +54,7 @@ def wrap_tokenizer(
     spans : tuple of int, or callable, optional
         Cut only these parts of a text, each to the budget: the text between begin and end marker ids (split by a
         separator's), or what a callable finds, as for :class:`~tsporec.SelectorCollator`. If ``truncation`` asks for
-        less, the spans give way and the rest stays. Markers must be balanced. Default: a text is one part.
+        less, the spans give way and the rest stays; a text without any is cut as by ``tokenizer``. Default: one part.
     keep_last : int
         Tokens at the end of an encoded text (or pair) that are kept if they fit: a prompt's question. Default 0.
     protected_ids : ints
@@ -155,7 +155,7 @@ class SelectiveTruncation:
         empty = not single and not (hasattr(text, "__len__") and len(text))
         if empty or (self._selection.budget is None and limit is None):
             return plain(text, text_pair, **options)
-        rows = _encode_whole(plain, text, text_pair, single, options, self._selection.spans)
+        rows = _encode_whole(plain, text, text_pair, single, options, limit, self._selection.spans)
         keep = self._keep(rows, truncation, limit)
         if keep.all():
             return plain(text, text_pair, **options)
@@ -196,26 +196,24 @@ class SelectiveTruncation:
         2. Find how many tokens each text keeps: by the budget, then by what truncation leaves of longer rows.
         3. Select. If more is protected in a text than it may keep, nothing in it is sure of its place.
         """
-        tokens, count = rows.tokens, len(rows.firsts)
-        lengths = tokens.lengths.astype(np.int64)
+        tokens, mine, count = rows.tokens, self._selection, len(rows.firsts)
+        lengths, whole = tokens.lengths.astype(np.int64), mine.spans is None
         k = lengths.copy()
-        if self._selection.budget is None and (rows.lengths <= (limit or 0)).all():
+        if mine.budget is None and (rows.lengths <= (limit or 0)).all():
             return np.ones_like(rows.outside)
-        protected, scores = self._protected(rows), score_tokens(self._selection.selector, tokens)
+        protected, scores = self._protected(rows), score_tokens(mine.selector, tokens)
         fixed = np.diff(np.append(0, np.cumsum(protected))[tokens.cu_seqlens])
-        if self._selection.budget is not None:
+        if mine.budget is not None:
             samples = lengths_to_offsets(np.bincount(rows.row, minlength=count))
-            k = np.minimum(k, self._selection.budget.resolve(scores, tokens.cu_seqlens, samples, protected))
+            k = np.minimum(k, mine.budget.resolve(scores, tokens.cu_seqlens, samples, protected))
             k = np.maximum(k, fixed)
-        whole = self._selection.spans is None
         if limit is not None:
             room = limit - (rows.lengths - np.bincount(rows.row, weights=lengths, minlength=count).astype(np.int64))
             for row in np.flatnonzero(np.bincount(rows.row, weights=k, minlength=count) > room).tolist():
                 texts, left = rows.row == row, int(room[row])
                 k[texts] = truncated_lengths(k[texts], left, truncation) if whole else levelled_lengths(k[texts], left)
         protected &= np.repeat(fixed <= k, lengths)
-        whole_words = self._selection.whole_words
-        kept = select_scored(scores, tokens, k.astype(np.int32), whole_words=whole_words, protected=protected).kept
+        kept = select_scored(scores, tokens, k.astype(np.int32), whole_words=mine.whole_words, protected=protected).kept
         keep = rows.outside.copy()
         keep[np.flatnonzero(~keep)[kept]] = True
         return keep
@@ -262,15 +260,14 @@ def _by_name(method: Any, args: Sequence[Any]) -> dict[str, Any]:
 
 
 def _encode_whole(
-    plain: Any, text: Any, text_pair: Any, single: bool, options: Mapping[str, Any], finder: SpanFinder | None
+    plain: Any, text: Any, text_pair: Any, single: bool, options: Any, limit: int | None, finder: SpanFinder | None
 ) -> _Rows:
-    """Encode the rows, nothing cut."""
+    """Encode the rows, nothing cut but what is longer than ``limit`` and has no spans."""
     words = options.get("is_split_into_words", False)
     given = [text] if single else list(text)
+    pairs: list[Any] = [row if isinstance(row, tuple | list) and not words else (row, None) for row in given]
     if text_pair is not None:
-        pairs: list[Any] = list(zip(given, [text_pair] if single else text_pair, strict=True))
-    else:
-        pairs = [row if isinstance(row, tuple | list) and not words else (row, None) for row in given]
+        pairs = list(zip(given, [text_pair] if single else text_pair, strict=True))
     whole = {k: v for k, v in options.items() if k not in ("max_length", "stride", "return_length", "padding")}
     whole |= {"truncation": False, "return_tensors": None, "return_special_tokens_mask": True, "verbose": False}
     full = plain(text, text_pair, **whole)
@@ -280,8 +277,11 @@ def _encode_whole(
         places, (first, second) = np.flatnonzero(np.asarray(mask) == 0), pairs[number]
         parts = [places]
         if finder is not None:
-            spans = spans_of_whole(finder, ids, first if second is None else pairs[number])
-            parts = [np.arange(start, end) for start, end in spans]
+            parts = [np.arange(*span) for span in spans_of_whole(finder, ids, pairs[number])]
+            if limit is not None and len(ids) > limit and not sum(map(len, parts)):  # nothing to select from
+                cut = plain(first, second, **whole | {"truncation": options.get("truncation"), "max_length": limit})
+                for name, values in columns.items():
+                    values[number] = cut[name]
         elif second is not None and full.encodings is not None:
             of_second = np.array([one == 1 for one in full.encodings[number].sequence_ids], dtype=bool)[places]
             parts = [places[~of_second], places[of_second]]
@@ -290,7 +290,7 @@ def _encode_whole(
             parts = np.split(places, [len(before)])
         texts += [np.asarray(ids, dtype=np.int32)[part] for part in parts]
         row += [number] * len(parts)
-        outside.append(~np.isin(np.arange(len(ids)), np.concatenate([places[:0], *parts])))
+        outside.append(~np.isin(np.arange(len(columns["input_ids"][number])), np.concatenate([places[:0], *parts])))
     lengths, of_row = np.array(list(map(len, outside)), dtype=np.int64), np.array(row, dtype=np.int64)
     tokens, firsts = RaggedTokens.from_lists(texts), [first for first, _ in pairs]
     return _Rows(columns, lengths, np.concatenate(outside), tokens, of_row, firsts)

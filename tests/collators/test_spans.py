@@ -141,3 +141,23 @@ def test_a_tokenizer_refuses_a_marker_without_its_partner(marked):
             wrapped(["black ink", text])
     with pytest.raises(ValueError, match=r"are not balanced in the text \('ink', '<item>pen'\)"):
         wrapped("ink", "<item>pen")
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_tokenizer_truncates_texts_without_markers_as_ever(marked, side):
+    tokenizer, marks = marked
+    item = "ink <item>" + TEXTS[0] + "</item>"
+    for budget in (None, 2):
+        wrapped = wrap_tokenizer(tokenizer, make_scorer("random"), budget, spans=marks)
+        wrapped.truncation_side = tokenizer.truncation_side = side
+        for options in ({"truncation": True, "max_length": 8}, {"max_length": 8}):
+            cut, plain = wrapped([item, *TEXTS], **options), tokenizer([item, *TEXTS], **options)
+            assert cut["input_ids"][1:] == plain["input_ids"][1:]
+            assert cut["input_ids"][0] == wrapped(item, **options)["input_ids"] != plain["input_ids"][0]
+            assert list(map(len, cut["attention_mask"])) == list(map(len, cut["input_ids"]))
+            assert wrapped(TEXTS, **options)["input_ids"] == plain["input_ids"][1:]
+        pairs = [TEXTS[:2], [item, TEXTS[2]]]
+        cut = wrapped(pairs, truncation="longest_first", max_length=25, return_offsets_mapping=True)
+        plain = tokenizer(pairs, truncation="longest_first", max_length=25, return_offsets_mapping=True)
+        assert all(cut[name][0] == plain[name][0] for name in plain)
+    tokenizer.truncation_side = "right"

@@ -200,12 +200,13 @@ def span_items(feature: Mapping[str, Any], column: str | None, count: int) -> li
     return items
 
 
-def spans_of_whole(finder: SpanFinder, ids: Sequence[int], text: object) -> list[Span]:
-    """Return the spans of a text that was encoded whole. A marker without its partner is a ValueError."""
+def spans_of_whole(finder: SpanFinder, ids: Sequence[int], pair: Sequence[Any]) -> list[Span]:
+    """Return the spans of a text, or a pair, that was encoded whole. A marker without its partner is a ValueError."""
     if isinstance(finder, MarkerSpans) and any(finder.lost(np.asarray(ids))):
+        text = pair[0] if pair[1] is None else pair
         raise ValueError(
-            f"the markers {finder.begin} and {finder.end} are not balanced in the text {text!r:.60}; expected begin and "
-            "end in turn."
+            f"the markers {finder.begin} and {finder.end} are not balanced in the text {text!r:.60}; expected begin "
+            "and end in turn."
         )
     return check_spans(read_spans(finder, {"input_ids": ids}), len(ids))
 
