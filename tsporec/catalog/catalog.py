@@ -233,7 +233,10 @@ class ItemCatalog:
         return self._tokens([item_id], None, "error")[1].astype(np.int32)
 
     def text(self, item_id: ItemId, k: int | None = None) -> str:
-        """Return the kept tokens of an item as text; a catalogue opened without its tokenizer is a ``ValueError``."""
+        """Return the kept tokens of an item as text; a catalogue opened without its tokenizer is a ``ValueError``.
+
+        Where a line end between two kept words was dropped, they touch: "blue" and "Brand" give "blueBrand".
+        """
         if self.tokenizer is None:
             raise ValueError("text needs the tokenizer: ItemCatalog.open(path, tokenizer=…).")
         return str(self.tokenizer.decode(self.lookup([item_id], k).ids.tolist()))

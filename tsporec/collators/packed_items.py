@@ -23,9 +23,12 @@ class PackedColumns:
         of N items, and, if it is there, ``{prefix}position_ids [T]``. A feature may lack some prefixes, but not all.
     tail : int
         Placeholder tokens at the end of each item. They are always kept and do not count. Default 0.
-        Positions are right-aligned, as HLLM has them, so the tail keeps its positions.
     item_ids : str, optional
         Suffix, behind the prefix, of a column of the items' ids. It is removed before the base collator. Default: none.
+
+    Notes
+    -----
+    Positions are right-aligned, as HLLM has them, so the tail keeps its positions.
 
     Examples
     --------
