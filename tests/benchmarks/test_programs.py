@@ -8,7 +8,7 @@ from transformers import DataCollatorWithPadding
 
 from benchmarks import bundled, collator, known
 from tests.conftest import TEXTS, make_tokenizer
-from tsporec import Budget, SelectorCollator, TokenSelector
+from tsporec import Budget, RaggedTokens, SelectorCollator, TokenSelector
 from tsporec.data.items import tokenize_texts
 
 
@@ -18,7 +18,9 @@ def test_the_bundled_selector_is_the_one_that_the_program_makes():
         bundled.SHAPE.weighting,
         bundled.SHAPE.surface_buckets,
     )
-    torch.testing.assert_close(bundled.make([]).blend, selector.blend)
+    tokenizer = make_tokenizer("bpe")
+    made = bundled.make([(tokenizer, RaggedTokens.from_lists([[4, 5]]))])
+    torch.testing.assert_close(made.blend, selector.blend)
     assert {key: selector.config.training[key] for key in bundled.DESCRIBED} == bundled.DESCRIBED
 
 

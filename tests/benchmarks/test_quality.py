@@ -58,7 +58,8 @@ def test_every_scorer_is_measured_and_each_fit_once(suite, tmp_path, monkeypatch
         assert [fit["seed"] for fit in found["fits"]] == [0, 1]
         assert found["mean"]["ndcg@10"] == np.mean([fit["metrics"]["ndcg@10"] for fit in found["fits"]])
         assert len({fit["vectors"] for fit in found["fits"]}) == (2 if cell.scorer == "random" else 1)
-        assert found["fits"][0]["tokens"] == min(cell.budget or 99, 16) * len(suite.tokens)
+        kept = suite.tokens.num_tokens if cell.budget is None else cell.budget * len(suite.tokens)
+        assert found["fits"][0]["tokens"] == kept
         ranks = unpack(found["fits"][0]["ranks"])
         gain = np.where(ranks < BEYOND, 1 / np.log2(1 + ranks), 0)
         assert gain.mean() == pytest.approx(found["fits"][0]["metrics"]["ndcg@10"])
