@@ -24,13 +24,14 @@ def digest(*parts: Any) -> str:
     return state.hexdigest()[:32]
 
 
-def fingerprint_of(scorer: object) -> str:
-    """Return the ``fingerprint`` of a scorer; one that has none is a ValueError."""
-    found = getattr(scorer, "fingerprint", None)
+def fingerprint_of(given: object) -> str:
+    """Return the ``fingerprint`` of a scorer or a reward; one that has none is a ValueError."""
+    found = getattr(given, "fingerprint", None)
     if not isinstance(found, str) or not found:
         raise ValueError(
-            f"{type(scorer).__name__} has no fingerprint, so what is made with it could be taken for another's; give "
-            "it an attribute `fingerprint`, a str that changes with its scores, or derive it from BaseScorer."
+            f"{type(given).__name__} has no fingerprint, so what is made with it could be taken for another's; give it "
+            "an attribute `fingerprint`, a str that changes with what it returns. Scorers that derive from BaseScorer "
+            "have one."
         )
     return found
 

@@ -58,10 +58,10 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, path)
-        remove_leftovers(path, _STALE)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+    remove_leftovers(path, _STALE)
 
 
 def leftovers(path: Path) -> list[Path]:

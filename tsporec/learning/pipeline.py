@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec._internal.digest import digest
+from tsporec._internal.digest import digest, fingerprint_of
 from tsporec._internal.extras import require
 from tsporec._internal.seeds import seeded
 from tsporec.budget import Budget
@@ -31,7 +31,7 @@ from tsporec.evaluation.measures import amount, size_of
 from tsporec.evaluation.task import Task, encode_selection, prepare
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.resume import keep, result, step, working_in
-from tsporec.learning.rewards.base import ProxyReward, reward_fingerprint
+from tsporec.learning.rewards.base import ProxyReward
 from tsporec.learning.rounds import learn_selector
 from tsporec.learning.warm_up import made_from, make_reward
 from tsporec.metrics import ndcg
@@ -146,7 +146,7 @@ def train(
     require("datasets", extra="train")
     task = prepare(items, sequences, [], tokenizer, fields, max_tokens, unknown, config.seed)  # 1.
     encoder = ItemEncoder(model)
-    given = None if reward is None else reward_fingerprint(reward)
+    given = None if reward is None else fingerprint_of(reward)
     parts = task.fingerprint, encoder.fingerprint, config.plain(), given, tokenizer_fingerprint(tokenizer)
 
     def untrained(weighting: str) -> TokenSelector:

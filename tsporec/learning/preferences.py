@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec._internal.digest import digest
+from tsporec._internal.digest import digest, fingerprint_of
 from tsporec._internal.extras import require
 from tsporec._internal.files import writing
 from tsporec._internal.progress import progress
 from tsporec.learning.candidates import PAIRS, CandidateConfig, Candidates, sample_candidates
 from tsporec.learning.resume import keep, result, working_in
-from tsporec.learning.rewards.base import Floats, ProxyReward, checked_rewards, reward_fingerprint
+from tsporec.learning.rewards.base import Floats, ProxyReward, checked_rewards
 from tsporec.tokens.ragged import RaggedTokens
 
 MANIFEST = "preferences.json"
@@ -110,7 +110,7 @@ def collect_preferences(
         raise ValueError(f"pairs and shard_segments must be at least 1; found {pairs} and {shard_segments}.")
     chosen = np.arange(len(tokens)) if segments is None else np.asarray(segments, dtype=np.int64)
     made_from = digest(
-        tokens.ids, tokens.cu_seqlens, scores, reward_fingerprint(reward), asdict(config), pairs, chosen, seed,
+        tokens.ids, tokens.cu_seqlens, scores, fingerprint_of(reward), asdict(config), pairs, chosen, seed,
         shard_segments, tokenizer_fingerprint,
     )  # fmt: skip
     shards = [chosen[start : start + shard_segments] for start in range(0, len(chosen), shard_segments)]

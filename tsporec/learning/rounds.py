@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec._internal.digest import digest
+from tsporec._internal.digest import digest, fingerprint_of
 from tsporec._internal.seeds import seeded
 from tsporec._internal.tensors import read_tensors, write_tensors
 from tsporec.learning.candidates import CandidateConfig
 from tsporec.learning.config import ITEM_TRAINING, LearningConfig
 from tsporec.learning.preferences import collect_preferences
 from tsporec.learning.resume import keep, result, working_in
-from tsporec.learning.rewards.base import ProxyReward, reward_fingerprint
+from tsporec.learning.rewards.base import ProxyReward
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -82,7 +82,7 @@ def learn_selector(
     """
     folder = Path(folder)
     chosen = None if segments is None else np.asarray(segments).tolist()
-    parts = tokens.ids, tokens.cu_seqlens, selector.fingerprint, reward_fingerprint(reward), config.plain()
+    parts = tokens.ids, tokens.cu_seqlens, selector.fingerprint, fingerprint_of(reward), config.plain()
     best: TokenSelector = selector
     value: float | None = None
     reports: list[dict[str, Any]] = []

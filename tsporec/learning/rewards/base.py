@@ -96,17 +96,6 @@ class CandidateEncoder:
         return self._last[1]
 
 
-def reward_fingerprint(reward: ProxyReward) -> str:
-    """Return the reward's fingerprint. A reward without one is a ValueError."""
-    found = getattr(reward, "fingerprint", None)
-    if not isinstance(found, str) or not found:
-        raise ValueError(
-            f"the reward {type(reward).__name__} has no fingerprint, so its cached rewards could be confused with "
-            "another reward's; give it an attribute `fingerprint`, a str that changes with what its rewards depend on."
-        )
-    return found
-
-
 def checked_rewards(rewards: object, candidates: Candidates, name: str) -> Floats:
     """Convert ``rewards``, an array or a tensor, to float32 ``[C]``.
 
