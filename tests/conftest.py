@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -30,6 +31,15 @@ TEXTS = [
     "Self-adhesive labels for laser printers, matte white, 30 per sheet",
     "Café crème notebook, ruled paper, 80 sheets — made in Italy",
 ]
+
+
+@pytest.fixture
+def switching():
+    """Let threads take turns often."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
 
 
 @pytest.fixture(scope="session")

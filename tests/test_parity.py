@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,14 +19,6 @@ pytest.importorskip("datasets")
 from benchmarks import parity
 
 ITEMS = [Item(f"item-{n}", {"title": f"{TEXTS[n % 6]} {n} {TEXTS[n * 5 % 6]}"}) for n in range(60)]
-
-
-@pytest.fixture
-def switching():
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def test_threads_share_a_selector_and_a_catalogue(tokenizer, tmp_path, switching):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -72,14 +71,6 @@ def test_a_scorer_that_counts_its_calls_is_cached_all_the_same():
     for _ in range(3):
         cached.score(QUERY)
     assert cached.scorer.calls == 1
-
-
-@pytest.fixture
-def switching():
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def test_threads_share_a_collator_whose_memory_is_full(switching):
