@@ -129,9 +129,11 @@ def train(
     Examples
     --------
     >>> import tempfile
+    >>> import torch
     >>> from transformers import GPT2Config, GPT2LMHeadModel
     >>> from tsporec.data.synthetic import CatalogueConfig, generate
     >>> made = generate(CatalogueConfig(items=30, users=30, tastes=3, words_per_taste=2, mentions=4))
+    >>> _ = torch.manual_seed(0)  # weights of the model, which decide what a round is worth
     >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=len(made.tokenizer), n_embd=8, n_layer=1, n_head=2))
     >>> config = LearningConfig(budgets=(2,), item_rounds=1, candidates=4, pairs=1)
     >>> given = made.items, made.train, model, made.tokenizer
