@@ -36,7 +36,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":  # before torch is imported, and not where this module is
+if __name__ == "__main__":  # before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a child that is forked must not wait for its parent's threads
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -18,7 +18,7 @@ from tsporec.data.synthetic import CatalogueConfig, generate
 from tsporec.learning.candidates import CandidateConfig
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.pipeline import train
-from tsporec.learning.preferences import collect_preferences, load_preferences
+from tsporec.learning.preferences import collect_preferences, load_preferences, read_shard
 from tsporec.learning.rewards.coconsumption import CoConsumptionReward
 from tsporec.learning.trainer import PreferenceTrainer  # imported before a fork, so that children need not
 from tsporec.recommenders.embedding import EmbeddingConfig, EmbeddingRecommender
@@ -131,10 +131,8 @@ class Collecting(Work):
 
     def check(self, folder: Path) -> None:
         """Read the finished shards."""
-        from pyarrow import parquet
-
         for path in folder.glob("preferences-*.parquet"):
-            parquet.read_table(path, page_checksum_verification=True)
+            read_shard(path)
 
     def state(self, folder: Path) -> str:
         """Digest the rows."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import re
 import runpy
 import shlex
@@ -160,6 +161,7 @@ def check_benchmark(module: str, arguments: list[str], where: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", parse_alone)
         patch.setattr(sys, "argv", [module, *arguments])
+        patch.setattr(os, "environ", os.environ.copy())  # a program may set the number of threads
         patch.chdir(ROOT)
         try:
             runpy.run_module(module, run_name="__main__")

@@ -11,6 +11,7 @@ import torch
 pytest.importorskip("datasets")
 
 from tests.learning.conftest import LikesThirds, collect
+from tsporec.learning import preferences
 from tsporec.learning.candidates import CandidateConfig
 from tsporec.learning.preferences import COLUMNS, load_preferences
 
@@ -28,7 +29,7 @@ def test_pairs_are_better_against_worse_and_collecting_resumes(tmp_path, corpus,
                 assert (ids[kept] % 3 == 0).sum() == reward
                 assert len(kept) == 3
         assert all(a > b for a, b in zip(row["chosen_reward"], row["rejected_reward"], strict=True))
-    shard = tmp_path / "a" / "preferences-00001.parquet"
+    (shard,) = (tmp_path / "a").glob("preferences-00001-*.parquet")
     before = shard.read_bytes()
     shard.unlink()
     reward = LikesThirds()
@@ -100,24 +101,30 @@ def test_an_unfinished_collection_is_not_a_dataset(tmp_path, corpus, tokenizer):
         load_preferences(tmp_path)
 
 
+def test_a_changed_byte_is_found(tmp_path, corpus, tokenizer):
+    collect(tmp_path, corpus, tokenizer)
+    shard = min(tmp_path.glob("*.parquet"))
+    data = shard.read_bytes()
+    for place in range(0, len(data), 97):
+        shard.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(ValueError, match=f"{shard.name} is damaged"):
+            load_preferences(tmp_path)
+
+
 def test_a_full_disk_keeps_what_is_finished(tmp_path, corpus, tokenizer, monkeypatch):
-    from pyarrow import parquet
+    real, calls = preferences.write_whole, []
 
-    real, calls = parquet.write_table, []
-
-    def write(table, path, **options):
+    def write(path, data):
         calls.append(path)
         if len(calls) == 2:
-            path.write_bytes(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(table, path, **options)
+        real(path, data)
 
-    monkeypatch.setattr(parquet, "write_table", write)
+    monkeypatch.setattr(preferences, "write_whole", write)
     with pytest.raises(OSError, match=r"1 finished shards are kept. Free some space"):
         collect(tmp_path, corpus, tokenizer)
-    assert sorted(p.name for p in tmp_path.iterdir() if p.name != ".lock") == [
-        "preferences-00000.parquet", "preferences.json", "run.json",
-    ]  # fmt: skip
+    assert len(list(tmp_path.glob("*.parquet"))) == 1
+    assert not list(tmp_path.glob("*.tmp"))
     assert len(collect(tmp_path, corpus, tokenizer)) > 0
 
 

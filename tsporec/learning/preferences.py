@@ -8,6 +8,8 @@ resume, and keeps a second copy in a cache folder outside the output.
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest, fingerprint_of
 from tsporec._internal.extras import require
-from tsporec._internal.files import writing
+from tsporec._internal.files import write_whole
 from tsporec._internal.progress import progress
 from tsporec.learning.candidates import PAIRS, CandidateConfig, Candidates, sample_candidates
 from tsporec.learning.resume import keep, result, working_in
@@ -118,11 +120,10 @@ def collect_preferences(
         if result(output / MANIFEST) is None:
             keep(output / MANIFEST, {"shards": len(shards), "columns": COLUMNS})
         for number, part in enumerate(progress(shards, "preferences")):
-            path = output / f"preferences-{number:05d}.parquet"
-            if not path.exists():
+            if not any(output.glob(f"preferences-{number:05d}-*.parquet")):
                 sampled = sample_candidates(scores, tokens, config, seed, part)
                 rewards = checked_rewards(reward(tokens, sampled), sampled, type(reward).__name__)
-                _write(path, _rows(tokens, sampled, rewards, pairs, tokenizer_fingerprint), number)
+                _write(output, number, _rows(tokens, sampled, rewards, pairs, tokenizer_fingerprint))
         dataset = load_preferences(output)
     _check_depends(dataset)
     return dataset
@@ -149,7 +150,7 @@ def load_preferences(folder: str | Path) -> Any:
             "finish it."
         )
     # Dataset.from_parquet would copy everything to a cache folder.
-    dataset = datasets.concatenate_datasets([_read(path) for path in paths])
+    dataset = datasets.concatenate_datasets([read_shard(path) for path in paths])
     if len(dataset) == 0:
         raise ValueError(
             f"{folder} has no pairs: all candidates of every segment were equal or equally rewarded. Texts may be no "
@@ -159,14 +160,20 @@ def load_preferences(folder: str | Path) -> Any:
     return dataset
 
 
-def _read(path: Path) -> Any:
+def read_shard(path: Path) -> Any:
+    """Read a shard as a dataset; ValueError if its bytes are not those that were written."""
     from datasets import Dataset
     from pyarrow import parquet
 
-    try:
-        return Dataset(parquet.read_table(path, page_checksum_verification=True))
-    except Exception as error:
-        raise ValueError(f"{path} is damaged or no parquet file ({error}); delete it and collect again.") from error
+    data = path.read_bytes()
+    if not path.stem.endswith(f"-{_checksum(data)}"):
+        raise ValueError(f"{path} is damaged: its checksum is not the one in its name. Delete it and collect again.")
+    return Dataset(parquet.read_table(io.BytesIO(data)))
+
+
+def _checksum(data: bytes) -> str:
+    """Return 16 hexadecimal digits. Parquet's own checksums leave out the headers of pages."""
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _check_depends(dataset: Any) -> None:
@@ -211,21 +218,23 @@ def _rows(
     return list(rows.values())
 
 
-def _write(path: Path, rows: list[dict[str, Any]], finished: int) -> None:
+def _write(output: Path, number: int, rows: list[dict[str, Any]]) -> None:
+    """Write shard ``number``, whose name ends with its checksum."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    places, number = pa.list_(pa.list_(pa.int32())), pa.list_(pa.float32())
-    types = [pa.int64(), pa.string(), pa.list_(pa.int32()), pa.list_(pa.int32()), places, places, number, number]
+    places, rewards = pa.list_(pa.list_(pa.int32())), pa.list_(pa.float32())
+    types = [pa.int64(), pa.string(), pa.list_(pa.int32()), pa.list_(pa.int32()), places, places, rewards, rewards]
     table = pa.Table.from_pylist(rows, schema=pa.schema(list(zip(COLUMNS, types, strict=True))))
+    parquet.write_table(table, stream := io.BytesIO())
+    data = stream.getvalue()
     try:
-        with writing(path) as part:
-            parquet.write_table(table, part, write_page_checksum=True)
+        write_whole(output / f"preferences-{number:05d}-{_checksum(data)}.parquet", data)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise OSError(
             error.errno,
-            f"the disk is full at {path.parent}; {finished} finished shards are kept. Free some space and call again "
-            "with the same arguments to resume",
+            f"the disk is full at {output}; {number} finished shards are kept. Free some space and call again with the "
+            "same arguments to resume",
         ) from error
