@@ -11,6 +11,7 @@ from tsporec._internal.digest import digest
 from tsporec.evaluation.evaluator import Evaluator
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.scorers import Scorer
+from tsporec.selection import pieces_of_words
 
 
 class Embedding:
@@ -22,10 +23,12 @@ class Embedding:
         It holds the task, and keeps scores and vectors.
     config : EmbeddingConfig
         Its seed is replaced by each fit's.
+    tokenizer, optional
+        It shows where words begin, for the granularity "word".
     """
 
-    def __init__(self, evaluator: Evaluator, config: EmbeddingConfig) -> None:
-        self.evaluator, self.config, self.task = evaluator, config, evaluator.task
+    def __init__(self, evaluator: Evaluator, config: EmbeddingConfig, tokenizer: Any = None) -> None:
+        self.evaluator, self.config, self.task, self.tokenizer = evaluator, config, evaluator.task, tokenizer
 
     def settings(self) -> dict[str, Any]:
         """Return what decides the figures, beside the task and the scorer."""
@@ -35,9 +38,10 @@ class Embedding:
         return {"encoder": encoder.fingerprint, "layers": encoder.model.config.num_hidden_layers,
                 "recommender": recommender}  # fmt: skip
 
-    def fit(self, scorer: Scorer | None, cell: Cell, seed: int) -> dict[str, Any]:
+    def fit(self, scorer: Scorer | None, cell: Cell, seed: int, granularity: str = "token") -> dict[str, Any]:
         """Fit a recommender and rank the task's rows."""
-        found = self.evaluator.features(scorer, cell.budget)
+        whole_words = pieces_of_words(granularity, self.tokenizer)
+        found = self.evaluator.features(scorer, cell.budget, whole_words)
         vectors, start = found["vectors"], time.perf_counter()
         recommender = self.task.fit(vectors, replace(self.config, seed=seed))
         fitted = time.perf_counter() - start

@@ -123,7 +123,7 @@ class Generative:
         return {"encoder": self.evaluator.encoder.fingerprint, "layers": self.lm.config.num_hidden_layers,
                 "recommender": asdict(self.config), "dtype": str(self.dtype).removeprefix("torch.")}  # fmt: skip
 
-    def fit(self, scorer: Scorer | None, cell: Cell, seed: int) -> dict[str, Any]:
+    def fit(self, scorer: Scorer | None, cell: Cell, seed: int, granularity: str = "token") -> dict[str, Any]:
         """Fine-tune the LM and rank the rows."""
         tokens, score_seconds = self.task.tokens, 0.0
         if scorer is None or cell.budget is None:
@@ -133,7 +133,7 @@ class Generative:
             budget = Budget(total=cell.budget * self.config.history) if total else Budget(tokens=cell.budget)
             scored = self.evaluator.scores(scorer)
             score_seconds = float(scored["seconds"])
-            collator = SelectorCollator(self.collator, Known(tokens, scored["scores"]), budget)
+            collator = SelectorCollator(self.collator, Known(tokens, scored["scores"]), budget, granularity=granularity)
         model = GenerativeRecommender(copy.deepcopy(self.lm), self.template)
         train_last_layers(model.model, self.config.train_layers)
         start, config = time.perf_counter(), self.config

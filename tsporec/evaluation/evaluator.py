@@ -41,6 +41,7 @@ from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers import Scorer
 from tsporec.selection import score_tokens, select_scored
 from tsporec.selector.distinct_items import distinct_share
+from tsporec.tokens.pieces import Pieces
 from tsporec.tokens.ragged import RaggedTokens, segment_digests
 
 FULL = "full"
@@ -162,18 +163,21 @@ class Evaluator:
             resolutions(cells, len(self.seeds), shared),
         )  # fmt: skip
 
-    def features(self, scorer: Scorer | None, budget: Budget | int | None) -> Arrays:
+    def features(self, scorer: Scorer | None, budget: Budget | int | None, whole_words: Pieces | None = None) -> Arrays:
         """Encode what the scorer keeps: ``vectors`` float32 ``[N, W]``, number of ``tokens``, and the seconds."""
-        return self._features(scorer, None if budget is None else size_of(budget), {})
+        return self._features(scorer, None if budget is None else size_of(budget), {}, whole_words)
 
-    def _features(self, scorer: Scorer | None, size: Size | None, scored: dict[int, Arrays]) -> Arrays:
+    def _features(
+        self, scorer: Scorer | None, size: Size | None, scored: dict[int, Arrays], whole_words: Pieces | None = None
+    ) -> Arrays:
         """Encode what the scorer keeps; ``scored`` holds the scores of this run's scorers by their ``id``."""
         tokens, score_seconds = self.task.tokens, np.array(0.0)
         if scorer is not None and size is not None:
             if id(scorer) not in scored:
                 scored[id(scorer)] = self.scores(scorer)
             score_seconds = scored[id(scorer)]["seconds"]
-            tokens = select_scored(scored[id(scorer)]["scores"], tokens, budget_of(size)).apply(tokens)
+            scores = scored[id(scorer)]["scores"]
+            tokens = select_scored(scores, tokens, budget_of(size), whole_words=whole_words).apply(tokens)
         distinct = distinct_share(tokens, segment_digests(self.task.tokens))
         return {
             **self.encode(tokens), "tokens": np.array(tokens.num_tokens), "score_seconds": score_seconds,
