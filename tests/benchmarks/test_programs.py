@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DataCollatorWithPadding
 
-from benchmarks import bundled, collator, known
+from benchmarks import bundled, collator, cost, known
 from tests.conftest import TEXTS, make_tokenizer
 from tsporec import Budget, RaggedTokens, SelectorCollator, TokenSelector
 from tsporec.data.items import tokenize_texts
@@ -47,3 +47,12 @@ def test_items_are_known_in_the_forms_of_prompts(tokenizer):
         row = known.measure(selector, learned, tokenize_texts(texts, tokenizer))
         assert row["known"] == 1, form
         assert row["other tokens kept"] > 0.5, form
+
+
+def test_larger_models_are_scaled_by_flops():
+    whole = {"layers": 4, "budget": None, "tokens": 100.0, "select ms": 0.0, "encode ms": 50.0, "MFLOPs": 2000.0}
+    short = {**whole, "budget": 8, "select ms": 0.2}
+    measured, one, seven = cost.break_even([whole, short])
+    assert measured["break-even tokens"] == pytest.approx(0.2 / 0.5)
+    assert one["break-even tokens"] == pytest.approx(0.4 * 20 / 2000)
+    assert seven["ms a token"] == pytest.approx(7 * one["ms a token"])
