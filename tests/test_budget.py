@@ -21,12 +21,12 @@ from tsporec.topk import cpu
         ({"tokens": -1}, "tokens must be a whole number"),
         ({"tokens": 1.5}, "tokens must be a whole number"),
         ({"tokens": True}, "tokens must be a whole number"),
-        ({"keep_ratio": 0}, r"keep_ratio must be in \(0, 1\]"),
-        ({"keep_ratio": 1.01}, r"keep_ratio must be in \(0, 1\]"),
-        ({"keep_ratio": float("nan")}, r"keep_ratio must be in \(0, 1\]"),
+        ({"keep_ratio": 0}, r"keep_ratio must be a number in \(0, 1\]"),
+        ({"keep_ratio": 1.01}, r"keep_ratio must be a number in \(0, 1\]"),
+        ({"keep_ratio": float("nan")}, r"keep_ratio must be a number in \(0, 1\]"),
         ({"total": 4, "minimum": -1}, "minimum must be a whole number of at least 0"),
         ({"tokens": 4, "minimum": 2}, "minimum and recency share out a total"),
-        ({"total": 4, "recency": float("inf")}, "recency must be finite"),
+        ({"total": 4, "recency": float("inf")}, "recency must be a finite number"),
     ],
 )
 def test_wrong_budgets_are_named(options, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -67,12 +68,12 @@ class Budget:
             value = getattr(self, name)
             if value is not None and not (is_whole(value) and value >= least):
                 raise ValueError(f"a budget's {name} must be a whole number of at least {least}; found {value!r}.")
-        if self.keep_ratio is not None and not 0 < self.keep_ratio <= 1:
-            raise ValueError(f"keep_ratio must be in (0, 1]; found {self.keep_ratio!r}.")
+        if self.keep_ratio is not None and not (is_number(self.keep_ratio) and 0 < self.keep_ratio <= 1):
+            raise ValueError(f"keep_ratio must be a number in (0, 1]; found {self.keep_ratio!r}.")
         if self.total is None and (self.minimum != 1 or self.recency != 0):
             raise ValueError("minimum and recency share out a total; give total=… with them.")
-        if not np.isfinite(self.recency):
-            raise ValueError(f"recency must be finite; found {self.recency!r}.")
+        if not (is_number(self.recency) and np.isfinite(self.recency)):
+            raise ValueError(f"recency must be a finite number; found {self.recency!r}.")
 
     def resolve(
         self,
@@ -201,6 +202,15 @@ def is_whole(value: object) -> bool:
     (True, False, False)
     """
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Return whether ``value`` is a real number of Python or numpy, and no bool.
+
+    >>> is_number(np.float32(0.5)), is_number(2), is_number("0.5")
+    (True, True, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _checked_samples(sample_offsets: ArrayLike | None, count: int) -> Ints:

@@ -45,6 +45,8 @@ def load_pretrained(auto_class: str, name_or_path: str | Path) -> tuple[Any, Any
     """
     import transformers
 
+    if not isinstance(name_or_path, str | Path):
+        raise TypeError(f"expected a model, or the folder or Hub id of one; found {type(name_or_path).__name__}.")
     tokenizer = load_tokenizer(name_or_path)
     try:
         with _no_bar_without_terminal():
@@ -120,9 +122,9 @@ def layer_stack(model: nn.Module) -> nn.ModuleList:
 
 def base_model(model: Any) -> Any:
     """Get the model below the language-model head: it maps ids to hidden states."""
-    if not callable(model):
+    if not isinstance(model, nn.Module):
         raise TypeError(f"expected a causal LM, found {type(model).__name__}; load_causal_lm(name) loads one by name.")
-    return getattr(model, model.base_model_prefix, model)
+    return getattr(model, str(model.base_model_prefix), model)
 
 
 def max_positions(model: Any) -> int | None:

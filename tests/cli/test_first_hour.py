@@ -19,13 +19,14 @@ import pytest
 from tests.cli.conftest import evaluate_arguments, run, train_arguments
 from tests.conftest import TEXTS, make_causal_lm
 from tsporec import Budget, ItemCatalog, RaggedTokens, SelectorCollator, TokenSelector, make_scorer, wrap_tokenizer
-from tsporec.data.items import Interactions, Item
+from tsporec.data.items import Interactions, Item, tokenize_items, tokenize_texts
 from tsporec.data.readers import read_items, read_sequences
 from tsporec.data.splits import make_rows, split
 from tsporec.evaluation.evaluator import Evaluator
 from tsporec.evaluation.task import prepare
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.pipeline import train
+from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.scorers.patterns import Keeping
 from tsporec.selection import select
@@ -268,8 +269,8 @@ def calls(tokenizer, model):
             "a budget is a Budget or a whole number",
         ),
         (lambda: train("x", *learn[1:]), TypeError, "items must be a list of Item, found str; .*read_items"),
-        (lambda: train(items, "x", *learn[2:]), TypeError, "train must be a list of Interactions, found str"),
-        (lambda: train(*learn[:3], "gpt2", "run"), TypeError, "tokenizer must be a Hugging Face tokenizer, found str"),
+        (lambda: train(items, "x", *learn[2:]), TypeError, "sequences must be a list of Interactions, found str"),
+        (lambda: train(*learn[:3], "gpt2", "run"), TypeError, "expected a Hugging Face tokenizer; found .*str"),
         (lambda: train(*learn, "config"), TypeError, "config must be a LearningConfig, found str"),
         (lambda: LearningConfig(budgets=("8",)), ValueError, "a budget is a Budget or a whole number"),
         (lambda: LearningConfig(budgets=8), ValueError, "budgets must be a tuple of one or more"),
@@ -277,14 +278,38 @@ def calls(tokenizer, model):
         (lambda: ItemEncoder("gpt2"), TypeError, r"expected a causal LM, found str; load_causal_lm\(name\)"),
         (lambda: Evaluator("task", None), TypeError, "task must be a Task, found str; .*prepare makes one"),
         (lambda: read_items(None), TypeError, "expected a file, a DataFrame"),
+        (lambda: read_items("items.csv", ["title"]), TypeError, r"kind must be a text; found \['title'\]"),
+        (lambda: tokenize_items(tokenizer, items), TypeError, "items must be a list of Item, found .*read_items"),
+        (lambda: tokenize_items(users, tokenizer), TypeError, "items must be a list of Item, found one of Interact"),
+        (lambda: tokenize_items(items, model), TypeError, "expected a Hugging Face tokenizer; found .*ForCausalLM"),
+        (lambda: tokenize_items(items, tokenizer, "title"), TypeError, "fields must be a list of names.*'title'"),
+        (lambda: tokenize_texts("gel pen", tokenizer), TypeError, "texts must be a list of texts; found 'gel pen'"),
+        (lambda: Item("1", {"title": 5}), TypeError, r"dict of texts as fields; found .*5.*Item\.from_raw"),
+        (lambda: Interactions("u", ["1"]), TypeError, r"item_ids must be a tuple of texts.*found \['1'\]"),
+        (lambda: make_rows(items, users), TypeError, "train must be a list of Interactions, found one of Item"),
+        (lambda: make_rows(users, "test.csv"), TypeError, "held_out must be a list of Interactions, found str"),
+        (lambda: train(items, users, tokenizer, model, "run"), TypeError, "expected a Hugging Face tokenizer"),
+        (lambda: ItemEncoder(tokenizer), TypeError, "expected a causal LM, found "),
+        (lambda: make_scorer("attention"), TypeError, "'attention' takes model, .*missing a required argument: 'model"),
+        (lambda: make_scorer("head", seed=3), TypeError, "'head' takes no options; got an unexpected .*'seed'"),
+        (lambda: make_scorer("centroid", model=tokenizer, tokenizer=model), TypeError, "expected a model, or the fold"),
+        (lambda: Budget(keep_ratio="0.25"), ValueError, "keep_ratio must be a number.*found '0.25'"),
+        (lambda: tokens.to_padded(None), TypeError, "pad_id must be a token id, found None"),
+        (
+            lambda: LearningConfig(weightings="tfidf"),
+            TypeError,
+            "weightings must be of type tuple.*, such as .*found .tfidf",
+        ),
+        (lambda: LearningConfig(item_rounds="2"), TypeError, "item_rounds must be of type int, such as 0; found '2'"),
+        (lambda: EmbeddingConfig(max_steps="9"), TypeError, "max_steps must be of type int, such as 20000; found '9'"),
     ]
 
 
-@pytest.mark.parametrize("number", range(21))
+@pytest.mark.parametrize("number", range(41))
 def test_a_wrong_type_is_an_error_with_the_remedy(tokenizer, causal_lm, number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     known = calls(tokenizer, causal_lm)
-    assert len(known) == 21
+    assert len(known) == 41
     call, error, message = known[number]
     with pytest.raises(error, match=message):
         call()

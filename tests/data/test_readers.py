@@ -417,7 +417,7 @@ def test_text_and_tokens(tokenizer):
     many = [Item(str(i), {"title": "Gel pen " * (i % 3)}) for i in range(5000)]
     counts = tokenize_items(many, tokenizer).lengths
     assert counts.tolist() == tokenize_items(many[:3], tokenizer).lengths.tolist() * 1666 + counts[:2].tolist()
-    with pytest.raises(ValueError, match="max_tokens must be at least 1 or None, found 0"):
+    with pytest.raises(ValueError, match="max_tokens must be a whole number of at least 1, or None; found 0"):
         tokenize_items(EXPECTED, tokenizer, max_tokens=0)
 
 

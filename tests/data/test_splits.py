@@ -12,18 +12,19 @@ from tsporec.data.splits import hold_out_users, make_rows, merge_windows, refuse
 
 
 def windows(user, items, width):
+    items = [str(item) for item in items]
     return [Interactions(user, tuple(items[max(0, t - width) : t + 1])) for t in range(1, len(items))]
 
 
 @given(st.lists(st.lists(st.integers(0, 40), min_size=2, max_size=30, unique=True), max_size=4), st.integers(1, 10))
 def test_windows_of_any_width_merge_to_the_sequence(users, width):
     rows = [row for number, items in enumerate(users) for row in windows(f"u{number}", items, width)]
-    assert merge_windows(rows) == [Interactions(f"u{n}", tuple(items)) for n, items in enumerate(users)]
+    assert merge_windows(rows) == [Interactions(f"u{n}", tuple(map(str, items))) for n, items in enumerate(users)]
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=10))
 def test_repeats_survive_where_the_window_is_wide_enough(items):
-    assert merge_windows(windows("u", items, 10)) == [Interactions("u", tuple(items))]
+    assert merge_windows(windows("u", items, 10)) == [Interactions("u", tuple(map(str, items)))]
 
 
 @given(st.lists(st.integers(0, 40), min_size=4, max_size=30, unique=True), st.data())

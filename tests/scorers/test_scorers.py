@@ -548,11 +548,23 @@ def test_unknown_scorer_and_wrong_shape():
         select(Wrong(), RaggedTokens.from_lists([[1, 2]]), Budget(tokens=1))
 
 
-def test_nan_scores_rank_last():
-    class Nan:
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+def test_scores_that_are_no_numbers_are_refused(bad):
+    class Mine:
         def score(self, tokens):
-            return np.array([np.nan, 1, np.nan, 0], np.float32)
+            return np.array([0, 1, 2, bad, 4, bad])
 
-    tokens = RaggedTokens.from_lists([[1, 2, 3, 4]])
-    for budget in (Budget(tokens=3), Budget(total=3)):
-        assert select(Nan(), tokens, budget).kept.tolist() == [0, 1, 3]
+    tokens = RaggedTokens.from_lists([[1, 2], [], [3, 4], [5, 6]])
+    found = r"Mine\.score returned 2 scores of 6 that are NaN or infinite, the first in text 2 of 4 .*, at its token 1"
+    with pytest.raises(ValueError, match=found):
+        select(Mine(), tokens, 1)
+
+
+@pytest.mark.parametrize("scores", [torch.zeros(2, requires_grad=True), ["a", "b"], [[1], [2, 3]]])
+def test_scores_that_are_no_array_are_refused(scores):
+    class Mine:
+        def score(self, tokens):
+            return scores
+
+    with pytest.raises(TypeError, match=r"Mine\.score returned \w+, which is no array of numbers"):
+        select(Mine(), RaggedTokens.from_lists([[1, 2]]), 1)

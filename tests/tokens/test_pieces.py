@@ -198,9 +198,7 @@ def test_entries_that_are_no_text_are_refused():
 @pytest.mark.parametrize("other", ["gpt2", Tokenizer(models.BPE()), None])
 def test_what_is_no_tokenizer_is_refused(other):
     for read in (TokenSelector().for_tokenizer, read_pieces):
-        with pytest.raises(
-            ValueError, match=f"expected a Hugging Face tokenizer; found .*{type(other).__name__}. Load"
-        ):
+        with pytest.raises(TypeError, match=f"expected a Hugging Face tokenizer; found .*{type(other).__name__}. Load"):
             read(other)
 
 

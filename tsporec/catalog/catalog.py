@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import fingerprint_of
-from tsporec.budget import Budget
+from tsporec.budget import Budget, is_whole
 from tsporec.catalog.changes import Build, Update
 from tsporec.catalog.compress import Compressor, compress_all, make_compressor
 from tsporec.catalog.integrity import DATA, check_pages, damaged
@@ -224,8 +224,8 @@ class ItemCatalog:
                 "or build a catalogue with that budget."
             )
         most = self.recipe.budget.tokens
-        if k is not None and (k < 1 or (most is not None and k > most)):
-            raise ValueError(f"k must be from 1 to {most or 'any number'}, the tokens kept of an item; found {k}.")
+        if k is not None and (not is_whole(k) or k < 1 or (most is not None and k > most)):
+            raise ValueError(f"k must be from 1 to {most or 'any number'}, the tokens kept of an item; found {k!r}.")
         return self._tokens(ids, k, missing)[0]
 
     def ranks(self, item_id: ItemId) -> NDArray[np.int32]:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tsporec.budget import is_whole
 from tsporec.data.cleaning import clean_text
+from tsporec.tokens.fingerprint import check_tokenizer
 from tsporec.tokens.ragged import RaggedTokens
 
 FIELDS = ("title", "description")
@@ -22,6 +24,14 @@ class Item:
 
     id: str
     fields: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        named = isinstance(self.id, str) and isinstance(self.fields, Mapping)
+        if not (named and all(isinstance(text, str) for text in self.fields.values())):
+            raise TypeError(
+                f"an Item has a text as id and a dict of texts as fields; found {self.id!r:.40} and "
+                f"{self.fields!r:.80}. Item.from_raw(id, fields) makes texts of numbers and lists."
+            )
 
     @classmethod
     def from_raw(cls, item_id: object, fields: Mapping[str, Any]) -> Item:
@@ -47,13 +57,20 @@ class Interactions:
     times: tuple[float, ...] = field(default=(), compare=False, repr=False)
     row: bool = field(default=False, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        ids = self.item_ids
+        if not isinstance(ids, tuple) or not all(isinstance(one, str) for one in ids[:1]):
+            raise TypeError(f"item_ids must be a tuple of texts, such as ('B07', 'B12'); found {ids!r:.80}.")
+
 
 def item_text(item: Item, fields: Sequence[str] = FIELDS) -> str:
-    r"""Join the named fields of an item that are not empty, one on each line.
+    r"""Join the named fields of an item that are not empty, one on each line. ``fields`` is a list of names.
 
     >>> item_text(Item("1", {"title": "Gel pen", "brand": "Pilot"}), ("title", "description", "brand"))
     'Gel pen\nPilot'
     """
+    if isinstance(fields, str) or not isinstance(fields, Sequence):
+        raise TypeError(f"fields must be a list of names, such as ['title']; found {fields!r:.60}.")
     return "\n".join(item.fields[name] for name in fields if item.fields.get(name))
 
 
@@ -62,11 +79,14 @@ def check_records(given: object, kind: type, name: str) -> None:
 
     >>> check_records([Item("1")], Item, "items")
     """
-    if not isinstance(given, Sequence) or not all(isinstance(one, kind) for one in given):
+    wrong: list[object] = [given]
+    if listed := isinstance(given, Sequence) and not isinstance(given, str):
+        wrong = [one for one in given if not isinstance(one, kind)]
+    if wrong:
         read = "read_items" if kind is Item else "read_sequences"
         raise TypeError(
-            f"{name} must be a list of {kind.__name__}, found {type(given).__name__}; tsporec.data.readers.{read} "
-            "makes one of a file, a DataFrame or a list of dicts."
+            f"{name} must be a list of {kind.__name__}, found {'one of ' if listed else ''}{type(wrong[0]).__name__}; "
+            f"tsporec.data.readers.{read} makes one of a file, a DataFrame or a list of dicts."
         )
 
 
@@ -91,8 +111,11 @@ def tokenize_texts(texts: Sequence[str], tokenizer: Any, max_tokens: int | None 
     >>> tokenize_texts(["blue pen", "", "pen"], word_tokenizer(["blue", "pen"])).to_lists()
     [[4, 5], [], [5]]
     """
-    if max_tokens is not None and max_tokens < 1:
-        raise ValueError(f"max_tokens must be at least 1 or None, found {max_tokens}.")
+    if max_tokens is not None and not (is_whole(max_tokens) and max_tokens >= 1):
+        raise ValueError(f"max_tokens must be a whole number of at least 1, or None; found {max_tokens!r}.")
+    check_tokenizer(tokenizer)
+    if not isinstance(texts, Sequence) or not all(isinstance(one, str) for one in texts) or isinstance(texts, str):
+        raise TypeError(f"texts must be a list of texts; found {texts!r:.60}.")
     rows: list[Any] = []
     for start in range(0, len(texts), _TOKENIZED_TOGETHER):
         part = list(texts[start : start + _TOKENIZED_TOGETHER])
@@ -108,7 +131,8 @@ def tokenize_items(
 
     The segments have the ids of their items (:meth:`RaggedTokens.with_items`).
     """
-    items = list(items)
+    items = items if isinstance(items, Sequence) or not isinstance(items, Iterable) else list(items)
+    check_records(items, Item, "items")
     tokens = tokenize_texts([item_text(item, fields) for item in items], tokenizer, max_tokens)
     return tokens.with_items(item.id for item in items)
 

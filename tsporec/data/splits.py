@@ -71,6 +71,8 @@ def make_rows(train: Sequence[Interactions], held_out: Sequence[Interactions]) -
     >>> make_rows([Interactions("u", ("1", "2"))], [Interactions("u", ("3",))])[0].item_ids
     ('1', '2', '3')
     """
+    check_records(train, Interactions, "train")
+    check_records(held_out, Interactions, "held_out")
     rows: list[Interactions] = []
     for known, held in _pairs(train, held_out):
         history = known.item_ids

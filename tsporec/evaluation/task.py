@@ -20,6 +20,7 @@ from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.recommenders.ridge import RidgeRecommender
 from tsporec.scorers import Scorer, make_scorer
 from tsporec.selection import select
+from tsporec.tokens.fingerprint import check_tokenizer
 from tsporec.tokens.ragged import RaggedTokens
 
 _ROWS = 8192  # rows ranked at once: 11 bytes for each of their scores
@@ -165,11 +166,7 @@ def prepare(
     check_records(items, Item, "items")
     check_records(train, Interactions, "train")
     check_records(test, Interactions, "test")
-    if not callable(tokenizer):
-        raise TypeError(
-            f"tokenizer must be a Hugging Face tokenizer, found {type(tokenizer).__name__}; "
-            "tsporec.language_model.load_tokenizer makes one of a folder or a Hub id."
-        )
+    check_tokenizer(tokenizer)
     index = {item.id: i for i, item in enumerate(items)}
     train, test = check_known(items, train, unknown), check_known(items, test, unknown, targets=True)
     check_fields(items, fields)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tsporec._internal.types import check_types
 from tsporec.budget import Budget, as_budget
 from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets, ranges
 from tsporec.topk import cpu
@@ -91,6 +92,7 @@ class CandidateConfig:
     swapped: float = 0.4
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not self.budgets or any(as_budget(budget).total for budget in self.budgets):
             raise ValueError(f"budgets must be one or more, of tokens or keep_ratio; found {self.budgets}.")
         if self.count < 2:

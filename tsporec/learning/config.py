@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from tsporec._internal.types import check_types
 from tsporec.budget import Budget
 from tsporec.evaluation.measures import size_of
 from tsporec.learning.candidates import PAIRS, CandidateConfig
@@ -93,11 +94,12 @@ class LearningConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "recommender", replace(self.recommender, seed=self.seed))
         if not isinstance(self.budgets, list | tuple) or not self.budgets:
             raise ValueError(f"budgets must be a tuple of one or more, such as (8,); found {self.budgets!r}.")
         for budget in self.budgets:
             size_of(budget)
+        check_types(self)
+        object.__setattr__(self, "recommender", replace(self.recommender, seed=self.seed))
         join_patterns(self.keep)
         if not set(self.rewards) <= set(REWARDS) or not any(self.rewards.values()):
             raise ValueError(f"rewards must give weights, not all 0, to {', '.join(REWARDS)}; found {self.rewards}.")

@@ -26,7 +26,7 @@ from tsporec._internal.digest import digest, fingerprint_of
 from tsporec._internal.extras import require
 from tsporec._internal.seeds import seeded
 from tsporec.budget import Budget
-from tsporec.data.items import FIELDS, Interactions, Item
+from tsporec.data.items import FIELDS, Interactions, Item, check_records
 from tsporec.evaluation.measures import amount, size_of
 from tsporec.evaluation.task import Task, encode_selection, prepare
 from tsporec.learning.config import LearningConfig
@@ -144,6 +144,7 @@ def train(
     config, output = config or LearningConfig(), Path(output)
     if not isinstance(config, LearningConfig):
         raise TypeError(f"config must be a LearningConfig, found {type(config).__name__}.")
+    check_records(sequences, Interactions, "sequences")
     require("accelerate", extra="train")
     require("datasets", extra="train")
     task = prepare(items, sequences, [], tokenizer, fields, max_tokens, unknown, config.seed)  # 1.

@@ -21,6 +21,7 @@ from torch.nn import functional as F  # noqa: N812 - as the torch documentation 
 from tsporec._internal.files import write_whole
 from tsporec._internal.seeds import seeded
 from tsporec._internal.tensors import read_tensors, write_tensors
+from tsporec._internal.types import check_types
 from tsporec.recommenders.training import HeldOutRows, drop_out, train_to_end
 
 History = Sequence[int]
@@ -74,6 +75,9 @@ class EmbeddingConfig:
     learning_rate: float = 4e-3
     weight_decay: float = 0.01
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 class EmbeddingRecommender(nn.Module):

@@ -8,6 +8,7 @@ scorer. ``base`` holds the protocol, and ``language`` the base class of scorers 
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from tsporec.scorers.base import BaseScorer, Scorer, Scores
@@ -30,10 +31,16 @@ def make_scorer(name: str, **options: Any) -> BaseScorer:
     >>> make_scorer("random", seed=3).seed
     3
     """
-    if name not in SCORERS:
+    if name not in [*SCORERS]:
         raise ValueError(f"there is no scorer {name!r}; expected one of {', '.join(SCORERS)}.")
-    module = import_module(f"{__name__}.{name}")
-    scorer: BaseScorer = getattr(module, SCORERS[name])(**options)
+    kind = getattr(import_module(f"{__name__}.{name}"), SCORERS[name])
+    taken = signature(kind)
+    try:
+        taken.bind(**options)
+    except TypeError as error:
+        known = ", ".join(taken.parameters) or "no options"
+        raise TypeError(f"the scorer {name!r} takes {known}; {error}.") from None
+    scorer: BaseScorer = kind(**options)
     return scorer
 
 

@@ -101,7 +101,7 @@ def read_corpus(corpus: object, tokenizer: Any) -> RaggedTokens:
 
 
 def score_tokens(scorer: Scorer, tokens: RaggedTokens) -> Scores:
-    """Ask ``scorer`` for the scores of ``tokens``, float32 ``[T]``. Any other shape is a ValueError.
+    """Ask ``scorer`` for the scores of ``tokens``, float32 ``[T]``. Another shape, NaN or infinity is a ValueError.
 
     >>> from tsporec.scorers import make_scorer
     >>> score_tokens(make_scorer("head"), RaggedTokens.from_lists([[5, 6, 7]]))[1:].tolist()
@@ -113,11 +113,27 @@ def score_tokens(scorer: Scorer, tokens: RaggedTokens) -> Scores:
             "make_scorer(name) and TokenSelector.from_pretrained(name) make one."
         )
     check_ragged(tokens)
-    scores = np.asarray(scorer.score(tokens), dtype=np.float32)
+    found = scorer.score(tokens)
+    try:
+        with np.errstate(over="ignore"):  # refused below
+            scores = np.asarray(found, dtype=np.float32)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise TypeError(
+            f"{type(scorer).__name__}.score returned {type(found).__name__}, which is no array of numbers ({error}); "
+            "of a tensor return scores.detach().cpu().numpy()."
+        ) from error
     if scores.shape != (tokens.num_tokens,):
         raise ValueError(
             f"{type(scorer).__name__}.score returned shape {scores.shape} for {tokens.num_tokens} tokens; "
             "expected one score a token."
+        )
+    if not np.isfinite(scores).all():
+        bad = np.flatnonzero(~np.isfinite(scores))
+        item = int(np.searchsorted(tokens.cu_seqlens, bad[0], side="right")) - 1
+        raise ValueError(
+            f"{type(scorer).__name__}.score returned {len(bad)} scores of {len(scores)} that are NaN or infinite, the "
+            f"first in text {item} of {len(tokens)} (counted from 0), at its token {bad[0] - tokens.cu_seqlens[item]}: "
+            f"{scores[bad[0]]}. Expected finite scores; for what must not be kept return a low number."
         )
     return scores
 

@@ -93,6 +93,6 @@ class Keeping(BaseScorer):
             if len(places):
                 part = scores[start:end]
                 order = np.lexsort((-places, scores[places]))  # worst first; of equal scores, the later is worse
-                best = np.ceil(part.max(initial=0, where=np.isfinite(part)))
+                best = np.ceil(part.max(initial=0))
                 scores[places[order]] = best + 1 + np.arange(len(places))
         return scores

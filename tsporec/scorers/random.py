@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tsporec.budget import is_whole
 from tsporec.scorers.base import BaseScorer, Scores
 from tsporec.tokens.letter_hashes import mixed
 from tsporec.tokens.ragged import RaggedTokens
@@ -24,6 +25,8 @@ class RandomScorer(BaseScorer):
     name = "random"
 
     def __init__(self, seed: int = 0) -> None:
+        if not is_whole(seed):
+            raise TypeError(f"seed must be a whole number; found {seed!r}.")
         self.seed = seed
 
     def config(self) -> dict[str, Any]:

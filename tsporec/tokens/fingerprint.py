@@ -14,6 +14,16 @@ from tsporec._internal.digest import digest
 _KNOWN: WeakKeyDictionary[Any, tuple[tuple[int, list[int]], str]] = WeakKeyDictionary()
 
 
+def check_tokenizer(tokenizer: object) -> None:
+    """Refuse what is no tokenizer of transformers, such as a model."""
+    if not all(hasattr(tokenizer, name) for name in ("get_vocab", "__len__", "__call__")):
+        raise TypeError(
+            f"expected a Hugging Face tokenizer; found {type(tokenizer).__module__}.{type(tokenizer).__qualname__}. "
+            "Load one with transformers.AutoTokenizer.from_pretrained(name), or make one of a tokenizers.Tokenizer "
+            "with transformers.PreTrainedTokenizerFast(tokenizer_object=...)."
+        )
+
+
 def tokenizer_fingerprint(tokenizer: Any) -> str:
     """Compute a digest of a tokenizer's token -> id map and special tokens, which give its ids their meaning.
 
@@ -24,12 +34,7 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     >>> tokenizer_fingerprint(tokenizer) == tokenizer_fingerprint(word_tokenizer(["pen", "gel"]))
     False
     """
-    if not (hasattr(tokenizer, "get_vocab") and hasattr(tokenizer, "__len__")):
-        raise ValueError(
-            f"expected a Hugging Face tokenizer; found {type(tokenizer).__module__}.{type(tokenizer).__qualname__}. "
-            "Load one with transformers.AutoTokenizer.from_pretrained(name), or make one of a tokenizers.Tokenizer "
-            "with transformers.PreTrainedTokenizerFast(tokenizer_object=...)."
-        )
+    check_tokenizer(tokenizer)
     special = sorted(int(i) for i in getattr(tokenizer, "all_special_ids", []))
     # Reading a vocabulary takes a third of a second. It is read again only if it grew or has other special tokens.
     state = (len(tokenizer), special)

@@ -155,6 +155,8 @@ class RaggedTokens:
         """
         if side not in ("left", "right"):
             raise ValueError(f"side must be 'left' or 'right', found {side!r}.")
+        if not isinstance(pad_id, int | np.integer):
+            raise TypeError(f"pad_id must be a token id, found {pad_id!r}; any will do, for the mask leaves it out.")
         width = int(self.lengths.max(initial=0))
         places = np.arange(width)
         mask = (places < self.lengths[:, None]) if side == "right" else (places >= width - self.lengths[:, None])

@@ -108,6 +108,9 @@ def find_format(source: Any, kind: str | None = None) -> str:
 
 
 def _find(source: Any, kind: str | None, id_field: str | None) -> tuple[Format, dict[str, str]]:
+    for name, given in (("kind", kind), ("id_field", id_field)):
+        if given is not None and not isinstance(given, str):
+            raise TypeError(f"{name} must be a text; found {given!r:.60}.")
     kind = find_format(source, kind)
     if id_field is not None and kind != "plain":
         raise ValueError(f"the format {kind} has its ids in one place; leave out id_field=… (--id-field).")

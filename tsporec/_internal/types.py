@@ -1,0 +1,43 @@
+"""Check the values of a dataclass against the types of its fields."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from numbers import Integral, Real
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+
+def check_types(config: Any) -> None:
+    """Refuse values of a dataclass that are not of their fields' types. A list may stand for a tuple.
+
+    >>> from tsporec.learning.candidates import CandidateConfig
+    >>> CandidateConfig(count="16")
+    Traceback (most recent call last):
+    TypeError: CandidateConfig: count must be of type int, such as 16; found '16'.
+    """
+    hints = get_type_hints(type(config))
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if not _is(value, hints[one.name]):
+            example = getattr(type(config), one.name, None)
+            example = "" if example is None else f", such as {example!r}"
+            raise TypeError(
+                f"{type(config).__name__}: {one.name} must be of type {one.type}{example}; found {value!r:.60}."
+            )
+
+
+def _is(value: object, hint: Any) -> bool:
+    """Return whether a value is of a type: ``(8, 16)`` is of ``tuple[int, ...]``, and 1 is of ``float``."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if kind is UnionType:
+        return any(_is(value, one) for one in inner)
+    if kind is tuple:
+        return isinstance(value, list | tuple) and all(_is(one, inner[0]) for one in value)
+    if kind is dict:
+        return isinstance(value, dict) and all(_is(k, inner[0]) and _is(v, inner[1]) for k, v in value.items())
+    if hint in (int, float):
+        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+    return isinstance(value, hint)
