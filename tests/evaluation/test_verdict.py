@@ -19,8 +19,8 @@ def cell(scorer: str, budget: int | None, value: float, half: float = 0.004, **r
     return Cell(scorer, budget, "adapted", {"ndcg@10": value}, None, {}, (budget or 100) * 10, 0, 0, versus)
 
 
-def found(*cells: Cell, seeds: int = 3, difference: float = 0.001) -> Evaluation:
-    return Evaluation(list(cells), 50, 0.0, list(range(seeds)), {}, {"adapted": Resolution(0.001, difference)})
+def found(*cells: Cell, seeds: int = 3, difference: float = 0.001, rows: int = 5000) -> Evaluation:
+    return Evaluation(list(cells), rows, 0.0, list(range(seeds)), {}, {"adapted": Resolution(0.001, difference)})
 
 
 CELLS = [
@@ -34,12 +34,13 @@ def test_the_smallest_level_budget_is_named():
     verdict = judge(found(*CELLS))
     assert str(verdict) == (
         "16 tokens keep 98% of the whole text's NDCG@10 at 16% of its tokens; the selector adds 2% over the best rule, "
-        "tfidf (not beyond noise). 16 tokens are the smallest budget level with the whole text."
+        "tfidf (not beyond noise). 16 tokens are the smallest budget level with the whole text: by the 95% "
+        "interval they lose at most 6% of its NDCG@10."
     )
     assert verdict.to_dict()["text"] == str(verdict)
     assert verdict.lost == pytest.approx({8: 0.16, 16: 0.0})
     assert verdict.fails(0.02) == [8]
-    assert verdict.fails(0.2) == []
+    assert verdict.fails(0.2) == verdict.untold(0.02) == []
 
 
 def test_where_none_is_level_the_largest_is_judged():
@@ -57,7 +58,7 @@ def test_without_a_learned_selector_the_best_rule_is_judged():
     assert "1 seed(s) show little" in str(verdict)
     assert "No budget here is level" in str(verdict)
     alike = judge(found(cell("selector", 8, 0.099), CELLS[-1]))
-    assert str(alike).endswith("8 tokens are level with the whole text.")
+    assert "8 tokens are level with the whole text: by the 95% interval they lose at most 5%" in str(alike)
     losing = judge(found(cell("tfidf", 8, 0.07), cell("selector", 8, 0.05, tfidf=0.07), CELLS[-1]))
     assert "the selector loses 29% to the best rule, tfidf (beyond noise)" in str(losing)
     alone = judge(found(CELLS[0]))
@@ -74,6 +75,28 @@ def test_noise_is_of_users_and_of_seeds():
     assert beyond_noise(found(one, difference=0.02), one, "tfidf") == 0
     assert beyond_noise(found(one), cell("selector", 8, 0.08, half=0.02, tfidf=0.07), "tfidf") == 0
     assert beyond_noise(found(one), one, "full") == -1
+
+
+@pytest.mark.parametrize(
+    ("half", "rows", "difference", "lost", "enough"),
+    [
+        (0.08, 100, 0.001, 0.8, "about 6,400 test rows:"),  # a wide interval
+        (0.0, 12, 0.001, 1.0, "about 300 test rows:"),  # no row differs, which 12 rows do not show
+        (0.004, 5000, 0.03, 0.3, "about 27 seeds:"),  # fits deviate
+    ],
+)
+def test_too_few_rows_or_seeds_tell_nothing(half, rows, difference, lost, enough):
+    few = judge(found(cell("selector", 8, WHOLE, half), CELLS[-1], rows=rows, difference=difference))
+    assert few.level is None
+    assert f"{rows:,} test rows with a new target and 3 seed(s) cannot tell whether 8 tokens are level" in str(few)
+    assert f"they may lose {lost:.0%} of its NDCG@10. A loss of 10% would show with {enough}" in str(few)
+    assert (few.fails(0.02), few.untold(0.02), few.untold(1)) == ([], [8], [])
+
+
+def test_a_whole_text_that_finds_nothing_tells_nothing():
+    few = judge(found(cell("head", 8, 0.0, full=0.0), cell("full", None, 0.0), rows=12))
+    assert (few.level, few.needs, few.untold(0.02)) == (None, {}, [8])
+    assert "is level" not in str(few)
 
 
 def test_a_recommender_that_learned_nothing_is_told():

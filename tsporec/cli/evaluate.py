@@ -42,7 +42,7 @@ def evaluate(
         float | None,
         typer.Option(
             help="Exit with code 3 if the short texts lose more than this share of the whole text's NDCG@10, beyond "
-            "the interval."
+            "the interval, and with code 4 if the test rows cannot tell."
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write a results file (JSON) here.")] = None,
@@ -128,6 +128,13 @@ def evaluate(
             err=True,
         )
         raise typer.Exit(3)
+    if margin is not None and (untold := verdict.untold(margin)):
+        typer.echo(
+            f"error: {verdict.rows:,} test rows and {verdict.seeds} seed(s) cannot tell what "
+            f"{', '.join(map(amount, untold))} lose (--margin); give more users, --split time or more --seeds.",
+            err=True,
+        )
+        raise typer.Exit(4)
 
 
 def conclude(
