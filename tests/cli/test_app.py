@@ -87,9 +87,13 @@ def test_train_leaves_a_selector_and_refuses_other_arguments(files, tmp_path):
     assert result.exit_code == 0, result.output
     assert "round 1:" in result.output
     assert (tmp_path / "run" / "selector" / "config.json").exists()
-    result = run(*arguments, "--seed", 1)
+    result = run(*arguments, "--seed", 1, "--budget", 4, "--weighting", "idf", "--keep", "numbers")
     assert result.exit_code == 2
-    assert "holds a run with other arguments" in result.output
+    told = (
+        '--budget was ["3"], is now ["4"]; --weighting was ["tfidf", "placed"], is now ["idf"]; --keep was [], is now '
+        '["numbers"]; --seed was 0, is now 1. Give another folder'
+    )
+    assert told in result.stderr
     result = run(*arguments, "--output", tmp_path / "placed", "--weighting", "placed", "--distinct", "none")
     assert result.exit_code == 0, result.output
     assert "started from placed\n" in result.output

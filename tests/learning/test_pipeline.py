@@ -188,7 +188,7 @@ def test_starts_are_not_compared_by_what_they_are_fitted_on(tmp_path, monkeypatc
 
 
 def test_a_second_training_in_the_folder_is_refused(tmp_path):
-    with working_in(tmp_path, "another"), pytest.raises(ValueError, match=f"in use by process {os.getpid()} on"):
+    with working_in(tmp_path, {}), pytest.raises(ValueError, match=f"in use by process {os.getpid()} on"):
         run(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {".lock", "run.json"}
 

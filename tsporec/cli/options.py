@@ -118,7 +118,9 @@ def clean_errors(command: Callable[P, R]) -> Callable[P, R]:
                 raise
             message = _PYTHON_NAME.sub(lambda found: found[1], str(error))
             for name, flag in arguments.items():
-                where = rf"(?<![-\w]){name}\b" if "_" in name.strip("_") else rf"^{name}(?= must | takes )"
+                where = rf"^{name}(?= must | takes )|(?<=[:;] ){name}s?(?= was )"
+                if "_" in name.strip("_"):
+                    where = rf"(?<![-\w]){name}\b"
                 message = re.sub(where, flag, message)
             typer.echo(printable(f"error: {message}"), err=True)
             raise typer.Exit(2) from error

@@ -98,7 +98,7 @@ class Verdict:
 
     def fails(self, margin: float) -> list[Size]:
         """Return the budgets that lose more than ``margin`` of the whole text's NDCG@10, beyond the interval."""
-        if self.quality is None:
+        if self.tokens is None:
             raise ValueError("the whole text was not run, so no loss is known; add full to scorers=… (--scorers).")
         return [budget for budget, lost in self.lost.items() if lost > margin]
 

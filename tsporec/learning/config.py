@@ -9,7 +9,7 @@ from typing import Any
 
 from tsporec._internal.types import check_types
 from tsporec.budget import Budget
-from tsporec.evaluation.measures import size_of
+from tsporec.evaluation.measures import size_label, size_of
 from tsporec.learning.candidates import PAIRS, CandidateConfig
 from tsporec.recommenders.embedding import EmbeddingConfig
 from tsporec.scorers.patterns import join_patterns
@@ -114,6 +114,8 @@ class LearningConfig:
             )
 
     def plain(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
+        """Return the fields as JSON values, budgets as a table shows them; the recommender's seed is ``seed``."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        values["budgets"] = [size_label(size_of(budget)) for budget in self.budgets]
+        del values["recommender"]["seed"]
         return values

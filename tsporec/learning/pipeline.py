@@ -14,6 +14,7 @@ A step whose result is there is skipped. So a run that was killed at any point r
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec._internal.digest import digest, fingerprint_of
+from tsporec._internal.digest import fingerprint_of
 from tsporec._internal.extras import require
 from tsporec._internal.seeds import seeded
 from tsporec.budget import Budget
@@ -32,7 +33,7 @@ from tsporec.evaluation.task import Task, encode_selection, prepare
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.resume import keep, result, step, working_in
 from tsporec.learning.rewards.base import ProxyReward
-from tsporec.learning.rounds import learn_selector
+from tsporec.learning.rounds import ROUND, learn_selector
 from tsporec.learning.warm_up import made_from, make_reward
 from tsporec.metrics import ndcg
 from tsporec.recommenders.embedding import EmbeddingRecommender
@@ -43,6 +44,8 @@ from tsporec.scorers.patterns import Keeping
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.ragged import RaggedTokens
+
+_log = logging.getLogger("tsporec")
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,15 +152,20 @@ def train(
     require("datasets", extra="train")
     task = prepare(items, sequences, [], tokenizer, fields, max_tokens, unknown, config.seed)  # 1.
     encoder = ItemEncoder(model)
-    given = None if reward is None else fingerprint_of(reward)
-    parts = task.fingerprint, encoder.fingerprint, config.plain(), given, tokenizer_fingerprint(tokenizer)
+    arguments = {
+        **made_from(task, encoder, config), "tokenizer": tokenizer_fingerprint(tokenizer),
+        "reward": None if reward is None else fingerprint_of(reward),
+    }  # fmt: skip
 
     def untrained(weighting: str) -> TokenSelector:
         with seeded(config.seed):
             selector = TokenSelector(replace(config.selector, weighting=weighting))
         return selector.for_tokenizer(tokenizer).fit(task.tokens)
 
-    with working_in(output, digest(*parts)):
+    with working_in(output, arguments):
+        marks = finished_marks(output, config, reward)
+        if done := sum(mark.exists() for mark in marks):
+            _log.info("resumed: %d of %d steps were done", done, len(marks))
         start, trials = choose_start(task, encoder, untrained, config, output / "starts")  # 2.
 
         def quality(policy: TokenSelector) -> float:
@@ -177,6 +185,25 @@ def train(
         kept = Keeping(selector, tokenizer, config.keep) if config.keep else selector
         recommender = adapt(task, encoder, kept, config, output / "recommender")  # 6.
     return Trained(selector, recommender, rounds, start, trials)
+
+
+def all_starts(config: LearningConfig) -> list[Start]:
+    """Return every pair of a weighting and a strength of ``config``."""
+    return [Start(name, strength) for name in config.weightings for strength in config.distinct or (None,)]
+
+
+def finished_marks(output: Path, config: LearningConfig, reward: ProxyReward | None) -> list[Path]:
+    """List a file or folder for each step of a run, which is there when the step is finished.
+
+    >>> [mark.name for mark in finished_marks(Path("run"), LearningConfig(weightings=("idf",)), None)]
+    ['0.json', '1.json', 'selector', 'recommender']
+    """
+    starts, rounds = len(all_starts(config)), config.network_rounds + config.item_rounds
+    marks = [output / "starts" / f"{number}.json" for number in range(starts)] if starts > 1 else []
+    if rounds and reward is None and (config.rewards.get("recommendation") or config.rewards.get("identity")):
+        marks.append(output / "warm-up")
+    marks += [output / "rounds" / f"round-{number}" / ROUND for number in range(rounds)]
+    return [*marks, output / "selector", output / "recommender"]
 
 
 def made_distinct(
@@ -205,7 +232,7 @@ def choose_start(
     ValueError
         If there are several starts and no training user has three items.
     """
-    starts = [Start(name, strength) for name in config.weightings for strength in config.distinct or (None,)]
+    starts = all_starts(config)
     if len(starts) == 1:
         return starts[0], {}
     part, budget = task.last_items(), config.budgets[0]
@@ -220,7 +247,7 @@ def choose_start(
         return ridge_ndcg(part, encode_selection(part, encoder, selector, budget))
 
     trials = {}
-    with working_in(folder, digest(part.fingerprint, encoder.fingerprint, config.plain())):
+    with working_in(folder, made_from(part, encoder, config)):
         for number, start in enumerate(starts):
             path = folder / f"{number}.json"
             trials[str(start)] = (result(path) or keep(path, {"ndcg@10": trial(start)}))["ndcg@10"]
@@ -239,7 +266,7 @@ def adapt(
         vectors = encode_selection(task, encoder, selector, config.budgets[0])
         task.fit(vectors, config.recommender, f"fit to {amount(size_of(config.budgets[0]))}").save(part)
 
-    step(folder, make, made_from(task, encoder, selector, config))
+    step(folder, make, made_from(task, encoder, config, selector))
     return EmbeddingRecommender.load(folder)
 
 

@@ -23,7 +23,7 @@ from tsporec._internal.extras import require
 from tsporec._internal.files import write_whole
 from tsporec._internal.progress import progress
 from tsporec.learning.candidates import PAIRS, CandidateConfig, Candidates, sample_candidates
-from tsporec.learning.resume import keep, result, working_in
+from tsporec.learning.resume import describe_texts, keep, result, working_in
 from tsporec.learning.rewards.base import Floats, ProxyReward, checked_rewards
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -111,10 +111,11 @@ def collect_preferences(
     if pairs < 1 or shard_segments < 1:
         raise ValueError(f"pairs and shard_segments must be at least 1; found {pairs} and {shard_segments}.")
     chosen = np.arange(len(tokens)) if segments is None else np.asarray(segments, dtype=np.int64)
-    made_from = digest(
-        tokens.ids, tokens.cu_seqlens, scores, fingerprint_of(reward), asdict(config), pairs, chosen, seed,
-        shard_segments, tokenizer_fingerprint,
-    )  # fmt: skip
+    made_from = {
+        "texts": describe_texts(tokens), "scores": digest(scores), "reward": fingerprint_of(reward),
+        "candidates": asdict(config), "pairs": pairs, "segments": digest(chosen), "seed": seed,
+        "shard_segments": shard_segments, "tokenizer": tokenizer_fingerprint,
+    }  # fmt: skip
     shards = [chosen[start : start + shard_segments] for start in range(0, len(chosen), shard_segments)]
     with working_in(output, made_from):
         if result(output / MANIFEST) is None:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tsporec._internal.digest import digest
 from tsporec._internal.files import TEMPORARY, write_whole
 from tsporec._internal.locks import locked
 from tsporec.selector.files import LARGEST
+from tsporec.tokens.ragged import RaggedTokens
 
 PART = ".part"
 LOCK, HOLDER, RUN, DIGEST = ".lock", ".holder", "run.json", "digest"
@@ -27,7 +28,7 @@ _LEFTOVER = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}")  # names t
 
 
 @contextmanager
-def working_in(folder: Path, made_from: str) -> Iterator[None]:
+def working_in(folder: Path, made_from: Mapping[str, Any]) -> Iterator[None]:
     """Lock ``folder`` for the block and go on with the work in it.
 
     Files that a killed process left half-written are removed first.
@@ -36,13 +37,14 @@ def working_in(folder: Path, made_from: str) -> Iterator[None]:
     ----------
     folder : Path
         It is made if it does not exist.
-    made_from : str
-        Digest of the arguments of the work. The first call stores it in ``run.json``.
+    made_from : mapping
+        The arguments of the work by name: JSON values, and digests of what is large. The first call stores them in
+        ``run.json``.
 
     Raises
     ------
     ValueError
-        If another process works in the folder, or its work was made from other arguments.
+        If another process works in the folder, or its work was made from other arguments, which are named.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK, folder / HOLDER):
@@ -53,7 +55,7 @@ def working_in(folder: Path, made_from: str) -> Iterator[None]:
         yield
 
 
-def step(folder: Path, make: Callable[[Path], Any], made_from: str | None = None) -> None:
+def step(folder: Path, make: Callable[[Path], Any], made_from: Mapping[str, Any] | None = None) -> None:
     """Make ``folder`` with ``make(part)``, or skip this if it exists.
 
     ``part`` is an empty folder beside ``folder``, which gets its name when ``make`` returns.
@@ -102,9 +104,38 @@ def keep(path: Path, found: dict[str, Any]) -> dict[str, Any]:
     return result(path) or {}
 
 
-def _check(folder: Path, made_from: str) -> None:
-    found = result(folder / RUN) or keep(folder / RUN, {"made_from": made_from})
-    if found.get("made_from") != made_from:
+def describe_texts(tokens: RaggedTokens) -> str:
+    """Describe texts so that a person can read it and no others have it.
+
+    >>> describe_texts(RaggedTokens.from_lists([[5, 6], [7]]))
+    '2 texts of 3 tokens (ff848396f173)'
+    """
+    return f"{len(tokens):,} texts of {tokens.num_tokens:,} tokens ({digest(tokens.ids, tokens.cu_seqlens)[:12]})"
+
+
+def _check(folder: Path, made_from: Mapping[str, Any]) -> None:
+    now = json.loads(json.dumps(made_from))
+    before = (result(folder / RUN) or keep(folder / RUN, {"made_from": now})).get("made_from")
+    if before != now:
         raise ValueError(
-            f"{folder} holds a run with other arguments. Give another folder, or delete it to start again."
+            f"{folder} holds a run with other arguments: {'; '.join(_differences(before, now))}. Give another folder, "
+            "or delete it to start again."
         )
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """Name the values that differ.
+
+    >>> list(_differences({"seed": 0, "network": {"dim": 8}}, {"seed": 1, "network": {"dim": 16}}))
+    ['seed was 0, is now 1', 'network.dim was 8, is now 16']
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in before | now:
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif before != now:
+        yield f"{name or 'run.json'} was {_short(before)}, is now {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -17,7 +17,7 @@ from tsporec._internal.tensors import read_tensors, write_tensors
 from tsporec.learning.candidates import CandidateConfig
 from tsporec.learning.config import ITEM_TRAINING, LearningConfig
 from tsporec.learning.preferences import collect_preferences
-from tsporec.learning.resume import keep, result, working_in
+from tsporec.learning.resume import describe_texts, keep, result, working_in
 from tsporec.learning.rewards.base import ProxyReward
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.ragged import RaggedTokens
@@ -81,12 +81,16 @@ def learn_selector(
     ('item weights', True)
     """
     folder = Path(folder)
-    chosen = None if segments is None else np.asarray(segments).tolist()
-    parts = tokens.ids, tokens.cu_seqlens, selector.fingerprint, fingerprint_of(reward), config.plain()
+    made_from = {
+        "texts": describe_texts(tokens), "selector given": selector.fingerprint, "reward": fingerprint_of(reward),
+        "segments": "all" if segments is None else digest(np.asarray(segments).tolist()),
+        "quality": quality is not None,
+        **config.plain(),
+    }  # fmt: skip
     best: TokenSelector = selector
     value: float | None = None
     reports: list[dict[str, Any]] = []
-    with working_in(folder, digest(*parts, chosen, quality is not None)):
+    with working_in(folder, made_from):
         if quality is not None:
             path = folder / "start.json"
             value = (result(path) or keep(path, {"quality": quality(selector)}))["quality"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from tsporec.budget import Budget
 from tsporec.evaluation.measures import require_better_than_popularity
 from tsporec.evaluation.task import Task, warm_up_rules
 from tsporec.learning.config import LearningConfig
-from tsporec.learning.resume import step
+from tsporec.learning.resume import describe_texts, step
 from tsporec.learning.rewards.base import CandidateEncoder, ProxyReward
 from tsporec.learning.rewards.coconsumption import CoConsumptionReward
 from tsporec.learning.rewards.identity import IdentityReward
@@ -53,7 +54,7 @@ def warm_up(
             half = Task(task.tokens, task.train[fold::2], task.held_out, [], [])
             half.fit(views, config.recommender, f"warm-up {fold + 1}/2").save(part / f"fold-{fold}")
 
-    step(folder, make, made_from(task, encoder, policy, config))
+    step(folder, make, made_from(task, encoder, config, policy))
     reference: Vectors = read_tensors(folder / REFERENCE)["mean"].numpy()
     return reference, [
         (EmbeddingRecommender.load(folder / f"fold-{fold}"), task.train[1 - fold :: 2]) for fold in range(2)
@@ -98,6 +99,13 @@ def make_reward(
     return WeightedReward(made, weights)
 
 
-def made_from(task: Task, encoder: ItemEncoder, scorer: Scorer, config: LearningConfig) -> str:
-    """Digest the arguments that a stage's result depends on."""
-    return digest(task.fingerprint, encoder.fingerprint, score_tokens(scorer, task.tokens), config.plain())
+def made_from(task: Task, encoder: ItemEncoder, config: LearningConfig, scorer: Scorer | None = None) -> dict[str, Any]:
+    """Name the arguments that a stage's result depends on, as :func:`tsporec.learning.resume.working_in` takes them."""
+    users = len(task.train) + len(task.held_out)
+    return {
+        "texts": describe_texts(task.tokens),
+        "interactions": f"those of {users:,} users ({digest(task.train, task.held_out, task.test)[:12]})",
+        "model": f"{type(encoder.model).__name__} ({encoder.fingerprint[:12]})",
+        "scores": None if scorer is None else digest(score_tokens(scorer, task.tokens))[:12],
+        **config.plain(),
+    }
