@@ -156,6 +156,35 @@ def test_whole_texts_are_read_and_the_models_limit_is_told(tokenizer):
     np.testing.assert_allclose(vectors[0], ItemEncoder(model).encode(first)[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["items.jsonl", "items.csv", "items.item"])
+def test_an_id_that_comes_twice_is_refused_with_both_lines(tmp_path, name):
+    headers = {"items.csv": ("item_id,title\n", ","), "items.item": ("item_id:token\ttitle:token_seq\n", "\t")}
+    header, mark = headers.get(name, ("", ""))
+    rows = [f"{item}{mark}pen" if mark else json.dumps({"id": item, "title": "pen"}) for item in (1, 2, 3, "2")]
+    (tmp_path / name).write_text(header + "\n".join(rows) + "\n")
+    first, again = (3, 5) if header else (2, 4)
+    with pytest.raises(ValueError, match=rf"{name}:{again}: item '2' stands at .*{name}:{first} already"):
+        read_items(tmp_path / name)
+    with pytest.raises(ValueError, match="list:2: item '1' stands at list:1 already"):
+        read_items([{"id": 1, "title": "pen"}, {"id": "1", "title": "ink"}])
+
+
+def test_a_date_that_is_none_is_refused_with_good_ones():
+    row = {"user_id": "u", "item_id": 1}
+    for bad in ("May 3rd", "2024-13-01", []):
+        with pytest.raises(ValueError, match=r"list:1: .*such as 1717180200, or an ISO date such as 2024-05-31"):
+            read_sequences([{**row, "date": bad}])
+
+
+def test_split_keeps_times_as_they_were_written(tmp_path):
+    rows = ["u,1,2024-05-01", "u,2,2024-05-03T18:30:00Z", "v,1,2024-05-02 10:00", "v,3,1714730000", "v,2,1714740000.5"]
+    (tmp_path / "all.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    assert run("split", "--interactions", tmp_path / "all.csv", "--output", tmp_path).exit_code == 0
+    written = [(tmp_path / f"{name}.csv").read_text().splitlines() for name in ("train", "test")]
+    assert [lines.pop(0) for lines in written] == ["user_id,item_id,timestamp"] * 2
+    assert sorted(written[0] + written[1]) == sorted(rows)
+
+
 # -- the command line
 
 

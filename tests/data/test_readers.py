@@ -272,12 +272,12 @@ def test_a_gzipped_line_is_bounded(tmp_path, monkeypatch):
 )
 def test_a_gzip_bomb_is_refused(tmp_path, monkeypatch, name, kind):
     monkeypatch.setattr(common, "_SMALL", 1000)
-    row = json.dumps({"asin": "1", "id": "1", "title": "x" * 400})
-    path = write(tmp_path / name, (row + "\n") * 2000)
+    rows = [{"asin": str(n), "id": n, "title": "x" * 4000} for n in range(200)]
+    path = write(tmp_path / name, lines(*rows))
     assert path.stat().st_size * 100 < 2000 * 400
     with pytest.raises(ValueError, match=rf"{name}:\d+: .* expands to more than 100 times its size"):
         read_items(path, kind)
-    assert read_items(write(tmp_path / name, row + "\n"), kind)  # as many times its size, but small
+    assert read_items(write(tmp_path / name, lines(rows[0])), kind)  # as many times its size, but small
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -370,7 +370,7 @@ def test_a_cut_gzip_a_missing_file_and_an_unknown_format(tmp_path):
     path.write_bytes(b"no gzip")
     with pytest.raises(ValueError, match=r"meta\.json\.gz:1: the gzip stream is cut or damaged"):
         read_items(path, "amazon2018")
-    (tmp_path / "items.jsonl").write_bytes(b'{"id": 1}\n' * 5000 + b'{"id": "\xff"}\n')
+    (tmp_path / "items.jsonl").write_bytes(b"".join(b'{"id": %d}\n' % n for n in range(5000)) + b'{"id": "\xff"}\n')
     with pytest.raises(ValueError, match=r"items\.jsonl:5001: not UTF-8 text"):
         read_items(tmp_path / "items.jsonl")
     with pytest.raises(ValueError, match="there is no such file"):

@@ -48,14 +48,15 @@ class Item:
 class Interactions:
     """The items that one user touched, oldest first.
 
-    ``times`` has the time of each interaction in seconds; it is empty if the file has no times. In a ``row`` the last
-    item is a target, and those before it are its history.
+    ``times`` has the time of each interaction in seconds, and ``written`` has it as the file does; both are empty if
+    there are no times. In a ``row`` the last item is a target, and those before it are its history.
     """
 
     user_id: str
     item_ids: tuple[str, ...]
     times: tuple[float, ...] = field(default=(), compare=False, repr=False)
     row: bool = field(default=False, compare=False, repr=False)
+    written: tuple[Any, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         ids = self.item_ids

@@ -179,7 +179,8 @@ def hold_out_users(sequences: Sequence[Interactions], seed: int = 0) -> tuple[li
 
 
 def _part(sequence: Interactions, places: slice) -> Interactions:
-    return Interactions(sequence.user_id, sequence.item_ids[places], sequence.times[places])
+    times, written = sequence.times[places], sequence.written[places]
+    return Interactions(sequence.user_id, sequence.item_ids[places], times, written=written)
 
 
 def _join(known: tuple[str, ...], window: tuple[str, ...]) -> tuple[str, ...]:

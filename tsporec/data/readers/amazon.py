@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tsporec.data.items import Interactions, Item
-from tsporec.data.readers.common import json_lines, make_items, make_sequences
+from tsporec.data.readers.common import Records, json_lines, make_items, make_sequences
 
 _FIELDS = {
     2018: ("asin", "title", "description", "feature", "brand", "category"),
@@ -21,13 +21,18 @@ def item_reader(crawl: int) -> Callable[[str | Path], list[Item]]:
     def read(path: str | Path) -> list[Item]:
         names = _FIELDS[crawl]
         records = ((line, {name: record.get(name) for name in names}) for line, record in json_lines(Path(path)))
-        # The 2018 crawl holds some items twice, with equal fields; the first is kept.
-        first: dict[str, Item] = {}
-        for item in make_items(path, records, names[0]):
-            first.setdefault(item.id, item)
-        return list(first.values())
+        return make_items(path, _first(records, names[0]), names[0])
 
     return read
+
+
+def _first(records: Records, name: str) -> Records:
+    """Yield the first record of each id. The 2018 crawl holds some items twice, with equal fields."""
+    seen: set[str] = set()
+    for line, record in records:
+        if str(record[name]) not in seen:
+            seen.add(str(record[name]))
+            yield line, record
 
 
 def sequence_reader(crawl: int) -> Callable[[str | Path], list[Interactions]]:

@@ -28,10 +28,12 @@ _MISSING = MISSING | {""}
 HISTORY = "history_item_id"
 """The column of a row's history. MiniOneRec and LC-Rec write a printed list there."""
 
-_TIME = "a timestamp (a number or an ISO date)"
+_TIME = "a timestamp (a number such as 1717180200, or an ISO date such as 2024-05-31 or 2024-05-31T18:30:00Z)"
 
 Path_: TypeAlias = str | Path
 """A file, or the name of a table in memory: where a fault is."""
+Event: TypeAlias = tuple[str, float | None, str, Any]
+"""User, time, item, and the time as it was written."""
 Records: TypeAlias = Iterable[tuple[int, dict[str, Any]]]
 """The line or row number of each record, and its columns."""
 
@@ -170,12 +172,19 @@ def make_item(path: Path_, line: int | None, item_id: Any, fields: Mapping[str, 
 
 
 def make_items(path: Path_, records: Records, *ids: str) -> list[Item]:
-    """Make an item of each record. The id is the first of the columns ``ids`` with a value, all others are fields."""
-    items = []
+    """Make an item of each record. The id is the first of the columns ``ids`` with a value, all others are fields.
+
+    An id that comes twice is a fault.
+    """
+    items: list[Item] = []
+    lines: dict[str, int] = {}
     for line, record in records:
         item_id = field(path, line, record, *ids)
         fields = {name: value for name, value in record.items() if not (name in ids and value == item_id)}
         items.append(make_item(path, line, item_id, fields))
+        first = lines.setdefault(items[-1].id, line)
+        if first != line:
+            raise fault(path, line, f"item {items[-1].id!r} stands at {path}:{first} already; ids must be unique.")
     return items
 
 
@@ -187,7 +196,7 @@ def make_sequences(
     Each argument names the columns to look in. Records with a history (:data:`HISTORY`, a list) make one row each;
     others make one time-ordered sequence for each user.
     """
-    events: list[tuple[str, float | None, str]] = []
+    events: list[Event] = []
     rows = []
     for line, record in records:
         who, target = (identifier(path, line, field(path, line, record, *names)) for names in (user, item))
@@ -195,10 +204,9 @@ def make_sequences(
             history = convert(path, line, record[HISTORY], _history, "a literal list of item ids")
             rows.append(Interactions(who, (*(identifier(path, line, one) for one in history), target), row=True))
         else:
-            when = None
-            if any(name in record for name in time):
-                when = convert(path, line, field(path, line, record, *time), instant, _TIME)
-            events.append((who, when, target))
+            written = field(path, line, record, *time) if any(name in record for name in time) else None
+            when = None if written is None else convert(path, line, written, instant, _TIME)
+            events.append((who, when, target, written))
     if rows and events:
         raise fault(path, None, f"{len(rows)} records have {HISTORY!r} and {len(events)} have none; expected one kind.")
     return rows or by_user(path, events)
@@ -241,23 +249,23 @@ def convert(path: Path_, line: int, value: Any, kind: Callable[[Any], Any], expe
         ) from error
 
 
-def by_user(path: Path_, events: list[tuple[str, float | None, str]]) -> list[Interactions]:
-    """Group (user, time, item) events into one time-ordered sequence for each user.
+def by_user(path: Path_, events: list[Event]) -> list[Interactions]:
+    """Group events into one time-ordered sequence for each user.
 
     Events of equal times, or without times, keep the order of the file. Times become seconds: the largest one shows
     whether the file has milliseconds, microseconds or nanoseconds since 1970.
     """
-    times = [when for _, when, _ in events if when is not None]
+    times = [when for _, when, _, _ in events if when is not None]
     if times and len(times) < len(events):
         raise fault(path, None, f"{len(times)} of {len(events)} interactions have a time; expected all or none.")
     largest = max(map(abs, times), default=0)
     unit = next((10.0**power for power in (9, 6, 3) if largest >= 10.0 ** (power + 8)), 1.0)
-    users: dict[str, list[tuple[float, str]]] = {}
-    for user, when, item in events:
-        users.setdefault(user, []).append(((when or 0) / unit, item))
+    users: dict[str, list[tuple[float, str, Any]]] = {}
+    for user, when, item, written in events:
+        users.setdefault(user, []).append(((when or 0) / unit, item, written))
     sequences = []
     for user, touched in users.items():
         touched.sort(key=lambda event: event[0])
-        moments, items = zip(*touched, strict=True)
-        sequences.append(Interactions(user, items, moments if times else ()))
+        moments, items, written = zip(*touched, strict=True)
+        sequences.append(Interactions(user, items, moments, written=written) if times else Interactions(user, items))
     return sequences

@@ -42,7 +42,7 @@ def read_sequences(path: str | Path) -> list[Interactions]:
             if not item or clicked not in ("0", "1"):
                 raise fault(path, line, f"impression {shown!r} has no click label (-0 or -1); use a labelled split.")
             if clicked == "1":
-                clicks.append((user, (when - _EPOCH).total_seconds(), item))
+                clicks.append((user, (when - _EPOCH).total_seconds(), item, time))
     later = {sequence.user_id: sequence.item_ids for sequence in by_user(path, clicks)}
     whole = {user: (*history, *later.get(user, ())) for user, (_, history) in first.items()}
     return [Interactions(user, items) for user, items in whole.items() if items]

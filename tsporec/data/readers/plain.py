@@ -36,7 +36,7 @@ def read_sequences(source: Any, id_field: str | None = None) -> list[Interaction
 
 
 def write_sequences(path: str | Path, sequences: Sequence[Interactions]) -> None:
-    """Write sequences as a csv that :func:`read_sequences` reads: a line for each interaction.
+    """Write sequences as a csv that :func:`read_sequences` reads: a line for each interaction, times as they were read.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "train.csv"
@@ -49,7 +49,7 @@ def write_sequences(path: str | Path, sequences: Sequence[Interactions]) -> None
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("user_id", "item_id", "timestamp") if timed else ("user_id", "item_id"))
     for one in sequences:
-        columns = (one.item_ids, map(repr, one.times)) if timed else (one.item_ids,)
+        columns = (one.item_ids, one.written or one.times) if timed else (one.item_ids,)
         writer.writerows((one.user_id, *event) for event in zip(*columns, strict=True))
     write_whole(Path(path), stream.getvalue().encode())
 
