@@ -262,9 +262,13 @@ def test_a_run_prints_nothing_of_other_libraries(files, tmp_path):
     command = [sys.executable, "-m", "tsporec.cli", *arguments, "--no-verdict", "--output", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert [line for line in done.stderr.splitlines() if not line.startswith("warning: ")] == [
-        "12 items, 20 users to learn from, 20 rows to test on",
-    ]
+    counts, time = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
+    assert counts == "12 items, 20 users to learn from, 20 rows to test on"
+    assert re.fullmatch(
+        r"reading the texts takes about \d+ seconds; fitting .* rounds of preferences comes on top", time
+    )
+    again = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert again.stderr.splitlines()[-1] == "resumed: 7 of 7 steps were done"
     assert not re.search(r"[Dd]eprecat|transformers|datasets|site-packages|%\|", done.stderr)
 
 

@@ -98,6 +98,8 @@ def train(
     data = read_data(items, interactions, test, split, format_, id_field, fields, max_tokens, drop_unknown)
     lm, tokenizer = load_model(model, device)
     lm = cut_layers(lm, layers)
+    if not (output / "selector").exists():
+        typer.echo(reading_time(data, lm, tokenizer, config, verdict), err=True)
     done = run_stages(data.items, data.train, lm, tokenizer, output, config, **data.reading)
     for name, value in done.trials.items():
         typer.echo(f"{name}: NDCG@10 {value:.4f} of training users' last items, by a quick recommender", err=json_)
@@ -128,6 +130,36 @@ def train(
         json_, "compress", items=items, model=model, selector=output / "selector", keep=keep, fields=fields,
         id_field=id_field, format=format_, budget=sizes[0], output=output / "catalog",
     )  # fmt: skip
+
+
+def reading_time(data: Data, lm: Any, tokenizer: Any, config: Any, verdict: bool) -> str:
+    """Say how long the language model reads for, by the time that it takes for some 16 items."""
+    from time import perf_counter
+
+    from tsporec._internal.progress import duration
+    from tsporec.data.items import tokenize_items
+    from tsporec.learning.pipeline import all_starts
+    from tsporec.recommenders.encoder import ItemEncoder
+    from tsporec.scorers import make_scorer
+    from tsporec.selection import select
+    from tsporec.selector.config import WEIGHTINGS
+
+    some = data.items[:: max(1, len(data.items) // 16)]
+    tokens = tokenize_items(some, tokenizer, data.reading["fields"], data.reading["max_tokens"])
+    encoder = ItemEncoder(lm)
+
+    def seconds(budget: Any = None) -> float:
+        part = tokens if budget is None else select(make_scorer("head"), tokens, budget).apply(tokens)
+        began = perf_counter()
+        encoder.encode(part)
+        return (perf_counter() - began) * len(data.items) / len(some)
+
+    seconds(config.budgets[0])  # the first time is slower
+    total = (len(all_starts(config)) + 1) * seconds(config.budgets[0])  # the last to adapt the recommender
+    if verdict:
+        total += (len(WEIGHTINGS) + 2) * sum(map(seconds, config.budgets)) + seconds()
+    rounds = " and rounds of preferences" if config.item_rounds + config.network_rounds else ""
+    return f"reading the texts takes {duration(total)}; fitting recommenders{rounds} comes on top"
 
 
 def strengths(text: str) -> tuple[float, ...]:

@@ -139,7 +139,7 @@ class Evaluator:
         plan: list[tuple[str, OneOrEach, Size | None]] = []
         for name, scorer in scorers.items():
             plan += [(name, None, None)] if scorer is None else [(name, _at(scorer, b), b) for b in sizes]
-        _log.info("evaluate: %d short or whole texts, each by %d seeds", len(plan) * len(cases), len(self.seeds))
+        _log.info("evaluate: %d short or whole texts, each by %d seed(s)", len(plan) * len(cases), len(self.seeds))
         done: dict[tuple[str, Size | None, str], Arrays] = {}
         scored: dict[int, Arrays] = {}
         for name, one, budget in progress(plan, "evaluate"):

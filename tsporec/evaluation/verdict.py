@@ -70,9 +70,10 @@ class Verdict:
         said = [f"{'; '.join(parts) or f'{self.scorer} was run alone: add full or a rule to compare it with'}."]
         if self.level:
             smallest = "the smallest budget " if len(self.lost) > 1 else ""
+            lost = self.may_lose[self.budget]
+            most = f"at most {lost:.0%}" if lost else "nothing"
             said.append(
-                f"{kept} are {smallest}level with the whole text: by the 95% interval they lose at most "
-                f"{self.may_lose[self.budget]:.0%} of its NDCG@10."
+                f"{kept} are {smallest}level with the whole text: by the 95% interval they lose {most} of its NDCG@10."
             )
         elif self.level is None:
             said.append(
