@@ -93,12 +93,12 @@ def select(
     Returns
     -------
     Selection
-        Ties go to the earlier token or word. NaN ranks below every number.
+        Ties go to the earlier token or word.
 
     Raises
     ------
     ValueError
-        If the scorer does not return one score a token, or ``budget`` is neither a Budget nor a whole number.
+        If the scorer does not return one finite score a token, or ``budget`` is neither a Budget nor a whole number.
 
     Notes
     -----

@@ -19,6 +19,7 @@ from tsporec.catalog.records import Recipe, decode_records
 from tsporec.catalog.sources import Chunk
 from tsporec.data.items import Item, item_text, tokenize_items
 from tsporec.scorers import BaseScorer
+from tsporec.scorers.patterns import Keeping
 from tsporec.selection import select
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.pieces import special_token_ids
@@ -63,6 +64,16 @@ def expected(items, tokenizer, budget, scorer=None) -> RaggedTokens:
 
 def same(a: RaggedTokens, b: RaggedTokens) -> bool:
     return a.to_lists() == b.to_lists()
+
+
+def test_the_report_counts_what_patterns_name_and_keep(build, tokenizer):
+    items, budget = make_items(60), Budget(tokens=2)
+    scorer, tokens = Keeping(TiedScorer(), tokenizer, ["numbers"]), tokenize_items(items, tokenizer)
+    report = build(items, selector=scorer, budget=budget, chunk_items=16).report
+    marks = scorer.marks(tokens)
+    assert (report.marked, report.survived) == (marks.sum(), marks[select(scorer, tokens, budget).kept].sum())
+    assert 0 < report.survived < report.marked
+    assert build(items, "without").report.marked == 0
 
 
 def test_the_store_holds_what_selection_keeps(build, tokenizer):

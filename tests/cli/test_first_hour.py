@@ -87,6 +87,7 @@ def test_own_files_give_a_verdict_in_one_command_and_the_next_command_runs(files
     again = run(*following)
     assert again.exit_code == 0, again.output
     assert "12 items" in again.stdout
+    assert re.search(r"\d+% of the \d+ tokens that --keep names are kept", again.stdout)
     written = json.loads((tmp_path / "run" / "results.json").read_text())
     assert written["settings"]["split"] == "last-item"
     assert written["settings"]["format"] == {"items": "plain", "interactions": "plain"}

@@ -29,13 +29,17 @@ from tsporec.tokens.ragged import RaggedTokens, check_ids
 
 
 class Compressed(NamedTuple):
-    """Keys and records of N items, and how many of them the selector has item weights for."""
+    """Keys and records of N items, and counts of them for the report."""
 
     keys: list[bytes]
     records: list[bytes]
-    known: int = 0
+    known: int = 0  # items that the selector has item weights for
+    marked: int = 0  # tokens that patterns name (:class:`~tsporec.scorers.patterns.Keeping`)
+    survived: int = 0  # kept of these
 
 
+COUNTS = Compressed._fields[2:]
+"""The names of the counts."""
 _AHEAD = 3  # chunks that wait for each worker, so that none idles while the parent reads
 _worker: Compressor | None = None
 
@@ -61,7 +65,11 @@ class Compressor:
         selection = select_scored(scores, tokens, self.recipe.budget, whole_words=whole_words, protected=protected)
         ranks, kept = rank(scores, selection, protected), selection.apply(tokens)
         records = encode_records(keys, chunk.digests(), tokens.lengths, kept, ranks, self.recipe.token_dtype)
-        return Compressed(keys, records, 0 if weights is None else weights.known - before)
+        known = 0 if weights is None else weights.known - before
+        if not hasattr(self.selector, "marks"):
+            return Compressed(keys, records, known)
+        marks = self.selector.marks(tokens)
+        return Compressed(keys, records, known, int(marks.sum()), int(marks[selection.kept].sum()))
 
     def _tokens(self, chunk: Chunk) -> RaggedTokens:
         if chunk.tokens is None:

@@ -16,7 +16,7 @@ from tsporec._internal.extras import require
 from tsporec.budget import Budget
 from tsporec.catalog.catalog import ItemCatalog
 from tsporec.catalog.changes import Build, item_digests
-from tsporec.catalog.compress import Compressor, make_compressor
+from tsporec.catalog.compress import COUNTS, Compressor, make_compressor
 from tsporec.catalog.records import encode_ids, type_of_ids
 from tsporec.catalog.sources import read_chunks
 from tsporec.catalog.store import open_store, writer_lock
@@ -76,7 +76,8 @@ def build_with_ray(
         )
         with Writer(store, table, Work()) as writer:
             for batch in results.iter_batches(batch_size=None, batch_format="pyarrow"):
-                writer.add(batch["key"].to_pylist(), batch["record"].to_pylist(), sum(batch["known"].to_pylist()))
+                counts = (sum(batch[name].to_pylist()) for name in COUNTS)
+                writer.add(batch["key"].to_pylist(), batch["record"].to_pylist(), *counts)
     return ItemCatalog(path, tokenizer, writer.report)
 
 
@@ -106,6 +107,6 @@ class _CompressBatch:
         done = self._compressor(chunk.take(new))
         for place, record in zip(new.tolist(), done.records, strict=True):
             records[place] = record
-        counts = [done.known, *[0] * (len(keys) - 1)]
+        counts = {name: [getattr(done, name), *[0] * (len(keys) - 1)] for name in COUNTS}
         columns = {"key": arrow.array(keys, arrow.binary()), "record": arrow.array(records, arrow.binary())}
-        return arrow.table({**columns, "known": counts})
+        return arrow.table({**columns, **counts})

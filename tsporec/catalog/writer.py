@@ -14,7 +14,7 @@ import numpy as np
 
 from tsporec._internal.progress import progress
 from tsporec.catalog.changes import Build, Update, came_twice
-from tsporec.catalog.compress import Compressed
+from tsporec.catalog.compress import COUNTS, Compressed
 from tsporec.catalog.integrity import lmdb
 from tsporec.catalog.records import HEADER, Recipe, encode_ids, headers_of
 from tsporec.catalog.sources import Chunk
@@ -64,6 +64,8 @@ class BuildReport:
     items: int = 0  # compressed
     empty: int = 0  # without a token, among those compressed
     known: int = 0  # for which the selector has item weights, among those compressed
+    marked: int = 0  # tokens that the selector's patterns name, in the texts of the items compressed
+    survived: int = 0  # kept of these
     resumed: int = 0  # compressed by an earlier, unfinished run
     unchanged: int = 0  # of an update, with the stored text
     tokens_before: int = 0  # in the texts of the items compressed
@@ -122,11 +124,12 @@ class Writer:
         for done in progress(results, "compress"):
             self.add(*done)
 
-    def add(self, keys: Sequence[bytes], records: Sequence[bytes], known: int = 0) -> None:
-        """Take records. An empty one marks an item whose record is in the table already."""
+    def add(self, keys: Sequence[bytes], records: Sequence[bytes], *counts: int) -> None:
+        """Take records, and ``counts`` for the report. An empty record marks an item whose record is there already."""
         self._waiting += zip(keys, records, strict=True)
         if new := [record for record in records if record]:
-            self.report = replace(self.report.plus(new, self.recipe), known=self.report.known + known)
+            more = {name: getattr(self.report, name) + count for name, count in zip(COUNTS, counts, strict=True)}
+            self.report = replace(self.report.plus(new, self.recipe), **more)
         self._skipped += len(records) - len(new)
         if len(self._waiting) >= self.work.commit_items or time.monotonic() - self._committed > _SECONDS:
             self.commit()
