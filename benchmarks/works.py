@@ -113,7 +113,7 @@ class Training(Work):
 
 
 class Collecting(Work):
-    """Collect preferences in shards of two segments."""
+    """Collect preferences in five shards of eight segments."""
 
     name = "collect"
 
@@ -126,7 +126,7 @@ class Collecting(Work):
         """Collect, or resume."""
         collect_preferences(
             self.tokens, np.zeros(self.tokens.num_tokens, np.float32), self.reward, folder,
-            tokenizer_fingerprint="words", candidates=CandidateConfig((4, 2), 6), shard_segments=2,
+            tokenizer_fingerprint="words", candidates=CandidateConfig((4, 2), 6), shard_segments=8,
         )  # fmt: skip
 
     def check(self, folder: Path) -> None:
@@ -140,7 +140,7 @@ class Collecting(Work):
 
     def halfway(self, folder: Path) -> bool:
         """Return whether some shards are finished and some are not."""
-        return 0 < len(list(folder.glob("*.parquet"))) < 20
+        return 0 < len(list(folder.glob("*.parquet"))) < 5
 
 
 class Building(Work):

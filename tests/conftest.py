@@ -8,6 +8,7 @@ import sys
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,15 @@ def make_causal_lm(vocab_size: int, layers: int = 2, width: int = 32, seed: int 
         pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval()
+
+
+def make_fits_quick(monkeypatch) -> None:
+    """Let embedding recommenders stop at once, where a test does not ask for other options."""
+    from tsporec.recommenders.embedding import EmbeddingConfig
+
+    quick = {"eval_every": 2, "patience": 1}
+    defaults = tuple(quick.get(field.name, field.default) for field in fields(EmbeddingConfig))
+    monkeypatch.setattr(EmbeddingConfig.__init__, "__defaults__", defaults)
 
 
 def random_tokens(rng: np.random.Generator, segments: int, vocab: int = 50, longest: int = 20) -> RaggedTokens:

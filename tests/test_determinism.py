@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,9 +9,6 @@ import torch
 from tests.conftest import random_tokens
 from tsporec import TokenSelector
 from tsporec.selector.config import SelectorConfig
-
-ROOT = Path(__file__).parent.parent
-
 
 def trained(tokenizer, hidden):
     """A selector whose network says something of every token."""
@@ -42,16 +33,20 @@ def test_a_text_alone_and_in_a_batch(tokenizer, hidden):
 
 
 def test_threads_and_instruction_sets_give_the_same_bits():
-    """Of scores, selections and collated batches; `python -m benchmarks.parity` compares more, in more settings."""
-    found = set()
-    for capability, threads in (("default", "1"), ("avx2", "2"), (None, "2")):
-        given = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
-        given.pop("ATEN_CPU_CAPABILITY", None)
-        if capability is not None:
-            given["ATEN_CPU_CAPABILITY"] = capability
-        command = [sys.executable, "-m", "benchmarks.parity", "--cell", "--parts", "scores,preferences"]
-        done = subprocess.run(command, capture_output=True, text=True, env=given, check=True, cwd=ROOT)
-        # A centroid score that lies at the edge between two rounded values may fall to either side.
-        parts = {name: value for name, value in json.loads(done.stdout).items() if not name.endswith("centroid")}
-        found.add(json.dumps(parts))
-    assert len(found) == 1
+    """Of scores, selections and preferences: in this process, and in two that are started with other settings.
+
+    ``python -m benchmarks.parity`` compares more, in more settings.
+    """
+    pytest.importorskip("datasets")
+    pytest.importorskip("lmdb")
+    from benchmarks import parity
+
+    parts = ["scores", "preferences"]
+    children = [
+        parity.start(["--cell", "--parts", ",".join(parts)], ATEN_CPU_CAPABILITY=capability, OMP_NUM_THREADS=threads)
+        for capability, threads in (("default", 1), ("avx2", 2))
+    ]
+    found = [parity.cell(parts), *map(parity.finish, children)]
+    # A centroid score that lies at the edge between two rounded values may fall to either side.
+    digests = [{name: one[name] for name in one if not name.endswith("centroid")} for one in found]
+    assert digests[0] == digests[1] == digests[2]

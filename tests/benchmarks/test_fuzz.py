@@ -44,10 +44,12 @@ def odd(rng, folder):
 
 @on_linux
 @pytest.mark.parametrize(
-    ("attempt", "fault"), [(crash, "ended with code -9"), (hang, "took more"), (fill, "MemoryError")]
+    ("attempt", "fault", "limit"),
+    [(crash, "ended with code -9", 2.0), (hang, "took more", 0.1), (fill, "MemoryError", 2.0)],
 )
-def test_crashes_hangs_and_bombs_are_findings(monkeypatch, attempt, fault):
-    monkeypatch.setattr(fuzz, "HANG", 2.0)
+def test_crashes_hangs_and_bombs_are_findings(monkeypatch, attempt, fault, limit):
+    """A process that sleeps is given ten times the limit."""
+    monkeypatch.setattr(fuzz, "HANG", limit)
     part = fuzz.fuzz_apart(Target("bad", attempt), 0, 7, 0)
     assert part["inputs"] == 1
     assert part["findings"]["7"].startswith(fault)

@@ -7,9 +7,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from tests.conftest import TEXTS, make_causal_lm
+from tests.conftest import TEXTS, make_causal_lm, make_fits_quick
 from tsporec.cli.app import app
-from tsporec.recommenders.embedding import EmbeddingConfig
 
 runner = CliRunner()
 
@@ -45,10 +44,7 @@ def train_arguments(files):
     ]  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Evaluations whose fits stop at once."""
-    import tsporec.evaluation.evaluator
-
-    config = EmbeddingConfig(eval_every=5, patience=1)
-    monkeypatch.setattr(tsporec.evaluation.evaluator, "EmbeddingConfig", lambda: config)
+    """Recommenders whose fits stop at once."""
+    make_fits_quick(monkeypatch)

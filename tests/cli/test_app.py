@@ -19,7 +19,6 @@ from tsporec.selector import hub
 from tsporec.selector.model import SelectorConfig, TokenSelector
 
 
-@pytest.mark.usefixtures("quick")
 def test_evaluate_prints_a_table_and_writes_results(files, tmp_path):
     every = "head,random,tfidf,self_information,attention,centroid,selector,full"
     result = run(
@@ -105,7 +104,6 @@ def test_train_leaves_a_selector_and_refuses_other_arguments(files, tmp_path):
     assert "--distinct takes numbers of at least 0, comma-separated, or none; found 'much'" in result.output
 
 
-@pytest.mark.usefixtures("quick")
 def test_train_ends_with_a_verdict(files, tmp_path):
     pytest.importorskip("datasets")
     pytest.importorskip("accelerate")
@@ -125,7 +123,6 @@ def test_train_ends_with_a_verdict(files, tmp_path):
     assert json.loads(result.stdout)["cells"] == written["cells"]
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_split_in_files_is_the_split_of_the_command(files, tmp_path):
     def cells(*data):
         result = run(
@@ -154,7 +151,6 @@ def test_a_split_in_files_is_the_split_of_the_command(files, tmp_path):
         assert message in refused.stderr
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_margin_is_a_gate(files):
     common = [*evaluate_arguments(files), "--budget", 2, "--seeds", 0, "--scorers", "head,full"]
     assert run(*common, "--margin", 1).exit_code == 0

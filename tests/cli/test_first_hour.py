@@ -57,7 +57,6 @@ def test_the_other_faults_have_a_test_where_they_were_mended(place):
 # -- own data, and a verdict
 
 
-@pytest.mark.usefixtures("quick")
 def test_own_files_give_a_verdict_in_one_command_and_the_next_command_runs(files, tmp_path):
     pytest.importorskip("datasets")
     pytest.importorskip("accelerate")
@@ -97,7 +96,6 @@ def test_own_files_give_a_verdict_in_one_command_and_the_next_command_runs(files
     assert 0 < written["keep"]["kept"] <= written["keep"]["tokens"]
 
 
-@pytest.mark.usefixtures("quick")
 def test_the_frozen_case_has_a_command(files):
     arguments = "--cases", "frozen,adapted", "--scorers", "head,full", "--budget", 2, "--seeds", 0
     done = run(*evaluate_arguments(files), *arguments)
@@ -106,7 +104,6 @@ def test_the_frozen_case_has_a_command(files):
     assert "adapted, 20 test rows" in done.stdout
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_selector_is_compared_with_the_rule_that_it_started_from(files):
     common = [*evaluate_arguments(files), "--budget", 2, "--seeds", 0, "--json"]
     done = run(*common, "--selector", "tsporec/base")

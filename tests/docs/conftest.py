@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import partial
 
 import pytest
 import torch
 
-from tsporec.recommenders.embedding import EmbeddingConfig
+from tests.conftest import make_fits_quick
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    quick = {"eval_every": 5, "patience": 1}
-    defaults = tuple(quick.get(field.name, field.default) for field in fields(EmbeddingConfig))
-    monkeypatch.setattr(EmbeddingConfig.__init__, "__defaults__", defaults)
+    make_fits_quick(monkeypatch)
     # Inductor is run in tests/selector/test_model.py.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
