@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.conftest import TEXTS, make_tokenizer
 from tsporec.budget import Budget
 from tsporec.catalog.catalog import ItemCatalog
-from tsporec.catalog.compress import Compressor, compress_all, make_compressor
+from tsporec.catalog.compress import Compressor, make_compressor, map_chunks
 from tsporec.catalog.records import Recipe, decode_records
 from tsporec.catalog.sources import Chunk
 from tsporec.data.items import Item, item_text, tokenize_items
@@ -359,7 +359,7 @@ def test_the_source_is_read_little_ahead(tokenizer):
             for read in range(1, 21):
                 yield Chunk([f"item-{read}"], texts=["gel pen"])
 
-        for done, _ in enumerate(compress_all(chunks(), compressor, workers, "fork"), 1):
+        for done, _ in enumerate(map_chunks(compressor, chunks(), workers, "fork"), 1):
             assert read <= done - 1 + ahead
         assert done == read == 20
 

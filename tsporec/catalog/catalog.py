@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,15 @@ from numpy.typing import NDArray
 
 from tsporec._internal.digest import fingerprint_of
 from tsporec.budget import Budget, is_whole
-from tsporec.catalog.changes import Build, Update
-from tsporec.catalog.compress import Compressor, compress_all, make_compressor
+from tsporec.catalog.changes import Build, Update, files_of
+from tsporec.catalog.compress import Compressor, load_selector, make_compressor
 from tsporec.catalog.integrity import DATA, check_pages, damaged
 from tsporec.catalog.records import ItemId, Recipe, decode_ids, decode_records, encode_ids, is_intact, type_of_ids
-from tsporec.catalog.sources import Items, read_chunks
+from tsporec.catalog.sources import Items, check_again, read_chunks
 from tsporec.catalog.store import View, open_store, writer_lock
 from tsporec.catalog.writer import BuildReport, Work, Writer, same_texts
 from tsporec.data.items import FIELDS
+from tsporec.selector.model import TokenSelector
 from tsporec.selector.resolve import bound_selector
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.ragged import RaggedTokens
@@ -34,28 +36,19 @@ from tsporec.tokens.ragged import RaggedTokens
 class ItemCatalog:
     """A read-only view of a catalogue. Nothing is loaded until it is looked up.
 
-    It shows the state that it opened, also while others update the catalogue. Threads may share it. It pickles. A copy
-    in another process shows the newest state when it is first used there, and so does a forked child.
-
-    Parameters
-    ----------
-    path : path
-        The catalogue's folder; see :meth:`build` and :meth:`open`.
-    tokenizer : optional
-        The tokenizer it was built with. :meth:`text` needs it.
-    report : BuildReport, optional
-        The counts of the build or update that made it.
+    :meth:`build` and :meth:`open` make it. It shows the state that it opened, also while others update the catalogue.
+    Threads may share it. It pickles. A copy in another process shows the newest state when it is first used there, and
+    so does a forked child. ``report`` counts the build or update that made it.
 
     Examples
     --------
     >>> import tempfile
-    >>> from tsporec import TokenSelector
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> tokenizer, items = word_tokenizer("blue gel pen".split()), [{"id": "B01", "title": "blue gel pen"}]
     >>> path = tempfile.mkdtemp() + "/catalog"
-    >>> catalog = ItemCatalog.build(items, tokenizer=tokenizer, selector=TokenSelector(), budget=2, path=path)
-    >>> catalog.lookup(["B01"]).lengths.tolist(), len(catalog.text("B01").split())
-    ([2], 2)
+    >>> catalog = ItemCatalog.build(items, tokenizer=tokenizer, budget=2, path=path)
+    >>> catalog.lookup(["B01"]).lengths.tolist(), catalog.recipe.frequencies
+    ([2], 'counted from 1 texts')
     """
 
     def __init__(self, path: str | Path, tokenizer: Any = None, report: BuildReport | None = None) -> None:
@@ -70,7 +63,7 @@ class ItemCatalog:
         items: Items,
         *,
         tokenizer: Any,
-        selector: Any,
+        selector: Any = None,
         budget: Budget | int,
         path: str | Path,
         fields: Sequence[str] = FIELDS,
@@ -87,8 +80,9 @@ class ItemCatalog:
         items : iterable of Item, mapping or Chunk; or path
             See :func:`~tsporec.catalog.sources.read_chunks`. Ids are all integers or all strings of at most 510 bytes.
         tokenizer : a Hugging Face tokenizer
-        selector : Scorer, or str or path
-            A scorer, which is bound to ``tokenizer``; or the folder or Hub id of a :class:`~tsporec.TokenSelector`.
+        selector : Scorer, or str or path, optional
+            A scorer, which is bound to ``tokenizer`` and used as it is; or a name, folder or Hub id. Default: the
+            bundled selector, fitted to ``items``. They are then read twice: first all words are counted.
         budget : Budget or int
             Number of tokens kept of each item, or a ratio. A ``total`` belongs to a user's history and is refused.
         path : path
@@ -111,23 +105,29 @@ class ItemCatalog:
         ------
         ValueError
             If an id is missing, repeated or of another kind than the first; there is a catalogue already; another
-            writer is at work (it is named); an unfinished build of something else is there; or no item has a token.
+            writer is at work (it is named); an unfinished build of something else is there; no item has a token; or
+            ``items`` can be read only once, as a generator, and no selector is given.
         OSError
             If a file cannot be written. The same call goes on from what was committed.
         """
         how = Work(**work)
-        chunks = read_chunks(items, fields, id_field, how.chunk_items)
+        if selector is None:
+            check_again(items)
+        read = partial(read_chunks, items, fields, id_field, how.chunk_items)
+        chunks = read()
         first = next(chunks, None)
         if first is None:
             raise ValueError("there are no items to build a catalogue of.")
         compressor = make_compressor(tokenizer, selector, budget, type_of_ids(first.ids), fields, granularity)
         chunks = chain([first], chunks)
+        counts = None if selector is not None else how.map(compressor.count, read())
         with writer_lock(Path(path)):
             store = open_store(path, create=True)
-            table = Build(store, compressor.recipe, resume=resume, overwrite=overwrite)
+            table = Build(store, resume=resume, overwrite=overwrite)
+            compressor = table.start(compressor, counts)
             with Writer(store, table, how) as writer:
                 todo = writer.changed(chunks) if table.resumed else chunks
-                writer.fill(compress_all(todo, compressor, how.num_proc, how.start_method))
+                writer.fill(how.map(compressor, todo))
         return cls(path, tokenizer, writer.report)
 
     @classmethod
@@ -155,24 +155,26 @@ class ItemCatalog:
         *,
         delete: Sequence[ItemId] = (),
         tokenizer: Any,
-        selector: Any,
+        selector: Any = None,
         id_field: str | None = None,
         **work: Any,
     ) -> ItemCatalog:
         """Add new items, replace those whose text has changed, delete some; all in one transaction.
 
-        Items with the stored text are skipped. This view stays as it is; one of the new state is returned. Another
+        Items with the stored text are skipped. This view stays as it is; one of the new state is returned. Default of
+        ``selector``: the one in the catalogue, with the word frequencies that were counted for the build. Another
         tokenizer or selector, an id to delete that is not there, or an id that comes twice is a ``ValueError``.
         """
         mine, how = self.recipe, Work(**work)
-        selector = bound_selector(selector, tokenizer)
-        recipe = replace(mine, tokenizer=tokenizer_fingerprint(tokenizer), selector=fingerprint_of(selector))
-        compressor = Compressor(tokenizer, selector, recipe)
+        if selector is None and (selector := self.selector) is None:
+            raise ValueError(f"the build of {self.path} was given a selector; give the same one: selector=….")
+        compressor = Compressor(tokenizer, None, replace(mine, tokenizer=tokenizer_fingerprint(tokenizer)))
+        compressor = compressor.with_selector(bound_selector(selector, tokenizer))
         with writer_lock(self.path):
             store = open_store(self.path)
-            with Writer(store, Update(store, recipe, delete), how) as writer:
+            with Writer(store, Update(store, compressor.recipe, delete), how) as writer:
                 todo = writer.changed(read_chunks(items, mine.fields, id_field, how.chunk_items))
-                writer.fill(compress_all(todo, compressor, how.num_proc, how.start_method))
+                writer.fill(how.map(compressor, todo))
         return type(self)(self.path, tokenizer, writer.report)
 
     # -- looking up
@@ -181,6 +183,16 @@ class ItemCatalog:
     def recipe(self) -> Recipe:
         """The fingerprints, the budget and the fields that it was built with."""
         return self._view.state.recipe
+
+    @property
+    def selector(self) -> TokenSelector | None:
+        """The selector that the build fitted to the items, unbound; None if it was given one.
+
+        It gives other texts the same frequencies: in a collator, or for a new item (``selector.compress_text``).
+        """
+        files = self._view.read(lambda txn: files_of(txn, self._view.state))
+        with self._named():
+            return load_selector(files) if files else None
 
     def __len__(self) -> int:
         return self._view.read(lambda _: self._view.state.count)
@@ -252,7 +264,7 @@ class ItemCatalog:
     def verify(self) -> None:
         """Check the structure of the file and the checksum of every record; a ``ValueError`` says what differs."""
         check_pages(self.path)
-        count = 0
+        count, _ = 0, self.selector  # its files have checksums
         for part in self._view.scan():
             bad = [key for key, record in part if not is_intact(key, record)]
             if bad:
@@ -268,15 +280,9 @@ class ItemCatalog:
         report = BuildReport()
         for part in self._view.scan():
             report = report.plus([record for _, record in part], self.recipe)
-        return {
-            "path": str(self.path),
-            "items": report.items,
-            "empty_items": report.empty,
-            "tokens_before": report.tokens_before,
-            "kept_tokens": report.tokens_after,
-            "bytes": (self.path / DATA).stat().st_size,
-            **asdict(self.recipe),
-        }
+        found = {"path": str(self.path), "items": report.items, "empty_items": report.empty}
+        found |= {"tokens_before": report.tokens_before, "kept_tokens": report.tokens_after}
+        return {**found, "bytes": (self.path / DATA).stat().st_size, **asdict(self.recipe)}
 
     def _tokens(self, ids: Any, k: int | None, missing: str) -> tuple[RaggedTokens, NDArray[np.integer]]:
         if missing not in ("error", "empty"):

@@ -6,7 +6,7 @@ table ``seen`` and moves them into the catalogue at its end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import short_digests
+from tsporec._internal.progress import progress
+from tsporec.catalog.compress import Compressor, Counts, load_selector, save_selector
 from tsporec.catalog.integrity import no_catalogue
 from tsporec.catalog.records import HEADER, ItemId, Recipe, decode_ids, encode_ids, headers_of
 from tsporec.catalog.store import CATALOG, SEEN, UNFINISHED, State, Store, clear, pairs_of
@@ -23,7 +25,7 @@ class Build:
     """Fill a table and make it the catalogue; see :meth:`tsporec.ItemCatalog.build` for the errors.
 
     A build that was cut off goes on when it is started again with the same recipe. Records whose text has not changed
-    are kept; those of items that no longer come are removed. ``resumed`` says whether there are such records.
+    are kept; those of items that no longer come are removed.
     """
 
     commits_parts = True
@@ -31,27 +33,53 @@ class Build:
     skipped = "resumed"
     """The field of the report that counts items whose record is there already."""
 
-    def __init__(self, store: Store, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
+    state: State
+
+    def __init__(self, store: Store, *, resume: bool, overwrite: bool) -> None:
         with store.write() as txn:
             catalog, unfinished = store.states(txn)
+            self._fitted = {} if unfinished is None or not resume else files_of(txn, unfinished)
         if catalog is not None and not overwrite:
             raise ValueError(
                 f"{store.folder} holds a catalogue already. Change it with catalog.update(…), or replace it: "
                 "overwrite=True (--overwrite)."
             )
-        if unfinished is not None and resume and (different := unfinished.recipe.differences(recipe)):
+        self.folder, self.before, self._unfinished = store.folder, catalog, unfinished if resume else None
+
+    @property
+    def resumed(self) -> bool:
+        """Whether records of an unfinished build are there."""
+        return self._unfinished is not None
+
+    def start(self, compressor: Compressor, counts: Iterable[Counts] | None) -> Compressor:
+        """Return the compressor to build with. One that differs from that of an unfinished build is a ``ValueError``.
+
+        The selector is fitted to ``counts`` of all items, if there are any, and stored. A build that goes on has that
+        selector already: words are counted once, when it begins.
+        """
+        if counts is not None:
+            if self._fitted:
+                compressor = compressor.with_selector(load_selector(self._fitted).for_tokenizer(compressor.tokenizer))
+            else:
+                compressor = compressor.fitted(progress(counts, "count words"))
+                self._fitted = save_selector(compressor.selector)
+        different = self._unfinished.recipe.differences(compressor.recipe) if self._unfinished else []
+        if different:
             raise ValueError(
-                f"{store.folder} holds an unfinished build that differs in {'; '.join(different)}. Run that build "
+                f"{self.folder} holds an unfinished build that differs in {'; '.join(different)}. Run that build "
                 "again to complete it, or drop it: resume=False (--no-resume)."
             )
-        self.before, self.resumed = catalog, unfinished is not None and resume
-        self.state = State(recipe, "b" if catalog and catalog.items == "a" else "a")
+        self.state = State(compressor.recipe, "b" if self.before and self.before.items == "a" else "a")
+        return compressor
 
     def begin(self, txn: Any) -> None:
         """Start, in the first transaction."""
         clear(txn, SEEN)
         if not self.resumed:
             clear(txn, self.state.table)
+            clear(txn, self.state.fitted)
+            for name, data in self._fitted.items():
+                txn.put(self.state.fitted + name.encode(), data)
         txn.put(UNFINISHED, self.state.to_json())
 
     def put(self, txn: Any, key: bytes, record: bytes) -> bool:
@@ -76,6 +104,7 @@ class Build:
         txn.put(CATALOG, replace(self.state, count=count).to_json())
         if self.before is not None:
             clear(txn, self.before.table)
+            clear(txn, self.before.fitted)
         return None
 
     def stored(self, store: Store) -> NDArray[np.uint64]:
@@ -132,6 +161,11 @@ class Update:
         clear(txn, SEEN)
         txn.put(CATALOG, replace(self.state, count=count).to_json())
         return None
+
+
+def files_of(txn: Any, state: State) -> dict[str, bytes]:
+    """Return the files of the selector that was fitted to the items; none if the catalogue was given one."""
+    return {name.decode(): data for name, data in pairs_of(txn, state.fitted)}
 
 
 def came_twice(key: bytes, recipe: Recipe) -> ValueError:

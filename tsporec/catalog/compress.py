@@ -7,14 +7,17 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tsporec._internal.digest import fingerprint_of
 from tsporec.budget import Budget, as_budget
@@ -22,7 +25,10 @@ from tsporec.catalog.records import Recipe, encode_ids, encode_records
 from tsporec.catalog.sources import Chunk
 from tsporec.data.items import FIELDS, tokenize_texts
 from tsporec.selection import pieces_of_words, rank, score_tokens, select_scored
+from tsporec.selector.files import CONFIG, WEIGHTS
+from tsporec.selector.model import TokenSelector
 from tsporec.selector.resolve import bound_selector
+from tsporec.selector.vocabulary import count_texts
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.pieces import special_token_ids
 from tsporec.tokens.ragged import RaggedTokens, check_ids
@@ -40,8 +46,13 @@ class Compressed(NamedTuple):
 
 COUNTS = Compressed._fields[2:]
 """The names of the counts."""
+
+T = TypeVar("T")
+Counts: TypeAlias = tuple[NDArray[np.int64], int]
+"""The texts of a chunk that have each spelling, and the number of its texts."""
+
 _AHEAD = 3  # chunks that wait for each worker, so that none idles while the parent reads
-_worker: Compressor | None = None
+_worker: Callable[[Chunk], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,21 @@ class Compressor:
         marks = self.selector.marks(tokens)
         return Compressed(keys, records, known, int(marks.sum()), int(marks[selection.kept].sum()))
 
+    def count(self, chunk: Chunk) -> Counts:
+        """Count words, for :meth:`fitted`."""
+        tokens = self._tokens(chunk)
+        return count_texts(self.selector.vocabulary, tokens, self.selector.config.surface_buckets), len(tokens)
+
+    def fitted(self, counts: Iterable[Counts]) -> Compressor:
+        """Return a compressor whose selector has the word frequencies of all chunks that were counted."""
+        parts = ((self.selector.vocabulary, *one) for one in counts)
+        return self.with_selector(self.selector.fit_counts(parts))
+
+    def with_selector(self, selector: Any) -> Compressor:
+        """Return a compressor with another selector that is bound to the tokenizer."""
+        names = {"selector": fingerprint_of(selector), "frequencies": getattr(selector, "frequencies", "")}
+        return replace(self, selector=selector, recipe=replace(self.recipe, **names))
+
     def _tokens(self, chunk: Chunk) -> RaggedTokens:
         if chunk.tokens is None:
             return tokenize_texts(chunk.texts or [], self.tokenizer)
@@ -87,7 +113,10 @@ def make_compressor(
     fields: Sequence[str] = FIELDS,
     granularity: str = "token",
 ) -> Compressor:
-    """Return what compresses the items of a catalogue; see :meth:`tsporec.ItemCatalog.build` for the arguments."""
+    """Return what compresses the items of a catalogue; see :meth:`tsporec.ItemCatalog.build` for the arguments.
+
+    Without a selector it is the bundled one as it is, until it is :meth:`~Compressor.fitted`.
+    """
     budget = as_budget(budget)
     if budget.total is not None:
         raise ValueError(
@@ -99,26 +128,40 @@ def make_compressor(
         raise ValueError(f"fields must be a list of names; found {fields!r}.")
     selector = bound_selector(selector, tokenizer)
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
-    names = tokenizer_fingerprint(tokenizer), fingerprint_of(selector)
-    recipe = Recipe(*names, size, budget, tuple(fields), id_type, granularity)
-    return Compressor(tokenizer, selector, recipe)
+    recipe = Recipe(tokenizer_fingerprint(tokenizer), "", size, budget, tuple(fields), id_type, granularity)
+    return Compressor(tokenizer, selector, recipe).with_selector(selector)
 
 
-def compress_all(
-    chunks: Iterable[Chunk], compressor: Compressor, num_proc: int = 1, start_method: str = "spawn"
-) -> Iterator[Compressed]:
-    """Yield the records of each chunk, in the order of the chunks.
+def save_selector(selector: TokenSelector) -> dict[str, bytes]:
+    """Return the files of a saved selector, without item weights and card, by their names."""
+    with TemporaryDirectory() as folder:
+        selector.save_pretrained(folder, card="")
+        return {name: (Path(folder) / name).read_bytes() for name in (CONFIG, WEIGHTS)}
+
+
+def load_selector(files: Mapping[str, bytes]) -> TokenSelector:
+    """Load a selector from its files, unbound. What is not as it was saved is a ``ValueError``."""
+    with TemporaryDirectory() as folder:
+        for name in {CONFIG, WEIGHTS} & files.keys():
+            (Path(folder) / name).write_bytes(files[name])
+        return TokenSelector.from_pretrained(folder)
+
+
+def map_chunks(
+    work: Callable[[Chunk], T], chunks: Iterable[Chunk], num_proc: int = 1, start_method: str = "spawn"
+) -> Iterator[T]:
+    """Yield ``work(chunk)`` of each chunk, in the order of the chunks.
 
     At most ``3 * num_proc`` chunks are read ahead. With one process the work is done in this one. A worker that dies
     is a ``RuntimeError``.
     """
     if num_proc == 1:
-        yield from map(compressor, chunks)
+        yield from map(work, chunks)
         return
     context = multiprocessing.get_context(start_method)
     parent = 0 if start_method == "forkserver" else os.getpid()  # the parent of a forkserver's worker is the server
-    executor = ProcessPoolExecutor(num_proc, context, initializer=_start, initargs=(compressor, parent))
-    waiting: deque[Future[Compressed]] = deque()
+    executor = ProcessPoolExecutor(num_proc, context, initializer=_start, initargs=(work, parent))
+    waiting: deque[Future[T]] = deque()
     try:
         for chunk in chunks:
             waiting.append(executor.submit(_work, chunk))
@@ -136,9 +179,9 @@ def compress_all(
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _start(compressor: Compressor, parent: int) -> None:
+def _start(work: Callable[[Chunk], Any], parent: int) -> None:
     global _worker
-    _worker = compressor
+    _worker = work
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(parent or os.getppid(),), daemon=True).start()
 
@@ -150,7 +193,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _work(chunk: Chunk) -> Compressed:
+def _work(chunk: Chunk) -> Any:
     if _worker is None:
         raise RuntimeError("a worker was asked for work before it was started.")
     return _worker(chunk)

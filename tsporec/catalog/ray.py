@@ -6,6 +6,7 @@ needs the catalogue's disk, and a batch that is repeated after a worker died is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tsporec._internal.extras import require
 from tsporec.budget import Budget
 from tsporec.catalog.catalog import ItemCatalog
 from tsporec.catalog.changes import Build, item_digests
-from tsporec.catalog.compress import COUNTS, Compressor, make_compressor
+from tsporec.catalog.compress import COUNTS, Compressor, Counts, make_compressor
 from tsporec.catalog.records import encode_ids, type_of_ids
 from tsporec.catalog.sources import read_chunks
 from tsporec.catalog.store import open_store, writer_lock
@@ -27,7 +28,7 @@ def build_with_ray(
     source: Any,
     *,
     tokenizer: Any,
-    selector: Any,
+    selector: Any = None,
     budget: Budget | int,
     path: str | Path,
     id_field: str | None = None,
@@ -64,20 +65,30 @@ def build_with_ray(
         raise ValueError("there are no items to build a catalogue of.")
     chunk = next(read_chunks(first, (), id_field, 1))
     compressor = make_compressor(tokenizer, selector, budget, type_of_ids(chunk.ids), **what)
-    with writer_lock(Path(path)):
-        store = open_store(path, create=True)
-        table = Build(store, compressor.recipe, resume=resume, overwrite=overwrite)
+
+    def batches(work: type, *arguments: Any) -> Iterator[Any]:
         results = dataset.map_batches(
-            _CompressBatch,
-            fn_constructor_args=(compressor, id_field, table.stored(store)),
+            work,
+            fn_constructor_args=arguments,
             batch_size=batch_items,
             batch_format="pyarrow",
             concurrency=workers,
         )
+        yield from results.iter_batches(batch_size=None, batch_format="pyarrow")
+
+    def counts() -> Iterator[Counts]:
+        for batch in batches(_CountBatch, compressor, id_field):
+            for found, texts in zip(batch["counts"].to_pylist(), batch["texts"].to_pylist(), strict=True):
+                yield np.frombuffer(found, np.int64), texts
+
+    with writer_lock(Path(path)):
+        store = open_store(path, create=True)
+        table = Build(store, resume=resume, overwrite=overwrite)
+        compressor = table.start(compressor, counts() if selector is None else None)
         with Writer(store, table, Work()) as writer:
-            for batch in results.iter_batches(batch_size=None, batch_format="pyarrow"):
-                counts = (sum(batch[name].to_pylist()) for name in COUNTS)
-                writer.add(batch["key"].to_pylist(), batch["record"].to_pylist(), *counts)
+            for batch in batches(_CompressBatch, compressor, id_field, table.stored(store)):
+                found = (sum(batch[name].to_pylist()) for name in COUNTS)
+                writer.add(batch["key"].to_pylist(), batch["record"].to_pylist(), *found)
     return ItemCatalog(path, tokenizer, writer.report)
 
 
@@ -87,6 +98,19 @@ def _read(data: Any, path: Path) -> Any:
     if not names or len({Path(name).suffix for name in names}) > 1:
         raise ValueError(f"{path} must be (a folder of) json lines or parquet files, one kind; found {names[:3]}.")
     return data.read_parquet(names) if names[0].endswith(".parquet") else data.read_json(names)
+
+
+class _CountBatch:
+    """A Ray actor: a batch of rows in, one row with the counts of its words out."""
+
+    def __init__(self, compressor: Compressor, id_field: str | None) -> None:
+        self._compressor, self._id_field = compressor, id_field
+
+    def __call__(self, batch: Any) -> Any:
+        arrow = require("pyarrow", extra="ray")
+        (chunk,) = read_chunks(batch.to_pylist(), self._compressor.recipe.fields, self._id_field, batch.num_rows)
+        counts, texts = self._compressor.count(chunk)
+        return arrow.table({"counts": arrow.array([counts.tobytes()], arrow.large_binary()), "texts": [texts]})
 
 
 class _CompressBatch:

@@ -12,7 +12,7 @@ A record is a header of 16 bytes and a pair for each kept token, in text order. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 from zlib import crc32
 
@@ -46,6 +46,8 @@ class Recipe:
     id_type : str
         ``"int"`` or ``"str"``.
     granularity : "token" or "word"
+    frequencies : str
+        Where the selector's word frequencies are from, for people to read. The fingerprint of the selector decides.
     """
 
     tokenizer: str
@@ -55,12 +57,13 @@ class Recipe:
     fields: tuple[str, ...]
     id_type: str
     granularity: str = "token"
+    frequencies: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
         if isinstance(self.budget, dict):
             object.__setattr__(self, "budget", Budget(**self.budget))
-        names = (self.tokenizer, self.selector, *self.fields)
+        names = (self.tokenizer, self.selector, self.frequencies, *self.fields)
         whole = is_whole(self.vocabulary) and 1 <= self.vocabulary <= 1 << 31
         if not whole or not all(isinstance(name, str) for name in names) or self.id_type not in ("int", "str"):
             raise ValueError(
@@ -71,7 +74,8 @@ class Recipe:
 
     def differences(self, other: Recipe) -> list[str]:
         """Name the fields in which ``other`` differs, with both values."""
-        pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
+        told = [f.name for f in fields(self) if f.compare or self.selector != other.selector]
+        pairs = [(name, getattr(self, name), getattr(other, name)) for name in told]
         return [f"{name} ({mine!r} here, {theirs!r} given)" for name, mine, theirs in pairs if mine != theirs]
 
     @property

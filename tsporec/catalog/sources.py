@@ -105,6 +105,16 @@ def read_chunks(source: Any, fields: Sequence[str], id_field: str | None, size: 
         yield Chunk(ids, texts)
 
 
+def check_again(source: Any) -> None:
+    """Refuse a source of items that can be read only once."""
+    if isinstance(source, Iterator):
+        raise ValueError(
+            f"items is a {type(source).__name__}, which can be read only once, and without a selector the words of all "
+            "items are counted first. Give a file, a list or another iterable that starts anew each time; or "
+            "selector='tsporec/base', which is used as it is."
+        )
+
+
 def _read_path(path: Path) -> Iterable[Any]:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.name.removesuffix(".gz").endswith(ENDINGS))

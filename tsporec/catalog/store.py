@@ -5,7 +5,8 @@ catalogues of a folder share one :class:`Store`. A forked child closes the envir
 them again when it first uses them.
 
 Every key starts with the name of a table: ``a`` and ``b`` hold items (a rebuild fills the one that is not in use), and
-``s`` what a writer has seen. ``catalog`` and ``unfinished`` describe the catalogue and an unfinished build.
+``s`` what a writer has seen. ``A`` and ``B`` hold the selector that was fitted to the items of ``a`` and ``b``, if one
+was. ``catalog`` and ``unfinished`` describe the catalogue and an unfinished build.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ class State:
     def table(self) -> bytes:
         """The first byte of the items' keys."""
         return self.items.encode()
+
+    @property
+    def fitted(self) -> bytes:
+        """The first byte of the keys of the selector's files."""
+        return self.items.upper().encode()
 
     def to_json(self) -> bytes:
         """Return the state as it is stored."""

@@ -6,20 +6,21 @@ A :class:`Writer` is a context. Its end is one last transaction, after which the
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tsporec._internal.progress import progress
 from tsporec.catalog.changes import Build, Update, came_twice
-from tsporec.catalog.compress import COUNTS, Compressed
+from tsporec.catalog.compress import COUNTS, Compressed, map_chunks
 from tsporec.catalog.integrity import lmdb
 from tsporec.catalog.records import HEADER, Recipe, encode_ids, headers_of
 from tsporec.catalog.sources import Chunk
 from tsporec.catalog.store import Store
 
+T = TypeVar("T")
 _SECONDS = 10.0  # after this time records are committed, however few they are
 
 
@@ -51,6 +52,10 @@ class Work:
         for name in ("num_proc", "chunk_items", "commit_items"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; found {getattr(self, name)}.")
+
+    def map(self, work: Callable[[Chunk], T], chunks: Iterable[Chunk]) -> Iterator[T]:
+        """Yield ``work(chunk)`` of each chunk; see :func:`~tsporec.catalog.compress.map_chunks`."""
+        return map_chunks(work, chunks, self.num_proc, self.start_method)
 
 
 @dataclass(frozen=True)

@@ -106,11 +106,14 @@ class SavedSelector:
     weights_sha256: str
     has_network: bool  # False for a rule, which is saved without the network
     item_weights: dict[str, Any] | None = None  # their "sha256", and how many "items" have some
+    fitted_texts: int = 0  # that `fit` counted words in; 0 if the word frequencies are of other texts than the user's
 
     def __post_init__(self) -> None:
         items, kinds = self.item_weights, {"sha256": str, "items": int}
         if not isinstance(self.weights_sha256, str) or not isinstance(self.has_network, bool):
             raise ValueError("weights_sha256 must be text and has_network true or false; fetch it again.")
+        if type(self.fitted_texts) is not int or not 0 <= self.fitted_texts < 2**63:
+            raise ValueError(f"fitted_texts is a number of texts; found {reprlib.repr(self.fitted_texts)}.")
         if items is not None and not (
             isinstance(items, dict) and items.keys() == kinds.keys()
             and all(isinstance(items[key], kind) for key, kind in kinds.items())
@@ -139,6 +142,7 @@ class SavedSelector:
             )
         values.pop("library_version", None)
         header = [values.pop(key, None) for key in ("weights_sha256", "has_network", "item_weights")]
+        header.append(values.pop("fitted_texts", 0))
         if unknown := sorted(values.keys() - SelectorConfig.__dataclass_fields__.keys()):
             raise ValueError(f"unknown config keys {reprlib.repr(unknown)}; written by a newer tsporec? Upgrade.")
         return cls(SelectorConfig(**values), *header)

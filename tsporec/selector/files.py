@@ -35,6 +35,7 @@ def save(
     weights: dict[str, Tensor],
     item_weights: ItemWeights | None = None,
     card: str | None = None,
+    fitted_texts: int = 0,
 ) -> SavedSelector:
     """Write a selector to ``folder``, over an older one.
 
@@ -58,7 +59,7 @@ def save(
         data = to_bytes({name: part.cpu() for name, part in item_weights.state_dict().items()})
         parts[folder / ITEM_WEIGHTS] = data
         items = {"sha256": _sha256(data), "items": len(item_weights)}
-    saved = SavedSelector(config, _sha256(parts[folder / WEIGHTS]), has_network, items)
+    saved = SavedSelector(config, _sha256(parts[folder / WEIGHTS]), has_network, items, fitted_texts)
     if card is None:
         before = []
         for path in (folder / CONFIG, *leftovers(folder / CONFIG)):  # a killed save may have left its card

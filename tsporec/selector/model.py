@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ from tsporec.selector.distinct_items import STRENGTH, make_distinct
 from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.network import SIGNALS, FrozenSelector, Scoring, ScoringNetwork, check_precision
 from tsporec.selector.text_rows import lay_out
-from tsporec.selector.vocabulary import Vocabulary, inverse_frequencies, is_pair, read_vocabulary
+from tsporec.selector.vocabulary import Vocabulary, count_texts, inverse_frequencies, is_pair, read_vocabulary
 from tsporec.tokens.ragged import RaggedTokens
 
+Bools, Ints = NDArray[np.bool_], NDArray[np.int64]
 __all__ = ["SelectorConfig", "TokenSelector"]
 
 
@@ -51,6 +52,7 @@ class TokenSelector(nn.Module):
     """
 
     idf: Tensor
+    fitted_texts: Tensor
     item_weights: ItemWeights | None
     name = "selector"
 
@@ -60,8 +62,8 @@ class TokenSelector(nn.Module):
         self.config = config or SelectorConfig()
         if not isinstance(self.config, SelectorConfig):
             raise TypeError(
-                f"config must be a SelectorConfig, found {type(config).__name__}; "
-                "TokenSelector.from_pretrained(name) loads a selector by its name or folder."
+                f"config must be a SelectorConfig, found {type(config).__name__}; a selector is loaded by its name or "
+                "folder with TokenSelector.from_pretrained(name)."
             )
         self.vocabulary: Vocabulary | None = None
         self.tokenizer: Any = None  # reads the texts that `fit` is given; it is not pickled
@@ -70,14 +72,12 @@ class TokenSelector(nn.Module):
         rule = RULES[self.config.weighting]
         self.blend = nn.Parameter(torch.tensor([rule.get(signal, 0.0) for signal in SIGNALS]))
         self.register_buffer("idf", torch.zeros(self.config.surface_buckets))
+        self.register_buffer("fitted_texts", torch.tensor(0), persistent=False)  # it decides no score
         self._lookup: tuple[tuple[tuple[int, int], ...], Scoring] | None = None
         super().train(False)
 
     def train(self, mode: bool = True) -> TokenSelector:
-        """Set the mode of this selector alone: in training mode :meth:`forward` has dropout.
-
-        Selectors that :meth:`for_tokenizer` makes share their parts, so the parts have no mode.
-        """
+        """Set the mode of this selector, not of its shared parts. In training mode :meth:`forward` has dropout."""
         self.training = mode
         return self
 
@@ -107,6 +107,7 @@ class TokenSelector(nn.Module):
             selector = cls(saved.config)
         selector.load_state_dict(weights, strict=False)  # they are checked
         selector.item_weights = item_weights
+        selector.fitted_texts.fill_(saved.fitted_texts)
         return selector
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None) -> Path:
@@ -116,7 +117,7 @@ class TokenSelector(nn.Module):
         config, unless the folder has a card that somebody has edited.
         """
         weights = {name: part for name, part in self.state_dict().items() if not name.startswith("item_weights.")}
-        files.save(Path(folder), self.config, weights, self.item_weights, card)
+        files.save(Path(folder), self.config, weights, self.item_weights, card, int(self.fitted_texts))
         return Path(folder)
 
     def push_to_hub(self, repo_id: str, *, card: str | None = None, **options: Any) -> str:
@@ -146,19 +147,29 @@ class TokenSelector(nn.Module):
         ``corpus`` is a list of texts, or their token ids: :class:`RaggedTokens`, one text a segment.
         ``idf = log((prior + N) / (prior + df)) + 1``; with a prior of 1 this is scikit-learn's smoothed form. ``df`` is
         counted by spelling, so it serves every tokenizer. ``corpus`` may also be pairs (tokenizer, texts or ids); N
-        then counts, for each spelling, the texts of the tokenizers that have it. A larger prior, the number of texts
-        that every spelling is assumed to be in, makes rare and unknown words count less: for texts of another kind than
-        those that are scored.
+        then counts, for each spelling, the texts of the tokenizers that have it. A larger prior makes rare and unknown
+        words count less: for texts of another kind than those that are scored.
         """
         if isinstance(corpus, list | tuple) and corpus and all(map(is_pair, corpus)):
             pairs: Any = corpus
             parts = [(self._read(tokenizer), read_corpus(texts, tokenizer)) for tokenizer, texts in pairs]
         else:
             parts = [(self._bound(), read_corpus(corpus, self.tokenizer))]
-        idf = inverse_frequencies(parts, self.config.surface_buckets, prior)
-        with torch.no_grad():
-            self.idf.copy_(torch.from_numpy(idf))
+        buckets = self.config.surface_buckets
+        return self.fit_counts(((one, count_texts(one, tokens, buckets), len(tokens)) for one, tokens in parts), prior)
+
+    def fit_counts(self, counts: Iterable[tuple[Vocabulary, Ints, int]], prior: float = 1.0) -> TokenSelector:
+        """Do as :meth:`fit`, given :func:`~tsporec.selector.vocabulary.count_texts` of the parts of a corpus."""
+        idf, texts = inverse_frequencies(counts, self.config.surface_buckets, prior)
+        self.idf.copy_(torch.from_numpy(idf))
+        self.fitted_texts.fill_(texts)
         return self
+
+    @property
+    def frequencies(self) -> str:
+        """Where the word frequencies are from, in words."""
+        texts = int(self.fitted_texts)
+        return f"counted from {texts:,} texts" if texts else "as shipped" if self.idf.any() else "none"
 
     def _read(self, tokenizer: Any) -> Vocabulary:
         return read_vocabulary(tokenizer, self.config.gram_buckets, self.config.surface_buckets)
@@ -201,9 +212,8 @@ class TokenSelector(nn.Module):
             raise ValueError("this selector has no item weights; call selector.with_item_weights(corpus) first.")
         if np.shape(scores) != (tokens.num_tokens,):
             raise ValueError(f"expected one score for each of {tokens.num_tokens} tokens; found {np.shape(scores)}.")
-        self.item_weights.set_differences(
-            tokens, scores - self.without_item_weights().score(tokens), self._bound().pieces
-        )
+        differences = scores - self.without_item_weights().score(tokens)
+        self.item_weights.set_differences(tokens, differences, self._bound().pieces)
         return self
 
     def make_distinct(
@@ -253,12 +263,7 @@ class TokenSelector(nn.Module):
         return scores
 
     def select(
-        self,
-        tokens: RaggedTokens,
-        budget: Budget | int,
-        *,
-        granularity: str = "token",
-        protected: NDArray[np.bool_] | None = None,
+        self, tokens: RaggedTokens, budget: Budget | int, *, granularity: str = "token", protected: Bools | None = None
     ) -> Selection:
         """Keep the best tokens, or whole words, of each segment; see :func:`tsporec.select`."""
         return select(self, tokens, budget, granularity=granularity, protected=protected)
@@ -271,7 +276,7 @@ class TokenSelector(nn.Module):
         """Shorten texts or items to token ids: for engines that take them, such as vLLM."""
         return compress_ids(self, tokenizer, text, budget, granularity)
 
-    def _make_scoring(self, network: ScoringNetwork, blend: Tensor, ids: NDArray[np.int64]) -> Scoring:
+    def _make_scoring(self, network: ScoringNetwork, blend: Tensor, ids: Ints) -> Scoring:
         """Make the scoring of vocabulary ids ``[M]``, in the dtype of ``blend``."""
         check_precision(self.blend)
         return network.scoring(blend, self.idf, self.config.weighting, self._bound(), ids)
@@ -292,13 +297,10 @@ class TokenSelector(nn.Module):
         """Copy the scoring into a module of tensors alone, ``forward(ids, cu_seqlens) -> logits``.
 
         With torch 2.13 and newer it compiles with ``fullgraph=True`` and exports with dynamic lengths; an older one is
-        refused. Ids are not checked. Item weights are refused, since texts cannot be looked up in a compiled graph.
+        refused. Ids are not checked. Item weights are refused: a compiled graph cannot look up texts.
         """
         if self.item_weights is not None:
-            raise ValueError(
-                "a frozen selector cannot look up item weights; leave them out: "
-                "selector.without_item_weights().frozen()."
-            )
+            raise ValueError("a frozen selector cannot look up item weights: selector.without_item_weights().frozen().")
         return FrozenSelector(self._make_scoring(self.network, self.blend, np.arange(len(self._bound()))))
 
     @property
@@ -315,5 +317,4 @@ class TokenSelector(nn.Module):
         return digest(self.name, shape, self.tokenizer_fingerprint or "", *parts)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Workers make the table again instead of unpickling it, and fit nothing.
-        return {**self.__dict__, "_lookup": None, "tokenizer": None}
+        return {**self.__dict__, "_lookup": None, "tokenizer": None}  # workers make the table again, and fit nothing

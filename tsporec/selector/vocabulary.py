@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -80,25 +80,31 @@ def read_vocabulary(tokenizer: Any, gram_buckets: int, surface_buckets: int) -> 
     return _CACHE[key]
 
 
-def inverse_frequencies(
-    parts: Sequence[tuple[Vocabulary, RaggedTokens]], buckets: int, prior: float
-) -> NDArray[np.float64]:
-    """Count texts by spelling: float64 ``[buckets]``, ``log((prior + N) / (prior + df)) + 1``.
+def count_texts(vocabulary: Vocabulary, tokens: RaggedTokens, buckets: int) -> NDArray[np.int64]:
+    """Count the texts that have each spelling: int64 ``[buckets]``."""
+    vocabulary.check(tokens.ids)
+    # (segment, bucket) of each token, each pair once -> texts of each bucket.
+    pairs = tokens.segment_ids() * buckets + vocabulary.surface[tokens.ids]
+    return np.bincount(np.unique(pairs) % buckets, minlength=buckets)
 
-    For each bucket, N counts the texts of the vocabularies that have its spelling, or all texts if none has it.
+
+def inverse_frequencies(
+    parts: Iterable[tuple[Vocabulary, NDArray[np.int64], int]], buckets: int, prior: float
+) -> tuple[NDArray[np.float64], int]:
+    """Return ``log((prior + N) / (prior + df)) + 1``, float64 ``[buckets]``, and the number of all texts.
+
+    Each part of a corpus has a vocabulary, its :func:`count_texts` and its number of texts. For each bucket, N counts
+    the texts of the vocabularies that have its spelling, or all texts if none has it.
     """
     if not 0 < prior < math.inf:
         raise ValueError(f"prior is a number of texts above 0; found {prior}.")
-    texts, df = np.zeros((2, buckets), dtype=np.int64)
-    for vocabulary, tokens in parts:
-        vocabulary.check(tokens.ids)
-        # (segment, bucket) of each token, each pair once -> texts of each bucket.
-        pairs = tokens.segment_ids() * buckets + vocabulary.surface[tokens.ids]
-        df += np.bincount(np.unique(pairs) % buckets, minlength=buckets)
-        texts[np.unique(vocabulary.surface)] += len(tokens)
-    texts[texts == 0] = sum(len(tokens) for _, tokens in parts)
-    found: NDArray[np.float64] = np.log((prior + texts) / (prior + df)) + 1
-    return found
+    total, (texts, df) = 0, np.zeros((2, buckets), dtype=np.int64)
+    for vocabulary, found, count in parts:
+        df += found
+        texts[vocabulary.surface] += count  # once for a bucket, however many ids are in it
+        total += count
+    texts[texts == 0] = total
+    return np.log((prior + texts) / (prior + df)) + 1, total
 
 
 def _features(pieces: Pieces, gram_buckets: int, surface_buckets: int) -> Vocabulary:
