@@ -171,10 +171,10 @@ def load(port: int, ids: list[str], requests: int, clients: int = 8, history: in
 def main(requests: int = 2000) -> dict[str, float]:
     """Build a small catalogue, serve it, and measure look-ups."""
     items, _, tokenizer = tiny.catalogue()
-    given = {"tokenizer": tokenizer, "selector": TokenSelector.from_pretrained(), "budget": 8}
+    given = {"tokenizer": tokenizer, "budget": 8}
     with tempfile.TemporaryDirectory() as folder:
-        ItemCatalog.build(items, path=f"{folder}/catalog", **given)
-        with running(make_app(f"{folder}/catalog", **given)) as port:
+        built = ItemCatalog.build(items, path=f"{folder}/catalog", **given)
+        with running(make_app(f"{folder}/catalog", selector=built.selector, **given)) as port:
             connection = HTTPConnection("127.0.0.1", port)
             print(post(connection, "/texts", {"ids": ["B00"]})[1]["texts"])
             print(post(connection, "/compress", {"texts": [item_text(items[1])]})[1]["texts"])
@@ -189,7 +189,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("catalog", nargs="?", help="folder of the catalogue")
     parser.add_argument("model", nargs="?", help="folder of the tokenizer")
-    parser.add_argument("--selector", help="folder of the selector; default: the bundled one")
+    parser.add_argument("--selector", help="folder of the selector; default: the catalogue's own, if it has one")
     parser.add_argument("--budget", type=int, default=16, help="tokens of a new text")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--load", type=int, help="measure this many requests on a small catalogue")
@@ -200,5 +200,6 @@ if __name__ == "__main__":
         from transformers import AutoTokenizer
 
         known = AutoTokenizer.from_pretrained(given.model) if given.model else None
-        chosen = TokenSelector.from_pretrained(given.selector) if given.selector else TokenSelector.from_pretrained()
+        name = given.selector
+        chosen = TokenSelector.from_pretrained(name) if name else ItemCatalog.open(given.catalog).selector
         uvicorn.run(make_app(given.catalog, known, chosen, given.budget), port=given.port)

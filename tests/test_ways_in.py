@@ -20,6 +20,9 @@ from tsporec.collators.selector import SelectorCollator
 from tsporec.collators.spans import spans_of_strings
 from tsporec.data.cleaning import clean_text
 from tsporec.data.items import Item, item_text, tokenize_items
+from tsporec.data.readers import read_items
+from tsporec.scorers.patterns import Keeping
+from tsporec.selector.compress_text import compress_ids
 from tsporec.selector.model import TokenSelector
 from tsporec.tokenizer import wrap_tokenizer
 
@@ -99,6 +102,62 @@ def test_the_command_line_keeps_the_same(tmp_path, kind, granularity):
     assert f"{len(RAW)} of them are items that the selector has learned weights for" in done.output
     kept = selector.compress_ids(RAW, 6, tokenizer, granularity)
     assert ItemCatalog.open(tmp_path / "catalog").lookup(list(range(len(RAW)))).to_lists() == kept
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_plain_calls_of_the_pages_keep_the_same(tmp_path, kind):
+    """Nobody names a selector's word frequencies: they are those of the catalogue, counted by whoever sees it."""
+    tokenizer, path = TOKENIZERS[kind], tmp_path / "items.jsonl"
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = [{"item_id": f"B{n}", "title": raw, "description": RAW[n - 1]} for n, raw in enumerate(RAW)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    items = read_items(path)
+    texts, ids = [item_text(item) for item in items], [item.id for item in items]
+    plain = TokenSelector.from_pretrained()
+    selector = TokenSelector.from_pretrained().for_tokenizer(tokenizer).fit(tokenize_items(items, tokenizer))
+    for corpus in (items, texts):
+        assert TokenSelector.from_pretrained().for_tokenizer(tokenizer).fit(corpus).fingerprint == selector.fingerprint
+    kept = selector.compress_ids(items, 5, tokenizer, "token")
+    assert kept != plain.compress_ids(items, 5, tokenizer, "token")
+    encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    collator = SelectorCollator(list, selector, budget=5, spans="item_spans", tokenizer=tokenizer)
+    cut = collator([{"input_ids": row, "item_spans": [(0, len(row))]} for row in encoded])
+    assert [feature["input_ids"] for feature in cut] == kept
+    assert wrap_tokenizer(tokenizer, selector, budget=5)(texts, add_special_tokens=False)["input_ids"] == kept
+    for number, given_items in enumerate((items, path)):
+        catalog = ItemCatalog.build(given_items, tokenizer=tokenizer, budget=5, path=tmp_path / str(number))
+        assert catalog.lookup(ids).to_lists() == kept
+        assert catalog.describe()["frequencies"] == catalog.selector.frequencies == "counted from 7 texts"
+    common = ["--items", str(path), "--model", str(tmp_path / "model"), "--budget", "5"]
+    for more in ([], ["--keep", "numbers"]):
+        done = CliRunner().invoke(app, ["compress", *common, "--output", str(tmp_path / f"cli{len(more)}"), *more])
+        assert done.exit_code == 0, done.output
+        assert "word frequencies: counted from 7 texts" in done.output
+    assert ItemCatalog.open(tmp_path / "cli0").lookup(ids).to_lists() == kept
+    numbers = Keeping(selector, tokenizer, ["numbers"])
+    assert ItemCatalog.open(tmp_path / "cli2").lookup(ids).to_lists() == compress_ids(
+        numbers, tokenizer, items, 5, "token"
+    )
+    shown = CliRunner().invoke(app, ["show", *common, "--scorer", "selector", "--count", "7"])
+    lines = [line.removeprefix("→ ") for line in shown.output.splitlines() if line.startswith("→")]
+    short = selector.compress_text(items, 5, tokenizer)
+    if kind != "wordpiece":  # its tokens spell no capitals, and show prints what tokens spell
+        assert ["".join(line.split()) for line in lines] == ["".join(text.split()) for text in short]
+    assert "word frequencies of the selector: counted from 7 texts" in shown.output
+    done = CliRunner().invoke(
+        app, ["compress", *common, "--output", str(tmp_path / "shipped"), "--selector", "tsporec/base"]
+    )
+    assert "word frequencies: as shipped" in done.output
+    assert ItemCatalog.open(tmp_path / "shipped").lookup(ids).to_lists() == plain.compress_ids(
+        items, 5, tokenizer, "token"
+    )
+
+
+@pytest.mark.parametrize("make", [lambda t: SelectorCollator(list, tokenizer=t), wrap_tokenizer])
+def test_who_sees_no_catalogue_says_so(make):
+    with pytest.warns(UserWarning, match="words count as in the texts of tsporec/base, not as in your") as told:
+        make(TOKENIZERS["bpe"])
+    assert told[0].filename == __file__
 
 
 FORMS = {

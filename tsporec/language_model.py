@@ -54,10 +54,7 @@ def load_pretrained(auto_class: str, name_or_path: str | Path) -> tuple[Any, Any
                 name_or_path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
             )
     except OSError as error:
-        raise ValueError(
-            f"{name_or_path}: no model could be loaded from there ({error}). Give a folder or Hub id with config.json, "
-            "a tokenizer and weights as safetensors."
-        ) from error
+        raise _not_loaded(name_or_path, "config.json, a tokenizer and weights as safetensors", error) from error
     return model.eval(), tokenizer
 
 
@@ -83,10 +80,18 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
     try:
         return transformers.AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{name_or_path}: no tokenizer could be loaded from there ({error}). Give a folder or Hub id with "
-            "tokenizer.json; one that needs code of its own is refused."
-        ) from error
+        raise _not_loaded(name_or_path, "tokenizer.json", error) from error
+
+
+def _not_loaded(name: str | Path, needed: str, error: Exception) -> ValueError:
+    """Return a short error in place of transformers' pages of advice, which stay as its cause."""
+    if "trust_remote_code" in str(error):
+        found = "it needs code of its own, which is never run"
+    elif Path(name).is_dir():
+        found = f"the folder does not have {needed}, or not in a form that transformers reads"
+    else:
+        found = "there is no such folder, and no such name on the Hub (or in its cache, if the Hub cannot be asked)"
+    return ValueError(f"no model or tokenizer {str(name)!r}: {found}. Give a folder or a Hub id with {needed}.")
 
 
 def cut_layers(model: Any, layers: int | None) -> Any:

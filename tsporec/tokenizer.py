@@ -47,7 +47,7 @@ def wrap_tokenizer(
     tokenizer : a Hugging Face tokenizer, fast or slow
     selector : TokenSelector, other scorer, str or Path, optional
         An object, or a name, a folder or a Hub id to load. It is bound to ``tokenizer`` unless it already is. Default:
-        the bundled selector.
+        the bundled selector, with a warning, for its word frequencies are of other texts.
     budget : Budget or int, optional
         Budget of each text, without the special tokens that ``tokenizer`` adds. Each text of a pair has its own; they
         share a ``total``. Default: texts are cut only if ``truncation`` would cut them, to the same length.

@@ -337,6 +337,74 @@ def test_many_small_updates(build, tokenizer):
     assert catalog.describe()["bytes"] < 1 << 18  # pages are used again
 
 
+# -- word frequencies
+
+
+def fitted(items, tokenizer):
+    return TokenSelector.from_pretrained().for_tokenizer(tokenizer).fit(tokenize_items(items, tokenizer))
+
+
+def test_a_catalogue_remembers_the_word_frequencies_of_its_build(build, tokenizer):
+    items, new = make_items(60), Item("new", {"title": f"{TEXTS[0]} and {TEXTS[3]}"})
+    first, selector = build(items, selector=None), fitted(items, tokenizer)
+    assert first.recipe.selector == selector.fingerprint
+    assert first.describe()["frequencies"] == "counted from 60 texts"
+    second = first.update([new], tokenizer=tokenizer)
+    assert second.selector.for_tokenizer(tokenizer).fingerprint == selector.fingerprint
+    assert second["new"].tolist() == selector.compress_ids(new, 8, tokenizer, "token")
+    assert second.update([new], tokenizer=tokenizer, selector=selector).report.unchanged == 1
+    with pytest.raises(ValueError, match=r"frequencies \('counted from 60 texts' here, 'as shipped' given\)"):
+        first.update([new], tokenizer=tokenizer, selector="tsporec/base")
+    anew = build(items[:20], selector=None, overwrite=True)
+    assert anew.selector.frequencies == "counted from 20 texts"
+    assert second.selector.frequencies == "counted from 60 texts"
+    anew.verify()
+    given = build(items, "given", selector=TiedScorer())
+    assert given.selector is None
+    with pytest.raises(ValueError, match="was given a selector; give the same one"):
+        given.update([new], tokenizer=tokenizer)
+    assert build(items, "shipped", selector=TokenSelector.from_pretrained()).recipe.frequencies == "as shipped"
+
+
+def test_words_are_counted_in_workers_and_in_every_source(build, tokenizer):
+    items = make_items(60)
+    want = build(items, "one", selector=None)
+    chunks = [Chunk([i.id for i in part], tokens=tokenize_items(part, tokenizer)) for part in (items[:25], items[25:])]
+    for name, source, options in (("two", items, {"num_proc": 2, "start_method": "fork"}), ("chunks", chunks, {})):
+        catalog = build(source, name, selector=None, chunk_items=7, **options)
+        assert catalog.recipe == want.recipe
+        assert same(catalog.lookup(list(want)), want.lookup(list(want)))
+    with pytest.raises(ValueError, match="items is a generator, which can be read only once"):
+        build((item for item in items), "once", selector=None)
+    assert len(build((item for item in items), "once", selector="tsporec/base")) == 60
+
+
+def test_a_build_that_goes_on_does_not_count_again(build, tokenizer, monkeypatch):
+    class Breaks(list):
+        read = 0
+
+        def __iter__(self):
+            self.read += 1
+            kept = self.read == 1  # the other reading counts words
+            for number, item in enumerate(super().__iter__()):
+                if kept and number == 50:
+                    raise RuntimeError("the source broke")
+                yield item
+
+    items, options = make_items(60), {"selector": None, "chunk_items": 10}
+    with pytest.raises(RuntimeError, match="the source broke"):
+        build(Breaks(items), **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenSelector, "fit_counts", None)
+        with pytest.raises(ValueError, match=r"differs in selector .*; frequencies \('counted from 60 texts' here"):
+            build(items, selector="tsporec/base")
+        catalog = build([*items, Item("new", {"title": "gel pen"})], **options)
+    assert (catalog.report.resumed, catalog.report.items) == (50, 11)
+    want = fitted(items, tokenizer)
+    assert same(catalog.lookup([item.id for item in items]), expected(items, tokenizer, 8, want))
+    assert build(items, selector=None, overwrite=True, resume=False).recipe == catalog.recipe
+
+
 # -- how the work is done
 
 

@@ -92,5 +92,11 @@ def test_a_build_goes_on_and_checks_what_build_checks(cluster, tokenizer, tmp_pa
     assert same(catalog.lookup([i.id for i in ITEMS]), expected(ITEMS, tokenizer, Budget(tokens=4)))
     with pytest.raises(ValueError, match="holds a catalogue already"):
         build_with_ray(rows, **options)
+    fitted = {"tokenizer": tokenizer, "budget": 4}
+    counted = build_with_ray(rows, **fitted, path=tmp_path / "counted", batch_items=80)
+    want = ItemCatalog.build(ITEMS, **fitted, path=tmp_path / "want")
+    assert counted.recipe == want.recipe
+    assert counted.recipe.frequencies == want.recipe.frequencies == "counted from 240 texts"
+    assert same(counted.lookup(list(want)), want.lookup(list(want)))
     with pytest.raises(ValueError, match="no item has a token"):
         build_with_ray(rows, **{**options, "path": tmp_path / "other"}, fields=["brand"])

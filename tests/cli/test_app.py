@@ -44,7 +44,7 @@ def test_evaluate_prints_a_table_and_writes_results(files, tmp_path):
     ("change", "message"),
     [
         (["--items", "nowhere.item.json"], "there is no such file"),
-        (["--model", "/nowhere"], "could be loaded from there"),
+        (["--model", "/nowhere"], "there is no such folder, and no such name on the Hub"),
         (["--budget", "0"], "--budget takes whole numbers of at least 1"),
         (["--budget", "many"], "--budget takes whole numbers of at least 1"),
         (["--items", "nowhere"], "there is no such file"),
@@ -201,8 +201,16 @@ def test_show_compares_scorers_of_one_item_and_writes_a_page_and_a_picture(files
     shown = run(*common, "--item", 5)
     assert shown.exit_code == 0, shown.output
     assert [line.split()[0] for line in shown.stdout.splitlines() if line[:1].isalnum()] == [
-        "5", "whole", "head", "tfidf", "selector",
+        "5", "whole", "head", "tfidf", "selector", "word",
     ]  # fmt: skip
+    assert shown.stdout.splitlines()[-1] == "word frequencies of the selector: counted from 12 texts"
+    several = run(*common, "--item", 5, "--budget", "4,6", "--scorer", "head,tfidf").stdout.splitlines()
+    assert [line[:8].strip() for line in several if line[:4] in ("head", "tfid")] == [
+        "head 4",
+        "head 6",
+        "tfidf 4",
+        "tfidf 6",
+    ]
     assert "→" in run(*common).stdout, "three items: one scorer"
     done = run(*common, "--html", tmp_path / "a.html", "--svg", tmp_path / "a.svg", "--granularity", "word")
     assert done.exit_code == 0, done.output

@@ -17,6 +17,7 @@ from tsporec.evaluation.picture import draw_text
 from tsporec.evaluation.report import kept_runs
 from tsporec.scorers import make_scorer
 from tsporec.selection import Selection, select
+from tsporec.tokens.pieces import Pieces
 from tsporec.tokens.ragged import RaggedTokens
 
 HOSTILE = (
@@ -58,6 +59,16 @@ def test_the_page_holds_what_the_library_keeps(tokenizer, tokens, scorers, granu
             selection = select(scorer, tokens, budget, granularity=granularity, tokenizer=tokenizer)
             for i, item in enumerate(data["items"]):
                 assert [item["text"], item["kept"][name][place]] == [*kept_runs(tokens, selection, tokenizer, i)]
+
+
+def test_texts_are_read_once_and_words_are_kept_by_default(tokenizer, tokens, scorers, page, monkeypatch):
+    assert page == make_page(NAMES, tokens, scorers, tokenizer, 5, "word")
+    reads, text = [], Pieces.text
+    monkeypatch.setattr(Pieces, "text", lambda self, ids: reads.append(ids) or text(self, ids))
+    data = data_of(make_page(NAMES, tokens, scorers, tokenizer, [7, 5]))
+    assert len(reads) <= 3 * len(NAMES), "for its text, its words, and its characters where no word fits"
+    assert data["budget"] == 7
+    assert {5, 7} <= {*data["budgets"]}
 
 
 def test_markup_is_escaped_and_the_policy_names_the_code(page):

@@ -26,6 +26,7 @@ from tsporec.catalog.sources import Chunk
 from tsporec.data.items import FIELDS, tokenize_texts
 from tsporec.selection import pieces_of_words, rank, score_tokens, select_scored
 from tsporec.selector.files import CONFIG, WEIGHTS
+from tsporec.selector.hub import DEFAULT
 from tsporec.selector.model import TokenSelector
 from tsporec.selector.resolve import bound_selector
 from tsporec.selector.vocabulary import count_texts
@@ -94,8 +95,12 @@ class Compressor:
 
     def with_selector(self, selector: Any) -> Compressor:
         """Return a compressor with another selector that is bound to the tokenizer."""
-        names = {"selector": fingerprint_of(selector), "frequencies": getattr(selector, "frequencies", "")}
-        return replace(self, selector=selector, recipe=replace(self.recipe, **names))
+        told = getattr(selector, "frequencies", "")
+        return replace(
+            self,
+            selector=selector,
+            recipe=replace(self.recipe, selector=fingerprint_of(selector), frequencies=told),
+        )
 
     def _tokens(self, chunk: Chunk) -> RaggedTokens:
         if chunk.tokens is None:
@@ -126,7 +131,7 @@ def make_compressor(
     pieces_of_words(granularity, tokenizer)  # refuse what is none
     if isinstance(fields, str):
         raise ValueError(f"fields must be a list of names; found {fields!r}.")
-    selector = bound_selector(selector, tokenizer)
+    selector = bound_selector(DEFAULT if selector is None else selector, tokenizer)
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
     recipe = Recipe(tokenizer_fingerprint(tokenizer), "", size, budget, tuple(fields), id_type, granularity)
     return Compressor(tokenizer, selector, recipe).with_selector(selector)

@@ -6,15 +6,33 @@ import logging
 import os
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
+from tsporec._internal.terminal import printable
 from tsporec._version import __version__
 from tsporec.cli import compress, data, doctor, evaluate, hub, show, train
 from tsporec.cli.options import clean_errors
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+_UsageError: Any = typer.BadParameter.__base__  # of click, or of typer's own copy of it
+
+
+class _OneLine(typer.core.TyperGroup):
+    """Prints what is wrong with the arguments of a command as one line, like every other error."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            name = getattr(error.ctx, "command_path", "tsporec")
+            message = error.format_message().rstrip(".")
+            typer.echo(printable(f"error: {message}. {name} --help lists the options."), err=True)
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(cls=_OneLine, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 def _print_version(wanted: bool) -> None:

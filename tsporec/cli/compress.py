@@ -11,16 +11,15 @@ import typer
 
 from tsporec.cli import options
 from tsporec.cli.options import names
-from tsporec.selector.hub import DEFAULT
 
 
 def compress(
     items: options.Items,
     model: Annotated[str, typer.Option(help="Tokenizer of the recommender: a folder or a Hub id.")],
     output: Annotated[Path, typer.Option(help="Folder of the compressed catalogue.")],
-    budget: Annotated[int | None, typer.Option(help="Tokens to keep of each text. Default: 16.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Tokens to keep of each text. Default: 16.")] = None,
     ratio: options.Ratio = None,
-    selector: options.Selector = DEFAULT,
+    selector: options.Selector = None,
     granularity: options.Granularity = "token",
     keep: options.Keep = None,
     fields: options.Fields = options.FIELDS,
@@ -37,18 +36,28 @@ def compress(
     import numpy as np
 
     from tsporec.catalog.catalog import ItemCatalog
+    from tsporec.catalog.compress import make_compressor
+    from tsporec.catalog.sources import read_chunks
+    from tsporec.catalog.writer import Work
     from tsporec.data.readers import read_items
     from tsporec.evaluation.report import make_console
     from tsporec.language_model import load_tokenizer
-    from tsporec.selector.resolve import bound_selector
     from tsporec.tokens.ragged import segment_digests
 
+    kept, wanted, work = options.read_budget(budget, ratio, "a catalogue"), names(fields, "--fields"), Work(num_proc)
+    options.patterns(keep)
     tokenizer = load_tokenizer(model)
-    chosen = options.keeping(bound_selector(selector, tokenizer), tokenizer, keep)
+    source = items if format_ is None else read_items(items, format_, id_field)
+    chosen: Any = selector
+    if keep:
+        compressor = make_compressor(tokenizer, selector, kept, "str", wanted, granularity)
+        if selector is None:
+            chunks = read_chunks(source, wanted, id_field, work.chunk_items)
+            compressor = compressor.fitted(work.map(compressor.count, chunks))
+        chosen = options.keeping(compressor.selector, tokenizer, keep)
     catalog = ItemCatalog.build(
-        items if format_ is None else read_items(items, format_, id_field), tokenizer=tokenizer,
-        selector=chosen, budget=options.read_budget(budget, ratio), path=output, granularity=granularity,
-        fields=names(fields, "--fields"), id_field=id_field, num_proc=num_proc, overwrite=overwrite, resume=resume,
+        source, tokenizer=tokenizer, selector=chosen, budget=kept, path=output, granularity=granularity,
+        fields=wanted, id_field=id_field, num_proc=num_proc, overwrite=overwrite, resume=resume,
     )  # fmt: skip
     report, console = catalog.report, make_console()
     assert report is not None
@@ -61,6 +70,7 @@ def compress(
     if report.marked:
         share = report.survived / report.marked
         console.print(f"{share:.0%} of the {report.marked} tokens that --keep names are kept")
+    console.print(f"word frequencies: {catalog.recipe.frequencies}")
     console.print(f"{report.tokens_before} tokens before, {report.tokens_after} after; catalogue in {output}")
     # One row an item: a digest of what it keeps -> how many items have it
     kept = [segment_digests(catalog.lookup(part)) for part in batched(catalog, 10_000)]

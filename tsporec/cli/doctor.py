@@ -39,7 +39,7 @@ def doctor() -> None:
         typer.echo(f"top-k: numpy on the CPU; no CUDA kernel, because {reason}")
     settings = [f"{name}={os.environ[name]}" for name in _HUB if name in os.environ]
     typer.echo(f"models and selectors: folders, then the Hub ({', '.join(settings) or 'as huggingface_hub is set'})")
-    typer.echo("selector without --selector: tsporec/base, bundled")
+    typer.echo("selector without --selector: tsporec/base, bundled, with the word frequencies of --items")
 
 
 def _extras() -> dict[str, list[str]]:

@@ -32,9 +32,7 @@ def evaluate(
             "untrained,selector."
         ),
     ] = None,
-    selector: Annotated[
-        str | None, typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one.")
-    ] = None,
+    selector: options.Selector = None,
     keep: options.Keep = None,
     fields: options.Fields = options.FIELDS,
     seeds: options.Seeds = "0,1,2",
@@ -212,4 +210,5 @@ def describe_selector(name: str | None, selector: Any) -> dict[str, Any]:
     """Name a selector in a results file by where it is and by its fingerprint."""
     if selector is None:
         return {}
-    return {"selector": {"name": name or "tsporec/base", "fingerprint": selector.fingerprint}}
+    found = {"name": name or "tsporec/base", "fingerprint": selector.fingerprint}
+    return {"selector": {**found, "frequencies": selector.frequencies}}

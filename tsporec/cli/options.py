@@ -33,9 +33,15 @@ FIELDS = "title,description"
 Items = Annotated[Path, typer.Option("--items", help="The catalogue: a file of items.")]
 Model = Annotated[str, typer.Option("--model", help="A causal LM: a folder or a Hub id.")]
 Fields = Annotated[str, typer.Option("--fields", help="Text fields in order, comma-separated.")]
-Selector = Annotated[str, typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one.")]
+Selector = Annotated[
+    str | None,
+    typer.Option(
+        help="The selector: a folder, a Hub id or tsporec/base, used as it is. Default: the bundled one, with the word "
+        "frequencies of --items."
+    ),
+]
 Ratio = Annotated[
-    float | None, typer.Option("--ratio", help="In place of --budget: the share of each text's tokens to keep.")
+    str | None, typer.Option("--ratio", help="In place of --budget: the share of each text's tokens to keep.")
 ]
 Ratios = Annotated[
     str | None,
@@ -169,17 +175,16 @@ def numbers(text: str, option: str, least: int) -> list[int]:
     return found
 
 
-def read_budget(budget: int | None, ratio: float | None) -> Any:
-    """Return the number of tokens that --budget names (by default 16), or the share that --ratio names.
+def read_budget(budget: str | None, ratio: str | None, what: str) -> Any:
+    """Return the one number of tokens that --budget names (by default 16), or the share that --ratio names.
 
-    >>> read_budget(None, None), read_budget(None, 0.25).keep_ratio
+    >>> read_budget(None, None, "a catalogue"), read_budget(None, "0.25", "a catalogue").keep_ratio
     (16, 0.25)
     """
-    from tsporec.budget import Budget
-
-    if budget is not None and ratio is not None:
-        raise ValueError("--ratio stands in place of --budget; leave one out.")
-    return Budget(keep_ratio=ratio) if ratio is not None else 16 if budget is None else budget
+    found = read_budgets(budget, ratio, "16")
+    if len(found) > 1:
+        raise ValueError(f"{what} has one budget; found {ratio or budget!r}.")
+    return found[0]
 
 
 def read_budgets(budget: str | None, ratio: str | None, default: str) -> list[Any]:
@@ -218,7 +223,8 @@ def check_scorers(wanted: Sequence[str], selector: str | None, classifier: str |
     for name in wanted:
         if name not in (*SCORERS, "untrained", "selector", "full"):
             raise ValueError(
-                f"there is no scorer {name!r}; expected {', '.join(SCORERS)}, untrained, selector or full."
+                f"there is no scorer {name!r}; expected {', '.join(SCORERS)}, untrained, selector or full. A selector "
+                "of yours is the scorer selector, with --selector FOLDER."
             )
     reads = {"--selector": (selector, "selector", "untrained"), "--classifier": (classifier, "llmlingua2")}
     for option, (value, *readers) in reads.items():
@@ -278,6 +284,8 @@ def build_scorer(
         return None
     if name in ("selector", "untrained"):
         learned = TokenSelector.from_pretrained(selector or DEFAULT).for_tokenizer(tokenizer)
+        if selector is None:
+            learned.fit(corpus)
         return learned if name == "selector" else untrained(learned.config.weighting, tokenizer, corpus)
     if name in ("self_information", "attention", "centroid"):
         # Surprisal needs the whole model: its head reads the last layer.

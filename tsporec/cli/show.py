@@ -19,9 +19,12 @@ def show(
     items: Annotated[Path | None, typer.Option(help="File of items.")] = None,
     catalog: Annotated[Path | None, typer.Option(help="Instead of --items: a compressed catalogue.")] = None,
     budget: Annotated[
-        int | None, typer.Option(help="Tokens to keep of each text. Default: 16, or all that the catalogue keeps.")
+        str | None,
+        typer.Option(
+            help="Tokens to keep of each text, comma-separated. Default: 16, or all that the catalogue keeps."
+        ),
     ] = None,
-    ratio: options.Ratio = None,
+    ratio: options.Ratios = None,
     scorer: Annotated[
         str | None,
         typer.Option(
@@ -41,12 +44,9 @@ def show(
     ] = None,
     svg: Annotated[Path | None, typer.Option(help="Draw the first item to this SVG file.")] = None,
     fields: options.Fields = "title,description",
-    granularity: options.Granularity = "token",
+    granularity: options.Granularity = "word",
     keep: options.Keep = None,
-    selector: Annotated[
-        str | None,
-        typer.Option(help="The selector: a folder or a Hub id. Default: the bundled one."),
-    ] = None,
+    selector: options.Selector = None,
     format_: options.Format = None,
     id_field: options.IdField = None,
     layers: options.Layers = None,
@@ -61,12 +61,15 @@ def show(
             "--svg, or give --items."
         )
     if catalog is not None:
-        return _show_stored(catalog, model, item, count or 3, budget)
+        k = None if budget is None else options.read_budget(budget, None, "--catalog")
+        return _show_stored(catalog, model, item, count or 3, k)
     if html and ratio is not None:
         raise ValueError("a page has a slider of budgets; give --budget in place of --ratio.")
+    budgets = options.read_budgets(budget, ratio, "16")
     from tsporec._internal.files import write_whole
     from tsporec.data.items import check_fields, tokenize_items
     from tsporec.data.readers import read_items
+    from tsporec.evaluation.measures import size_label, size_of
     from tsporec.evaluation.page import make_page
     from tsporec.evaluation.picture import draw_text
     from tsporec.evaluation.report import compare_texts, make_console, print_texts
@@ -83,7 +86,6 @@ def show(
             "Compare it with others by tsporec evaluate --scorers llmlingua2 --classifier CHECKPOINT."
         )
     check_scorers(wanted, selector, None)
-    kept = options.read_budget(budget, ratio)
     catalogue = read_items(items, format_, id_field)
     check_fields(catalogue, names(fields, "--fields"))
     known = {found.id for found in catalogue}
@@ -97,21 +99,26 @@ def show(
     shown = [found for found in catalogue if found.id in item] if item else catalogue[:count]
     ids, tokens = [found.id for found in shown], tokenize_items(shown, tokenizer, names(fields, "--fields"))
     if html:
-        write_whole(html, make_page(ids, tokens, built, tokenizer, kept, granularity).encode())
+        write_whole(html, make_page(ids, tokens, built, tokenizer, budgets, granularity).encode())
         typer.echo(f"page of {len(shown)} items written to {html}")
     selections = {
-        name: select(one, tokens, kept, granularity=granularity, tokenizer=tokenizer) for name, one in built.items()
-    }
+        name if len(budgets) == 1 else f"{name} {size_label(size_of(kept))}":
+        select(one, tokens, kept, granularity=granularity, tokenizer=tokenizer)
+        for name, one in built.items() for kept in budgets
+    }  # fmt: skip
     if svg:
         write_whole(svg, draw_text(tokens, selections, tokenizer, 0).encode())
         typer.echo(f"picture of item {ids[0]} written to {svg}")
     if html or svg:
         return None
-    if len(wanted) == 1:
-        print_texts(make_console(), ids, tokens, selections[wanted[0]], tokenizer, range(len(shown)))
+    console = make_console()
+    if len(selections) == 1:
+        print_texts(console, ids, tokens, selections[wanted[0]], tokenizer, range(len(shown)))
     else:
         for segment, name in enumerate(ids):
-            compare_texts(make_console(), name, tokens, selections, tokenizer, segment)
+            compare_texts(console, name, tokens, selections, tokenizer, segment)
+    if "selector" in built:
+        console.print(f"word frequencies of the selector: {built['selector'].frequencies}")
     return None
 
 

@@ -49,7 +49,7 @@ class SelectorCollator(CollatorAround):
         Makes a batch of a list of features: any Hugging Face collator, or one of your own.
     selector : TokenSelector, other scorer, str or Path, optional
         Scores the tokens: an object, or a name, a folder or a Hub id to load. It is bound to ``tokenizer`` unless
-        it already is. Default: the bundled selector.
+        it already is. Default: the bundled selector, with a warning, for its word frequencies are of other texts.
     budget : Budget, int or {column: Budget or int}
         Budget of each span; a whole number is a number of tokens. The spans of a feature share a ``total``, oldest
         first. Give a mapping if fields have budgets of their own: its keys are the span columns, for example
@@ -99,7 +99,7 @@ class SelectorCollator(CollatorAround):
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> tokenizer = word_tokenizer("I bought a blue gel pen of fine quality and then".split())
     >>> feature = dict(tokenizer("I bought a blue gel pen of fine quality and then"), item_spans=[(3, 9)])
-    >>> collator = SelectorCollator(DataCollatorForSeq2Seq(tokenizer), budget=3, spans="item_spans")
+    >>> collator = SelectorCollator(DataCollatorForSeq2Seq(tokenizer), "tsporec/base", budget=3, spans="item_spans")
     >>> tokenizer.decode(collator([feature])["input_ids"][0])
     ' I bought a blue gel pen and then'
 

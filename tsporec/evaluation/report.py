@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tsporec._internal.extras import require
 from tsporec._internal.files import writing
@@ -35,21 +36,27 @@ def kept_runs(tokens: RaggedTokens, selection: Selection, tokenizer: Any, segmen
     >>> kept_runs(tokens, Selection(np.array([1, 2]), np.int32([0, 2])), tokenizer, 0)
     ('blue gel pen', [[5, 8], [9, 12]])
     """
-    start, end = tokens.cu_seqlens[segment], tokens.cu_seqlens[segment + 1]
-    kept = np.zeros(end - start, dtype=bool)
-    chosen = selection.kept[selection.cu_seqlens[segment] : selection.cu_seqlens[segment + 1]]
-    kept[chosen - start] = True
-    text, spans = read_pieces(tokenizer).text(tokens[segment])
-    before = _blank(text)
-    text, spans = text.strip(), spans - before
+    start, end = selection.cu_seqlens[segment : segment + 2]
+    text, spans = spelled(tokens[segment], tokenizer)
+    return text, runs_of(text, spans[selection.kept[start:end] - tokens.cu_seqlens[segment]])
+
+
+def spelled(ids: NDArray[np.int32], tokenizer: Any) -> tuple[str, NDArray[np.int64]]:
+    """Return the text of token ids, without outer spaces, and where each token starts and ends in it: ``[L, 2]``."""
+    text, spans = read_pieces(tokenizer).text(ids)
+    return text.strip(), spans - _blank(text)
+
+
+def runs_of(text: str, spans: NDArray[np.int64]) -> list[list[int]]:
+    """Return start and end of each run of characters of the tokens at ``spans``, without outer spaces."""
     runs: list[list[int]] = []
-    for first, last in np.clip(spans[kept], 0, len(text)).tolist():
+    for first, last in np.clip(spans, 0, len(text)).tolist():
         first, last = first + _blank(text[first:last]), last - _blank(text[first:last][::-1])
         if runs and runs[-1][1] >= first:
             runs[-1][1] = max(last, runs[-1][1])
         elif last > first:
             runs.append([first, last])
-    return text, runs
+    return runs
 
 
 def highlighted(text: str, runs: Sequence[Sequence[int]]) -> Any:

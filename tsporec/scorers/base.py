@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
 from tsporec.data.cleaning import clean_text
-from tsporec.data.items import tokenize_texts
+from tsporec.data.items import Item, item_text, tokenize_texts
 from tsporec.tokens.fingerprint import tokenizer_fingerprint
 from tsporec.tokens.ragged import RaggedTokens, check_ragged
 
 Scores = NDArray[np.float32]
 S = TypeVar("S")
-Corpus: TypeAlias = RaggedTokens | Sequence[str] | Sequence[Sequence[int]]
-"""The texts of a catalogue that a scorer is fitted to: packed ids, texts, or lists of ids."""
+Corpus: TypeAlias = RaggedTokens | Sequence[str | Item] | Sequence[Sequence[int]]
+"""The texts of a catalogue that a scorer is fitted to: packed ids, items, texts, or lists of ids."""
 
 
 @runtime_checkable
@@ -72,7 +72,7 @@ class BaseScorer:
 
 
 def read_corpus(corpus: object, tokenizer: Any) -> RaggedTokens:
-    """Return a corpus as packed ids. Texts are cleaned, as an item's are, and read with ``tokenizer``.
+    """Return a corpus as packed ids. Each line of a text is cleaned as an item's field is, and read with ``tokenizer``.
 
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> read_corpus(["blue  pen", "pen"], word_tokenizer(["blue", "pen"])).to_lists()
@@ -86,8 +86,8 @@ def read_corpus(corpus: object, tokenizer: Any) -> RaggedTokens:
             "the column of texts."
         )
     texts: list[Any] = list(corpus)
-    if not all(isinstance(text, str) for text in texts):
-        wrong = [text for text in texts if isinstance(text, str) or not isinstance(text, Iterable)]
+    if not all(isinstance(text, str | Item) for text in texts):
+        wrong = [text for text in texts if isinstance(text, str | Item) or not isinstance(text, Iterable)]
         if wrong:
             found = type(wrong[0]).__name__
             raise TypeError(f"corpus must hold texts alone or lists of token ids alone; found {found} beside others.")
@@ -97,7 +97,8 @@ def read_corpus(corpus: object, tokenizer: Any) -> RaggedTokens:
             "texts are read with a tokenizer, and none is bound; bind one first (scorer.for_tokenizer(tokenizer), "
             "TfidfScorer(tokenizer)), or give token ids."
         )
-    return tokenize_texts([clean_text(text) for text in texts], tokenizer)
+    lines = [item_text(one) if isinstance(one, Item) else map(clean_text, one.split("\n")) for one in texts]
+    return tokenize_texts([one if isinstance(one, str) else "\n".join(one) for one in lines], tokenizer)
 
 
 def score_tokens(scorer: Scorer, tokens: RaggedTokens) -> Scores:

@@ -63,6 +63,7 @@ class Keeping(BaseScorer):
         self.pattern = join_patterns(patterns)
         self.scorer, self.pieces = scorer, read_pieces(tokenizer)
         self.item_weights = getattr(scorer, "item_weights", None)
+        self.frequencies = getattr(scorer, "frequencies", "")
         self.tokenizer_fingerprint = tokenizer_fingerprint(tokenizer)
 
     def config(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tsporec.scorers import SCORERS
 from tsporec.selector import files
 from tsporec.selector.card import PLACEHOLDER, model_card
 from tsporec.selector.config import SavedSelector
@@ -50,6 +51,11 @@ def load(
     folder = find_local(name_or_path)
     if folder is not None:
         return files.load(lambda name: folder / name)
+    if name_or_path in SCORERS:
+        raise ValueError(
+            f"{name_or_path!r} is a scorer, not a selector: make_scorer({name_or_path!r}) makes it, and tsporec show "
+            f"--scorer {name_or_path} and tsporec evaluate --scorers {name_or_path} read it."
+        )
 
     options = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
 

@@ -6,7 +6,7 @@ import copy
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -25,10 +25,10 @@ from tsporec.selector.distinct_items import STRENGTH, make_distinct
 from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.network import SIGNALS, FrozenSelector, Scoring, ScoringNetwork, check_precision
 from tsporec.selector.text_rows import lay_out
-from tsporec.selector.vocabulary import Vocabulary, count_texts, inverse_frequencies, is_pair, read_vocabulary
+from tsporec.selector.vocabulary import Counted, Vocabulary, count_texts, inverse_frequencies, is_pair, read_vocabulary
 from tsporec.tokens.ragged import RaggedTokens
 
-Bools, Ints = NDArray[np.bool_], NDArray[np.int64]
+Bools: TypeAlias = NDArray[np.bool_]
 __all__ = ["SelectorConfig", "TokenSelector"]
 
 
@@ -144,7 +144,7 @@ class TokenSelector(nn.Module):
     def fit(self, corpus: Corpus | Sequence[tuple[Any, Corpus]], *, prior: float = 1.0) -> TokenSelector:
         """Set the inverse document frequencies from the texts of ``corpus``; returns this selector.
 
-        ``corpus`` is a list of texts, or their token ids: :class:`RaggedTokens`, one text a segment.
+        ``corpus`` is a list of items or texts, or their token ids: :class:`RaggedTokens`, one text a segment.
         ``idf = log((prior + N) / (prior + df)) + 1``; with a prior of 1 this is scikit-learn's smoothed form. ``df`` is
         counted by spelling, so it serves every tokenizer. ``corpus`` may also be pairs (tokenizer, texts or ids); N
         then counts, for each spelling, the texts of the tokenizers that have it. A larger prior makes rare and unknown
@@ -158,7 +158,7 @@ class TokenSelector(nn.Module):
         buckets = self.config.surface_buckets
         return self.fit_counts(((one, count_texts(one, tokens, buckets), len(tokens)) for one, tokens in parts), prior)
 
-    def fit_counts(self, counts: Iterable[tuple[Vocabulary, Ints, int]], prior: float = 1.0) -> TokenSelector:
+    def fit_counts(self, counts: Iterable[Counted], prior: float = 1.0) -> TokenSelector:
         """Do as :meth:`fit`, given :func:`~tsporec.selector.vocabulary.count_texts` of the parts of a corpus."""
         idf, texts = inverse_frequencies(counts, self.config.surface_buckets, prior)
         self.idf.copy_(torch.from_numpy(idf))
@@ -276,7 +276,7 @@ class TokenSelector(nn.Module):
         """Shorten texts or items to token ids: for engines that take them, such as vLLM."""
         return compress_ids(self, tokenizer, text, budget, granularity)
 
-    def _make_scoring(self, network: ScoringNetwork, blend: Tensor, ids: Ints) -> Scoring:
+    def _make_scoring(self, network: ScoringNetwork, blend: Tensor, ids: NDArray[np.int64]) -> Scoring:
         """Make the scoring of vocabulary ids ``[M]``, in the dtype of ``blend``."""
         check_precision(self.blend)
         return network.scoring(blend, self.idf, self.config.weighting, self._bound(), ids)

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,13 +88,14 @@ def count_texts(vocabulary: Vocabulary, tokens: RaggedTokens, buckets: int) -> N
     return np.bincount(np.unique(pairs) % buckets, minlength=buckets)
 
 
-def inverse_frequencies(
-    parts: Iterable[tuple[Vocabulary, NDArray[np.int64], int]], buckets: int, prior: float
-) -> tuple[NDArray[np.float64], int]:
+Counted: TypeAlias = tuple[Vocabulary, NDArray[np.int64], int]
+"""A part of a corpus: its vocabulary, its :func:`count_texts` and its number of texts."""
+
+
+def inverse_frequencies(parts: Iterable[Counted], buckets: int, prior: float) -> tuple[NDArray[np.float64], int]:
     """Return ``log((prior + N) / (prior + df)) + 1``, float64 ``[buckets]``, and the number of all texts.
 
-    Each part of a corpus has a vocabulary, its :func:`count_texts` and its number of texts. For each bucket, N counts
-    the texts of the vocabularies that have its spelling, or all texts if none has it.
+    For each bucket, N counts the texts of the vocabularies that have its spelling, or all texts if none has it.
     """
     if not 0 < prior < math.inf:
         raise ValueError(f"prior is a number of texts above 0; found {prior}.")
