@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tsporec._internal.digest import short_digests
 from tsporec._internal.progress import progress
-from tsporec.catalog.compress import Compressor, Counts, load_selector, save_selector
+from tsporec.catalog.compress import Compressor, WordCounts, load_selector, save_selector
 from tsporec.catalog.integrity import no_catalogue
 from tsporec.catalog.records import HEADER, ItemId, Recipe, decode_ids, encode_ids, headers_of
 from tsporec.catalog.store import CATALOG, SEEN, UNFINISHED, State, Store, clear, pairs_of
@@ -51,7 +51,7 @@ class Build:
         """Whether records of an unfinished build are there."""
         return self._unfinished is not None
 
-    def start(self, compressor: Compressor, counts: Iterable[Counts] | None) -> Compressor:
+    def start(self, compressor: Compressor, counts: Iterable[WordCounts] | None) -> Compressor:
         """Return the compressor to build with. One that differs from that of an unfinished build is a ``ValueError``.
 
         The selector is fitted to ``counts`` of all items, if there are any, and stored. A build that goes on has that

@@ -49,7 +49,7 @@ COUNTS = Compressed._fields[2:]
 """The names of the counts."""
 
 T = TypeVar("T")
-Counts: TypeAlias = tuple[NDArray[np.int64], int]
+WordCounts: TypeAlias = tuple[NDArray[np.int64], int]
 """The texts of a chunk that have each spelling, and the number of its texts."""
 
 _AHEAD = 3  # chunks that wait for each worker, so that none idles while the parent reads
@@ -83,12 +83,12 @@ class Compressor:
         marks = self.selector.marks(tokens)
         return Compressed(keys, records, known, int(marks.sum()), int(marks[selection.kept].sum()))
 
-    def count(self, chunk: Chunk) -> Counts:
+    def count(self, chunk: Chunk) -> WordCounts:
         """Count words, for :meth:`fitted`."""
         tokens = self._tokens(chunk)
         return count_texts(self.selector.vocabulary, tokens, self.selector.config.surface_buckets), len(tokens)
 
-    def fitted(self, counts: Iterable[Counts]) -> Compressor:
+    def fitted(self, counts: Iterable[WordCounts]) -> Compressor:
         """Return a compressor whose selector has the word frequencies of all chunks that were counted."""
         parts = ((self.selector.vocabulary, *one) for one in counts)
         return self.with_selector(self.selector.fit_counts(parts))

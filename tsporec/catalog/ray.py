@@ -17,7 +17,7 @@ from tsporec._internal.extras import require
 from tsporec.budget import Budget
 from tsporec.catalog.catalog import ItemCatalog
 from tsporec.catalog.changes import Build, item_digests
-from tsporec.catalog.compress import COUNTS, Compressor, Counts, make_compressor
+from tsporec.catalog.compress import COUNTS, Compressor, WordCounts, make_compressor
 from tsporec.catalog.records import encode_ids, type_of_ids
 from tsporec.catalog.sources import read_chunks
 from tsporec.catalog.store import open_store, writer_lock
@@ -76,7 +76,7 @@ def build_with_ray(
         )
         yield from results.iter_batches(batch_size=None, batch_format="pyarrow")
 
-    def counts() -> Iterator[Counts]:
+    def counts() -> Iterator[WordCounts]:
         for batch in batches(_CountBatch, compressor, id_field):
             for found, texts in zip(batch["counts"].to_pylist(), batch["texts"].to_pylist(), strict=True):
                 yield np.frombuffer(found, np.int64), texts
