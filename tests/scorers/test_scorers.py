@@ -377,7 +377,7 @@ def test_classifiers_are_checked_before_they_read(tokenizer, wordpiece_tokenizer
         make(window=513)
     with pytest.raises(ValueError, match="reads with its own tokenizer"):
         make(tokenizer=None)
-    with pytest.raises(ValueError, match="could be loaded from there"):
+    with pytest.raises(ValueError, match="there is no such folder, and no such name on the Hub"):
         make(model="no/such/folder/here")
     with pytest.raises(ValueError, match=r"call for_tokenizer\(tokenizer\)"):
         make().score(encode(tokenizer))
