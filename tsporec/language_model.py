@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tsporec._internal.progress import progress
+from tsporec._internal.types import expect
 from tsporec.tokens.ragged import RaggedTokens
 
 _BATCH_TOKENS = 4096  # tokens of one forward on an accelerator
@@ -45,8 +46,7 @@ def load_pretrained(auto_class: str, name_or_path: str | Path) -> tuple[Any, Any
     """
     import transformers
 
-    if not isinstance(name_or_path, str | Path):
-        raise TypeError(f"expected a model, or the folder or Hub id of one; found {type(name_or_path).__name__}.")
+    expect("the model", name_or_path, str | Path, "a causal LM, or the folder or Hub id of one")
     tokenizer = load_tokenizer(name_or_path)
     try:
         with _no_bar_without_terminal():
@@ -77,6 +77,7 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
     """Load the tokenizer of a folder or Hub id. One that needs code of its own is a ValueError: none is ever run."""
     import transformers
 
+    expect("the tokenizer", name_or_path, str | Path, "a folder or a Hub id")
     try:
         return transformers.AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -104,6 +105,7 @@ def cut_layers(model: Any, layers: int | None) -> Any:
     """
     if layers is None:
         return model
+    expect("layers", layers, int, "a whole number, or None")
     stack = layer_stack(model)
     if not 1 <= layers <= len(stack):
         raise ValueError(f"layers must be from 1 to {len(stack)} for this model, found {layers}.")

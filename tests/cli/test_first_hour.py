@@ -24,6 +24,7 @@ from tsporec.data.readers import read_items, read_sequences
 from tsporec.data.splits import make_rows, split
 from tsporec.evaluation.evaluator import Evaluator
 from tsporec.evaluation.task import prepare
+from tsporec.language_model import load_causal_lm
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.pipeline import train
 from tsporec.recommenders.embedding import EmbeddingConfig
@@ -312,7 +313,7 @@ def calls(tokenizer, model):
         (lambda: train("x", *learn[1:]), TypeError, "items must be a list of Item, found str; .*read_items"),
         (lambda: train(items, "x", *learn[2:]), TypeError, "sequences must be a list of Interactions, found str"),
         (lambda: train(*learn[:3], "gpt2", "run"), TypeError, "expected a Hugging Face tokenizer; found .*str"),
-        (lambda: train(*learn, "config"), TypeError, "config must be a LearningConfig, found str"),
+        (lambda: train(*learn, "config"), TypeError, "config must be a LearningConfig; found 'config'"),
         (lambda: LearningConfig(budgets=("8",)), ValueError, "a budget is a Budget or a whole number"),
         (lambda: LearningConfig(budgets=8), ValueError, "budgets must be a tuple of one or more"),
         (lambda: split("interactions.csv"), TypeError, "sequences must be a list of Interactions, found str"),
@@ -333,7 +334,12 @@ def calls(tokenizer, model):
         (lambda: ItemEncoder(tokenizer), TypeError, "expected a causal LM, found "),
         (lambda: make_scorer("attention"), TypeError, "'attention' takes model, .*missing a required argument: 'model"),
         (lambda: make_scorer("head", seed=3), TypeError, "'head' takes no options; got an unexpected .*'seed'"),
-        (lambda: make_scorer("centroid", model=tokenizer, tokenizer=model), TypeError, "expected a model, or the fold"),
+        (lambda: make_scorer("centroid", model=tokenizer, tokenizer=model), TypeError, "the model must be a causal LM"),
+        (lambda: prepare(items, users, [], tokenizer, "title"), TypeError, "fields must be a list of names.*'title'"),
+        (lambda: Evaluator(None, None), TypeError, "task must be a Task"),
+        (lambda: split(users, "time", "0.1"), TypeError, "share must be a number in"),
+        (lambda: RaggedTokens.from_lists([4, 5]), TypeError, r"a list of token ids for each text; found \[4, 5\]"),
+        (lambda: load_causal_lm(None), TypeError, "the model must be a causal LM, or the folder or Hub id of one; fou"),
         (lambda: Budget(keep_ratio="0.25"), ValueError, "keep_ratio must be a number.*found '0.25'"),
         (lambda: tokens.to_padded(None), TypeError, "pad_id must be a token id, found None"),
         (
@@ -346,11 +352,11 @@ def calls(tokenizer, model):
     ]
 
 
-@pytest.mark.parametrize("number", range(41))
+@pytest.mark.parametrize("number", range(46))
 def test_a_wrong_type_is_an_error_with_the_remedy(tokenizer, causal_lm, number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     known = calls(tokenizer, causal_lm)
-    assert len(known) == 41
+    assert len(known) == 46
     call, error, message = known[number]
     with pytest.raises(error, match=message):
         call()

@@ -1,11 +1,23 @@
-"""Check the values of a dataclass against the types of its fields."""
+"""Check the types of arguments, and of the fields of a dataclass."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
+
+
+def expect(name: str, value: object, hint: Any, expected: str) -> None:
+    """Refuse an argument that is not of a type, with what is ``expected`` in words.
+
+    >>> expect("seeds", "012", list[int], "a list of whole numbers, such as [0, 1, 2]")
+    Traceback (most recent call last):
+    TypeError: seeds must be a list of whole numbers, such as [0, 1, 2]; found '012'.
+    """
+    if not _is(value, hint):
+        raise TypeError(f"{name} must be {expected}; found {value!r:.60}.")
 
 
 def check_types(config: Any) -> None:
@@ -34,8 +46,8 @@ def _is(value: object, hint: Any) -> bool:
         return True
     if kind is UnionType:
         return any(_is(value, one) for one in inner)
-    if kind is tuple:
-        return isinstance(value, list | tuple) and all(_is(one, inner[0]) for one in value)
+    if kind in (list, tuple):
+        return isinstance(value, Sequence) and not isinstance(value, str) and all(_is(one, inner[0]) for one in value)
     if kind is dict:
         return isinstance(value, dict) and all(_is(k, inner[0]) and _is(v, inner[1]) for k, v in value.items())
     if hint in (int, float):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tsporec._internal.types import expect
 from tsporec.budget import is_whole
 from tsporec.data.cleaning import clean_text
 from tsporec.tokens.fingerprint import check_tokenizer
@@ -65,13 +66,11 @@ class Interactions:
 
 
 def item_text(item: Item, fields: Sequence[str] = FIELDS) -> str:
-    r"""Join the named fields of an item that are not empty, one on each line. ``fields`` is a list of names.
+    r"""Join the named fields of an item that are not empty, one on each line.
 
     >>> item_text(Item("1", {"title": "Gel pen", "brand": "Pilot"}), ("title", "description", "brand"))
     'Gel pen\nPilot'
     """
-    if isinstance(fields, str) or not isinstance(fields, Sequence):
-        raise TypeError(f"fields must be a list of names, such as ['title']; found {fields!r:.60}.")
     return "\n".join(item.fields[name] for name in fields if item.fields.get(name))
 
 
@@ -96,6 +95,7 @@ def check_fields(items: Iterable[Item], fields: Sequence[str]) -> None:
 
     >>> check_fields([Item("1", {"name": "Gel pen"})], ["name"])
     """
+    expect("fields", fields, list[str], "a list of names, such as ['title']")
     found = {name for item in items for name in item.fields}
     missing = [name for name in fields if name not in found]
     if len(missing) == len(fields) or (missing and tuple(fields) != FIELDS):
@@ -134,6 +134,7 @@ def tokenize_items(
     """
     items = items if isinstance(items, Sequence) or not isinstance(items, Iterable) else list(items)
     check_records(items, Item, "items")
+    expect("fields", fields, list[str], "a list of names, such as ['title']")
     tokens = tokenize_texts([item_text(item, fields) for item in items], tokenizer, max_tokens)
     return tokens.with_items(item.id for item in items)
 

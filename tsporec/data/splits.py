@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from tsporec._internal.types import expect
 from tsporec.data.items import Interactions, check_records
 
 SPLITS = ("last-item", "time")
@@ -47,6 +48,7 @@ def _last(sequence: Interactions) -> int:
 
 def _before_moment(sequences: Sequence[Interactions], share: float) -> list[int]:
     """Return how many events of each user come before the moment that holds out ``share`` of all."""
+    expect("share", share, float, "a number in (0, 1)")
     if not 0 < share < 1:
         raise ValueError(f"share must be in (0, 1), found {share}.")
     for sequence in sequences:

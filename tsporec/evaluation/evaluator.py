@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tsporec._internal.digest import digest
 from tsporec._internal.files import writing
 from tsporec._internal.progress import progress
+from tsporec._internal.types import expect
 from tsporec.budget import Budget
 from tsporec.evaluation.measures import (
     POPULARITY,
@@ -92,6 +93,8 @@ class Evaluator:
     ) -> None:
         if not isinstance(task, Task):
             raise TypeError(f"task must be a Task, found {type(task).__name__}; evaluation.task.prepare makes one.")
+        expect("config", config, EmbeddingConfig | None, "an EmbeddingConfig")
+        expect("seeds", seeds, list[int], "a list of whole numbers, such as [0, 1, 2]")
         self.task, self.encoder, self.seeds = task, encoder, list(seeds)
         self.warm_up = warm_up_rules(task.tokens)
         self.config = config or EmbeddingConfig()
@@ -128,8 +131,9 @@ class Evaluator:
             raise ValueError("no test row has a new target, one that does not stand in its history; expected some.")
         if not isinstance(scorers, Mapping):
             raise TypeError(f"scorers must be a dict of name to scorer, found {type(scorers).__name__}.")
-        if not isinstance(budgets, Sequence):
-            raise TypeError(f"budgets must be a list, such as [8, 16]; found {budgets!r}.")
+        expect("budgets", budgets, list[Any], "a list, such as [8, 16]")
+        expect("cases", cases, list[str], "a list of names, such as ['adapted']")
+        expect("rivals", rivals, list[str], "a list of names, such as ['head']")
         sizes = [size_of(budget) for budget in budgets]
         if len({type(size) for size in sizes}) > 1:
             raise ValueError(f"budgets must be all numbers of tokens or all shares; found {sizes}.")

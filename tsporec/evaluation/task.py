@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import digest
+from tsporec._internal.types import expect
 from tsporec.budget import Budget
 from tsporec.data.items import FIELDS, Interactions, Item, check_fields, check_known, check_records, tokenize_items
 from tsporec.data.splits import hold_out_users, refuse_learned, training_sequences
@@ -167,6 +168,7 @@ def prepare(
     check_records(train, Interactions, "train")
     check_records(test, Interactions, "test")
     check_tokenizer(tokenizer)
+    expect("seed", seed, int, "a whole number")
     index = {item.id: i for i, item in enumerate(items)}
     train, test = check_known(items, train, unknown), check_known(items, test, unknown, targets=True)
     check_fields(items, fields)

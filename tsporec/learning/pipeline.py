@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tsporec._internal.digest import fingerprint_of
 from tsporec._internal.extras import require
 from tsporec._internal.seeds import seeded
+from tsporec._internal.types import expect
 from tsporec.budget import Budget
 from tsporec.data.items import FIELDS, Interactions, Item, check_records
 from tsporec.evaluation.measures import amount, size_of
@@ -145,8 +146,7 @@ def train(
     ([('item weights', True)], 4)
     """
     config, output = config or LearningConfig(), Path(output)
-    if not isinstance(config, LearningConfig):
-        raise TypeError(f"config must be a LearningConfig, found {type(config).__name__}.")
+    expect("config", config, LearningConfig, "a LearningConfig")
     check_records(sequences, Interactions, "sequences")
     require("accelerate", extra="train")
     require("datasets", extra="train")

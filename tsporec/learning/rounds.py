@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tsporec._internal.digest import digest, fingerprint_of
 from tsporec._internal.seeds import seeded
 from tsporec._internal.tensors import read_tensors, write_tensors
+from tsporec._internal.types import expect
 from tsporec.learning.candidates import CandidateConfig
 from tsporec.learning.config import ITEM_TRAINING, LearningConfig
 from tsporec.learning.preferences import collect_preferences
@@ -81,6 +82,7 @@ def learn_selector(
     ('item weights', True)
     """
     folder = Path(folder)
+    expect("config", config, LearningConfig, "a LearningConfig")
     made_from = {
         "texts": describe_texts(tokens), "selector given": selector.fingerprint, "reward": fingerprint_of(reward),
         "segments": "all" if segments is None else digest(np.asarray(segments).tolist()),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from tsporec._internal.types import expect
 from tsporec.language_model import (
     cut_layers,
     load_pretrained,
@@ -57,6 +58,7 @@ class LanguageScorer(BaseScorer):
         self.model, self.tokenizer = cut_layers(model.eval(), layers), tokenizer
         positions, special = max_positions(model), self.special_positions()
         most = None if positions is None else positions - special
+        expect("window", window, int | None, "a whole number, or None")
         if window is not None and not 1 <= window <= (most or window):
             raise ValueError(
                 f"this model reads from 1 to {most or 'any number of'} tokens of a text at once; found window={window}."

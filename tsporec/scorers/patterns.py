@@ -29,7 +29,7 @@ def join_patterns(patterns: Sequence[str]) -> re.Pattern[str]:
     >>> join_patterns(["numbers", "[A-Z]{2,}"]).findall("HP 74 ink")
     ['HP', '74']
     """
-    if isinstance(patterns, str) or not all(patterns):
+    if not isinstance(patterns, list | tuple) or not all(isinstance(one, str) and one for one in patterns):
         raise ValueError(f"patterns=… (--keep) takes a list of patterns, none of them empty; found {patterns!r}.")
     try:
         return re.compile("|".join(f"(?:{PATTERNS.get(one, one)})" for one in patterns))

@@ -61,6 +61,8 @@ class RaggedTokens:
         if not isinstance(sequences, Iterable):
             raise TypeError(f"expected lists of token ids, one for each text; found {type(sequences).__name__}.")
         lists = list(sequences)
+        if not all(hasattr(one, "__len__") for one in lists):
+            raise TypeError(f"expected a list of token ids for each text; found {lists!r:.60}.")
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
         ids: Any
         if all(isinstance(sequence, np.ndarray) for sequence in lists):  # far faster than number by number

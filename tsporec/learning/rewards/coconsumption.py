@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tsporec._internal.digest import digest
 from tsporec.learning.candidates import Candidates
 from tsporec.learning.rewards.base import Floats
-from tsporec.tokens.ragged import RaggedTokens, lengths_to_offsets
+from tsporec.tokens.ragged import RaggedTokens, check_ragged, lengths_to_offsets
 
 SHRINK = 5.0
 """Pseudo-counts that pull the lift to 0."""
@@ -45,6 +45,7 @@ class CoConsumptionReward:
     """
 
     def __init__(self, tokens: RaggedTokens, sequences: Sequence[Sequence[int]]) -> None:
+        check_ragged(tokens)
         self.fingerprint = digest("coconsumption", tokens.ids, tokens.cu_seqlens, [list(s) for s in sequences], SHRINK)
         self.token_lift = token_lift(tokens, sequences)
 
