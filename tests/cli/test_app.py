@@ -156,7 +156,7 @@ def test_a_margin_is_a_gate(files):
     assert run(*common, "--margin", 1).exit_code == 0
     untold = run(*common, "--margin", 0.02)  # by 20 rows
     assert untold.exit_code == 4
-    assert "test rows and 1 seed(s) cannot tell what 2 tokens lose (--margin)" in untold.stderr
+    assert "test rows and 1 seed cannot tell what 2 tokens lose (--margin)" in untold.stderr
     failed = run(*common, "--margin", -1)  # no loss is below this
     assert failed.exit_code == 3
     assert "error: 2 tokens lose more than -100.0% of the whole text's NDCG@10 (--margin)" in failed.stderr

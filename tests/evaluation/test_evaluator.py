@@ -172,7 +172,7 @@ def test_tables_plots_and_results_files(evaluation, tmp_path):
     console = Console(width=160, record=True, file=(tmp_path / "table.txt").open("w"))
     console.print(results_table(evaluation, "adapted", {"more": [str(i) for i in range(5)]}))
     table = console.export_text()
-    assert "adapted, 80 test rows, 2 seed(s)" in table
+    assert "adapted, 80 test rows, 2 seeds" in table
     assert table.count("random") == 2
     assert plot_quality(evaluation, tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     path = write_results(tmp_path / "deep" / "results.json", evaluation.to_dict(), environment(seed=3))

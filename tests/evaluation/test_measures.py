@@ -61,7 +61,7 @@ def test_the_resolution_pools_the_fits_of_one_selection():
 def test_the_table_says_what_it_shows():
     found = Evaluation([], 200, 0.05, [0, 1], {"ndcg@10": 0.0123}, {"adapted": Resolution(0.001, 0.002)})
     notes = table_notes(found, "adapted")
-    assert "190 rows with a new target; repeats (5.0%) apart" in notes
+    assert "the 190 rows with a new target. The others (5.0%) repeat an item" in notes
     assert "Popularity: NDCG@10 0.0123" in notes
     assert "deviate by 0.0010; differences under 0.0020" in notes
     assert "One seed says nothing" in table_notes(replace(found, resolution={}), "adapted")

@@ -55,7 +55,7 @@ def test_without_a_learned_selector_the_best_rule_is_judged():
     assert str(verdict).startswith(
         "8 tokens by tfidf keep 70% of the whole text's NDCG@10 at 8% of its tokens; tfidf adds"
     )
-    assert "1 seed(s) show little" in str(verdict)
+    assert "Give at least three seeds" in str(verdict)
     assert "No budget here is level" in str(verdict)
     alike = judge(found(cell("selector", 8, 0.099), CELLS[-1]))
     assert "8 tokens are level with the whole text: by the 95% interval they lose at most 5%" in str(alike)
@@ -88,7 +88,7 @@ def test_noise_is_of_users_and_of_seeds():
 def test_too_few_rows_or_seeds_tell_nothing(half, rows, difference, lost, enough):
     few = judge(found(cell("selector", 8, WHOLE, half), CELLS[-1], rows=rows, difference=difference))
     assert few.level is None
-    assert f"{rows:,} test rows with a new target and 3 seed(s) cannot tell whether 8 tokens are level" in str(few)
+    assert f"{rows:,} test rows with a new target and 3 seeds cannot tell whether 8 tokens are level" in str(few)
     assert f"they may lose {lost:.0%} of its NDCG@10. A loss of 10% would show with {enough}" in str(few)
     assert (few.fails(0.02), few.untold(0.02), few.untold(1)) == ([], [8], [])
 

@@ -67,7 +67,7 @@ def evaluate(
 ) -> None:
     """Compare scorers at equal budgets: quality on held-out interactions, tokens and time."""
     from tsporec.evaluation.evaluator import CASES, Evaluator
-    from tsporec.evaluation.measures import amount, size_of
+    from tsporec.evaluation.measures import amount, counted, size_of
     from tsporec.evaluation.report import check_plot, plot_quality
     from tsporec.evaluation.results_file import environment
     from tsporec.evaluation.task import prepare
@@ -128,7 +128,7 @@ def evaluate(
         raise typer.Exit(3)
     if margin is not None and (untold := verdict.untold(margin)):
         typer.echo(
-            f"error: {verdict.rows:,} test rows and {verdict.seeds} seed(s) cannot tell what "
+            f"error: {counted(verdict.rows, 'test row')} and {counted(verdict.seeds, 'seed')} cannot tell what "
             f"{', '.join(map(amount, untold))} lose (--margin); give more users, --split time or more --seeds.",
             err=True,
         )

@@ -31,6 +31,7 @@ from tsporec.evaluation.measures import (
     Size,
     budget_of,
     compare,
+    counted,
     repeats_ndcg,
     resolutions,
     size_label,
@@ -143,7 +144,8 @@ class Evaluator:
         plan: list[tuple[str, OneOrEach, Size | None]] = []
         for name, scorer in scorers.items():
             plan += [(name, None, None)] if scorer is None else [(name, _at(scorer, b), b) for b in sizes]
-        _log.info("evaluate: %d short or whole texts, each by %d seed(s)", len(plan) * len(cases), len(self.seeds))
+        made = counted(len(plan) * len(cases), "selection"), counted(len(self.seeds), "seed")
+        _log.info("evaluate: %s, each by %s", *made)
         done: dict[tuple[str, Size | None, str], Arrays] = {}
         scored: dict[int, Arrays] = {}
         for name, one, budget in progress(plan, "evaluate"):

@@ -73,6 +73,15 @@ def amount(size: Size) -> str:
     return f"{size_label(size)} {'of each text' if isinstance(size, float) else 'tokens'}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number of things.
+
+    >>> counted(1, "seed"), counted(4866, "test row")
+    ('1 seed', '4,866 test rows')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class Cell:
     """Hold the figures of one scorer at one budget in one case. Metrics are means over new targets and seeds."""

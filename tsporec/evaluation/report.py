@@ -14,7 +14,7 @@ from tsporec._internal.extras import require
 from tsporec._internal.files import writing
 from tsporec._internal.terminal import printable
 from tsporec.evaluation.evaluator import FULL
-from tsporec.evaluation.measures import POPULARITY, Cell, Evaluation, size_label
+from tsporec.evaluation.measures import POPULARITY, Cell, Evaluation, counted, size_label
 from tsporec.evaluation.verdict import best_rule, beyond_noise
 from tsporec.selection import Selection
 from tsporec.tokens.pieces import read_pieces
@@ -104,12 +104,12 @@ def results_table(evaluation: Evaluation, case: str, extra: dict[str, list[str]]
     to their values, one a row; they take the place of the difference to the first tokens.
 
     >>> results_table(Evaluation([], 80, 0.0, [0], {"ndcg@10": 0.01}, {}), "adapted").title
-    'adapted, 80 test rows, 1 seed(s)'
+    'adapted, 80 test rows, 1 seed'
     """
     cells = _sorted_cells(evaluation, case)
     rivals = ["− best rule", "− whole"] if extra else ["− head", "− best rule", "− whole"]
     head = ["text", "tokens", "NDCG@10", *rivals, *(extra or {})]
-    table = _table(head, f"{case}, {evaluation.rows} test rows, {len(evaluation.seeds)} seed(s)")
+    table = _table(head, f"{case}, {counted(evaluation.rows, 'test row')}, {counted(len(evaluation.seeds), 'seed')}")
     table.caption = table_notes(evaluation, case)
     whole = next((cell.tokens for cell in cells if cell.budget is None), 0)
     for i, cell in enumerate(cells):
@@ -152,9 +152,10 @@ def _table(head: list[str], title: str) -> Any:
 
 def table_notes(evaluation: Evaluation, case: str) -> str:
     """Say on which rows the metrics are, what popularity reaches, and which differences the seeds can show."""
-    new = round(evaluation.rows * (1 - evaluation.repeats))
+    new, repeats = round(evaluation.rows * (1 - evaluation.repeats)), evaluation.repeats
+    apart = f" The others ({repeats:.1%}) repeat an item of the history, and stand apart." if repeats else ""
     notes = [
-        f"Metrics: {new} rows with a new target; repeats ({evaluation.repeats:.1%}) apart, by NDCG@10.",
+        f"Metrics are of the {counted(new, 'row')} with a new target.{apart}",
         f"Popularity: NDCG@10 {evaluation.popularity['ndcg@10']:.4f}.",
     ]
     found = evaluation.resolution.get(case)

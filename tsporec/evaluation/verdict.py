@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tsporec.evaluation.evaluator import FULL
-from tsporec.evaluation.measures import POPULARITY, Cell, Evaluation, Size, amount
+from tsporec.evaluation.measures import POPULARITY, Cell, Evaluation, Size, amount, counted
 
 LEARNED = "selector"
 """The name of a learned selector in a list of scorers."""
@@ -77,7 +77,8 @@ class Verdict:
             )
         elif self.level is None:
             said.append(
-                f"{self.rows:,} test rows with a new target and {self.seeds} seed(s) cannot tell whether {kept} are "
+                f"{counted(self.rows, 'test row')} with a new target and {counted(self.seeds, 'seed')} cannot tell "
+                f"whether {kept} are "
                 f"level with the whole text: they may lose {self.may_lose[self.budget]:.0%} of its NDCG@10."
             )
             if self.needs:
@@ -89,7 +90,7 @@ class Verdict:
         elif self.quality is not None:
             said.append("No budget here is level with the whole text; try a larger one.")
         if self.seeds < 3:
-            said.append(f"{self.seeds} seed(s) show little; give at least three.")
+            said.append("Give at least three seeds (--seeds), since two fits on one text differ.")
         if not self.better_than_popularity:
             said.append(
                 "But the recommender is not clearly better than popularity, so this says little about the texts: give "
@@ -119,7 +120,7 @@ def judge(evaluation: Evaluation, case: str = "adapted") -> Verdict:
     >>> whole = Cell("full", None, "adapted", {"ndcg@10": 0.10}, None, {}, 400, 0, 0, versus)
     >>> print(judge(Evaluation([short, whole], 50, 0.0, [0, 1, 2], {}, {})))  # doctest: +NORMALIZE_WHITESPACE
     4 tokens by head keep 90% of the whole text's NDCG@10 at 10% of its tokens. 50 test rows with a new target and 3
-    seed(s) cannot tell whether 4 tokens are level with the whole text: they may lose 70% of its NDCG@10. A loss of 10%
+    seeds cannot tell whether 4 tokens are level with the whole text: they may lose 70% of its NDCG@10. A loss of 10%
     would show with about 300 test rows: give more users, more held out (--split time, --test) or more --seeds.
     """
     cells = {(cell.scorer, cell.budget): cell for cell in evaluation.cells if cell.case == case}
