@@ -68,8 +68,7 @@ def compress(
     if report.known:
         console.print(f"{report.known} of them are items that the selector has learned weights for")
     if report.marked:
-        share = report.survived / report.marked
-        console.print(f"{share:.0%} of the {report.marked} tokens that --keep names are kept")
+        console.print(options.kept_share(report.marked, report.survived, report.tokens_after))
     console.print(f"word frequencies: {catalog.recipe.frequencies}")
     console.print(f"{report.tokens_before} tokens before, {report.tokens_after} after; catalogue in {output}")
     # One row an item: a digest of what it keeps -> how many items have it

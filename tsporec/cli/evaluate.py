@@ -176,8 +176,7 @@ def conclude(
         share = next(cell.distinct for cell in evaluation.cells if (cell.scorer, cell.budget) == same)
         console.print(f"{share:.1%} of the items keep tokens that no item of another text keeps.")
         if results.get("keep", {}).get("tokens"):
-            share = results["keep"]["kept"] / results["keep"]["tokens"]
-            console.print(f"{share:.0%} of the tokens that --keep names are kept.")
+            console.print(options.kept_share(*results["keep"].values(), len(selection.kept)))
     for case in cases:
         if details:
             console.print(details_table(evaluation, case))

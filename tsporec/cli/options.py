@@ -258,6 +258,16 @@ def patterns(keep: Sequence[str] | None) -> list[str]:
     return found
 
 
+def kept_share(named: int, kept: int, room: int) -> str:
+    """Say how many of the tokens that --keep names are ``kept``, where all texts keep ``room`` tokens.
+
+    >>> kept_share(80, 60, 100), kept_share(400, 100, 100).split(". ")[1]
+    ('75% of the 80 tokens that --keep names are kept.', 'They fill the budget: raise it, or narrow --keep.')
+    """
+    full = " They fill the budget: raise it, or narrow --keep." if named > room else ""
+    return f"{kept / named:.0%} of the {named:,} tokens that --keep names are kept.{full}"
+
+
 def keeping(scorer: Any, tokenizer: Any, keep: Sequence[str] | None) -> Any:
     """Make ``scorer`` rank first what --keep names."""
     from tsporec.scorers.patterns import Keeping
