@@ -333,6 +333,33 @@ def test_a_full_disk_leaves_the_last_state(tokenizer, tmp_path):
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def test_a_disk_that_fills_while_a_catalogue_is_made_ends_no_process(tokenizer, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+
+    def limited():
+        try:
+            build(disk / "store", tokenizer)
+        except OSError:
+            return 3
+        return 0
+
+    try:
+        for pages in range(16, 24):  # 17 for the locks, 2 for the first pages of the data
+            with (disk / "filler").open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - 4096 * pages)
+            assert in_child(limited) in (0, 3), pages
+            (disk / "filler").unlink()
+            assert in_child(lambda: build(disk / "store", tokenizer) and 0) == 0
+            shutil.rmtree(disk / "store")
+    finally:
+        gc.collect()
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
 # -- damage
 
 

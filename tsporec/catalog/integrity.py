@@ -36,6 +36,28 @@ def errors_named(folder: Path) -> Iterator[None]:
         raise damaged(folder, str(error)) from error
 
 
+@contextmanager
+def making(folder: Path, readers: int | None) -> Iterator[None]:
+    """Let LMDB make or open its files so that a full disk is an OSError that leaves nothing by half.
+
+    LMDB leaves holes in its lock file. To write to them, mapped and on a full disk, would end the process. So the file
+    gets its space first, a cache line for each of ``readers`` (None: there is no lock). Half of the first pages goes.
+    """
+    new, lock = not (folder / DATA).exists(), folder / "lock.mdb"
+    if readers is not None and hasattr(os, "posix_fallocate"):
+        try:
+            with lock.open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, 64 * (readers + 3))
+        except OSError as error:
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(lock)) from error
+    try:
+        yield
+    except lmdb.Error:
+        if new:
+            (folder / DATA).unlink(missing_ok=True)
+        raise
+
+
 def damaged(folder: Path, found: str) -> ValueError:
     """Return the error for a file that is not as it was written."""
     return ValueError(

@@ -24,7 +24,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from tsporec._internal.locks import locked
 from tsporec._version import __version__
-from tsporec.catalog.integrity import DATA, check_flags, check_pages, damaged, errors_named, lmdb, no_catalogue
+from tsporec.catalog.integrity import DATA, check_flags, check_pages, damaged, errors_named, lmdb, making, no_catalogue
 from tsporec.catalog.records import Recipe
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ class Store:
         self.announced = may = os.access(self.folder, os.W_OK) and (not data.exists() or os.access(data, os.W_OK))
         if data.exists() and 0 < data.stat().st_size <= CHECKED:
             check_pages(self.folder)
-        with errors_named(self.folder):
+        with errors_named(self.folder), making(self.folder, READERS if may else None):
             env = lmdb.open(
                 str(self.folder), map_size=RESERVED, max_readers=READERS, readonly=not may, lock=may, create=may
             )
