@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--budgets", type=whole_numbers, default=[2, 4, 8, 16])
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32",
                         help="type that the generative case computes in")  # fmt: skip
+    parser.add_argument("--epochs", type=int, default=GenerativeConfig.epochs, help="of the generative case")
     options = parser.parse_args()
     results = Results(options.output, environment(options.seeds[0]))
     lm, tokenizer = load_causal_lm(options.model)
@@ -84,18 +85,20 @@ def main() -> None:
             if case == "generative":
                 titles = [item.fields.get("title", "") for item in read_catalogue(options.data, name).items]
                 dtype = getattr(torch, options.dtype)
-                measure = Generative(evaluator, titles, lm, tokenizer, GenerativeConfig(), dtype)
+                measure = Generative(evaluator, titles, lm, tokenizer, GenerativeConfig(epochs=options.epochs), dtype)
             for budget in options.budgets:
                 for scorer in options.scorers:
                     for granularity in GRANULARITIES:
                         for seed in options.seeds:
                             row = {"catalogue": name, "case": case, "scorer": scorer, "budget": budget,
                                    "granularity": granularity, "seed": seed}  # fmt: skip
+                            if case == "generative":
+                                row["epochs"] = options.epochs
                             if results.has(row):
                                 continue
                             start, cell = time.perf_counter(), Cell(name, case, scorer, budget)
                             fit = measure.fit(scorers[scorer], cell, seed, granularity)
-                            results.add({**row, "ndcg@10": fit["metrics"]["ndcg@10"], "rows": int(task.new.sum()),
+                            results.add({**row, "ndcg@10": fit["metrics"]["ndcg@10"], "rows": int(measure.task.new.sum()),
                                          "tokens": fit["tokens"], "seconds": time.perf_counter() - start})  # fmt: skip
 
 
