@@ -98,8 +98,8 @@ def main() -> None:
                                 continue
                             start, cell = time.perf_counter(), Cell(name, case, scorer, budget)
                             fit = measure.fit(scorers[scorer], cell, seed, granularity)
-                            results.add({**row, "ndcg@10": fit["metrics"]["ndcg@10"], "rows": int(measure.task.new.sum()),
-                                         "tokens": fit["tokens"], "seconds": time.perf_counter() - start})  # fmt: skip
+                            row |= {"ndcg@10": fit["metrics"]["ndcg@10"], "rows": int(measure.task.new.sum())}
+                            results.add({**row, "tokens": fit["tokens"], "seconds": time.perf_counter() - start})
 
 
 if __name__ == "__main__":

@@ -175,8 +175,9 @@ def conclude(
         same = (first.scorer, first.budget)
         share = next(cell.distinct for cell in evaluation.cells if (cell.scorer, cell.budget) == same)
         console.print(f"{share:.1%} of the items keep tokens that no item of another text keeps.")
-        if results.get("keep", {}).get("tokens"):
-            console.print(options.kept_share(*results["keep"].values(), len(selection.kept)))
+        named = results.get("keep", {"tokens": 0})
+        if named["tokens"]:
+            console.print(options.kept_share(named["tokens"], named["kept"], len(selection.kept)))
     for case in cases:
         if details:
             console.print(details_table(evaluation, case))
