@@ -42,7 +42,9 @@ DESCRIBED: dict[str, Any] = {
 
 def make(corpora: list[Any]) -> TokenSelector:
     """Make the rule, with the frequencies of ``corpora``: pairs of a tokenizer and RaggedTokens."""
-    return TokenSelector(SHAPE).fit(corpora, prior=PRIOR)
+    selector = TokenSelector(SHAPE).fit(corpora, prior=PRIOR)
+    selector.fitted_texts.zero_()  # none of them is a text of the user's
+    return selector
 
 
 def train_tokenizer(kind: str, texts: list[str], size: int = 30_000) -> Any:

@@ -17,6 +17,7 @@ from tsporec.catalog.catalog import ItemCatalog
 from tsporec.catalog.compress import Compressor, make_compressor, map_chunks
 from tsporec.catalog.records import Recipe, decode_records
 from tsporec.catalog.sources import Chunk
+from tsporec.catalog.store import open_store
 from tsporec.data.items import Item, item_text, tokenize_items
 from tsporec.scorers import BaseScorer
 from tsporec.scorers.patterns import Keeping
@@ -359,6 +360,10 @@ def test_a_catalogue_remembers_the_word_frequencies_of_its_build(build, tokenize
     assert anew.selector.frequencies == "counted from 20 texts"
     assert second.selector.frequencies == "counted from 60 texts"
     anew.verify()
+    with open_store(anew.path).write() as txn:
+        txn.put(b"Bconfig.json", b"{}")
+    with pytest.raises(ValueError, match=r"damaged or no catalogue: .*has no format_version"):
+        ItemCatalog.open(anew.path).verify()
     given = build(items, "given", selector=TiedScorer())
     assert given.selector is None
     with pytest.raises(ValueError, match="was given a selector; give the same one"):

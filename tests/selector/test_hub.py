@@ -267,6 +267,7 @@ def test_saves_where_the_system_opens_no_folders(folder, monkeypatch):
     [
         ({"format_version": True}, "has no format_version"),
         ({"weights_sha256": 3}, "weights_sha256 must be text"),
+        ({"fitted_texts": -1}, "fitted_texts is a number of texts; found -1"),
         ({"training": [1]}, r"training is a mapping of plain, finite values .*; found: \[1\]"),
         ({"dim": -4}, "dim is a whole number of at least 1; found -4"),
         ({"training": {"a": [{"b": float("nan")}]}}, "training is a mapping of plain, finite values"),
@@ -326,7 +327,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 ) | st.integers(0, 300).map(lambda depth: broken(0, depth))  # fmt: skip
-HEADER = ["format_version", "library_version", "weights_sha256", "has_network", "item_weights"]
+HEADER = ["format_version", "library_version", "weights_sha256", "has_network", "item_weights", "fitted_texts"]
 KEYS = [*(part.name for part in fields(SelectorConfig)), *HEADER]
 once = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the folder is restored in each example
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import TEXTS, make_tokenizer, random_tokens
 from tsporec.budget import Budget
+from tsporec.data.items import Item, item_text
 from tsporec.data.synthetic import word_tokenizer
 from tsporec.scorers import make_scorer
 from tsporec.scorers.base import Scorer, read_corpus
@@ -21,6 +22,7 @@ from tsporec.selector import network
 from tsporec.selector.config import WEIGHTINGS
 from tsporec.selector.model import SelectorConfig, TokenSelector
 from tsporec.selector.text_rows import TEXT_SIGNALS, lay_out, lay_out_numpy
+from tsporec.selector.vocabulary import count_texts
 from tsporec.tokens.pieces import read_pieces
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -416,6 +418,28 @@ def test_frequencies_of_several_tokenizers(tokenizer, wordpiece_tokenizer):
     assert both.idf[black] == pytest.approx(np.log((1 + times * len(TEXTS)) / (1 + times * count)) + 1)
     with pytest.raises(ValueError, match="is outside the vocabulary"):
         TokenSelector().fit([(wordpiece_tokenizer, RaggedTokens.from_lists([[10**6]]))])
+
+
+@given(st.lists(st.lists(st.sampled_from(TEXTS), max_size=3), min_size=1, max_size=4))
+def test_counts_of_parts_are_those_of_the_whole(tokenizer, parts):
+    selector = TokenSelector().for_tokenizer(tokenizer)
+    whole = selector.fit([text for part in parts for text in part]).idf.clone()
+    known, buckets = selector.vocabulary, selector.config.surface_buckets
+    counts = [(known, count_texts(known, read_corpus(part, tokenizer), buckets), len(part)) for part in parts]
+    assert selector.fit_counts(reversed(counts)).idf.equal(whole)
+
+
+def test_a_selector_knows_where_its_frequencies_are_from(tokenizer, tmp_path):
+    plain = TokenSelector.from_pretrained()
+    bound = plain.for_tokenizer(tokenizer)
+    assert (TokenSelector().frequencies, plain.frequencies) == ("none", "as shipped")
+    items = [Item(str(number), {"title": "blue pen", "description": text}) for number, text in enumerate(TEXTS)]
+    by_items = bound.fit(items).idf.clone()
+    assert plain.frequencies == bound.frequencies == "counted from 6 texts", "they share the frequencies"
+    assert bound.fit([item_text(item) for item in items]).idf.equal(by_items)
+    assert TokenSelector.from_pretrained(bound.save_pretrained(tmp_path)).frequencies == "counted from 6 texts"
+    with pytest.raises(TypeError, match="found Item beside others"):
+        bound.fit([items[0], [4, 5]])
 
 
 @compiles
