@@ -19,6 +19,7 @@ Full disks and read-only folders need the right to mount a tmpfs: without it, le
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -288,6 +289,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100, help="kills of each work; a tenth of it for other faults")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    gc.freeze()  # collections in a forked child would copy all that this process imported
     origin, date = environment(options.seed), time.strftime("%Y-%m-%d", time.gmtime())
     results = earlier(options.output, origin["commit"])
     for name in options.works:

@@ -42,15 +42,14 @@ def wrapped(tokenizer, selector):
 ROWS = ("input_ids", "attention_mask", "labels", "item_spans")
 
 
-@pytest.mark.parametrize(("start", "workers"), [("fork", 2), ("spawn", 1)])
-def test_accelerate_with_persistent_workers_gives_the_same_batches(tokenizer, wrapped, start, workers):
+def test_accelerate_with_persistent_workers_gives_the_same_batches(tokenizer, wrapped):
+    """In forked workers; tests/test_parity.py has spawned ones."""
     accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
     rows = Rows(*ROWS)
     here = [wrapped(rows.rows[i : i + 4]) for i in range(0, 12, 4)]
     loader = DataLoader(
-        rows, batch_size=4, collate_fn=wrapped, num_workers=workers, multiprocessing_context=start,
-        persistent_workers=True,
-    )  # fmt: skip
+        rows, batch_size=4, collate_fn=wrapped, num_workers=2, multiprocessing_context="fork", persistent_workers=True
+    )
     model = make_causal_lm(len(tokenizer)).train()
     accelerator = accelerate.Accelerator(cpu=True)
     model, optimizer, loader = accelerator.prepare(model, torch.optim.SGD(model.parameters(), 0.1), loader)

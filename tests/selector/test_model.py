@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
-import pickle
 import shutil
 from types import SimpleNamespace
 
@@ -384,14 +382,6 @@ def test_select_is_exact(selector, tokenizer):
         tokens.ids[selection.kept[a:b]].tolist()
         for a, b in zip(selection.cu_seqlens, selection.cu_seqlens[1:], strict=False)
     ]
-
-
-def test_pickles_and_agrees_in_a_spawned_process(selector, tokenizer):
-    tokens = corpus(tokenizer)
-    expected = selector.score(tokens)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(selector)).score(tokens), expected)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        np.testing.assert_array_equal(pool.apply(selector.score, (tokens,)), expected)
 
 
 def test_serves_any_tokenizer(selector):
