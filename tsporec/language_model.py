@@ -86,7 +86,13 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
 
 def _not_loaded(name: str | Path, needed: str, error: Exception) -> ValueError:
     """Return a short error in place of transformers' pages of advice, which stay as its cause."""
-    if "trust_remote_code" in str(error):
+    if isinstance(error, OSError) and error.errno is not None:
+        found = f"{error.strerror} ({error.filename})"
+    elif any(sign in str(error) for sign in ("gated", "401 Client", "403 Client")):
+        found = (
+            "the Hub gives it only to accounts with access to it; ask for access on its page, then run hf auth login"
+        )
+    elif "trust_remote_code" in str(error):
         found = "it needs code of its own, which is never run"
     elif Path(name).is_dir():
         found = f"the folder does not have {needed}, or not in a form that transformers reads"

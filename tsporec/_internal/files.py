@@ -31,18 +31,18 @@ def write_together(files: dict[Path, bytes]) -> None:
     So a full disk leaves all older files. A process killed between two renames leaves the first files new and the
     others old, with their new content beside them (:func:`leftovers`): let one file have the checksums of the rest.
     """
-    beside: dict[Path, Path] = {}
+    parts: dict[Path, Path] = {}
     try:
         for path, data in files.items():
-            part = beside[path] = _beside(path)
+            part = parts[path] = beside(path)
             with part.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        for path, part in beside.items():
+        for path, part in parts.items():
             os.replace(part, path)
     except BaseException:
-        for part in beside.values():
+        for part in parts.values():
             part.unlink(missing_ok=True)
         raise
     for path in files:
@@ -54,7 +54,7 @@ def write_together(files: dict[Path, bytes]) -> None:
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Give a path beside ``path`` to write to. It is renamed to ``path`` after the block, or removed if that fails."""
-    part = _beside(path)
+    part = beside(path)
     try:
         yield part
         os.replace(part, path)
@@ -77,7 +77,7 @@ def remove_leftovers(path: Path, older: float = 0.0) -> None:
                 part.unlink()
 
 
-def _beside(path: Path) -> Path:
+def beside(path: Path) -> Path:
     """Name a temporary file beside ``path``. Its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")

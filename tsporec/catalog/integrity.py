@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsporec._internal.extras import require
+from tsporec._internal.files import beside, remove_leftovers
 
 if TYPE_CHECKING:
     import lmdb as lmdb
@@ -40,16 +42,20 @@ def errors_named(folder: Path) -> Iterator[None]:
 def making(folder: Path, readers: int | None) -> Iterator[None]:
     """Let LMDB make or open its files so that a full disk is an OSError that leaves nothing by half.
 
-    LMDB leaves holes in its lock file. To write to them, mapped and on a full disk, would end the process. So the file
-    gets its space first, a cache line for each of ``readers`` (None: there is no lock). Half of the first pages goes.
+    LMDB leaves holes in its lock file. To write to them, mapped and on a full disk, would end the process. So a new
+    one is made whole, a cache line for each of ``readers`` (None: no lock). Half of the data's first pages is deleted.
     """
     new, lock = not (folder / DATA).exists(), folder / "lock.mdb"
-    if readers is not None and hasattr(os, "posix_fallocate"):
+    if readers is not None and not lock.exists():
+        part = beside(lock)
         try:
-            with lock.open("ab") as file:
-                os.posix_fallocate(file.fileno(), 0, 64 * (readers + 3))
+            part.write_bytes(bytes(64 * (readers + 3)))
+            os.link(part, lock)  # unlike a rename, it never replaces the lock that another process has made
         except OSError as error:
-            raise OSError(error.errno, os.strerror(error.errno or 0), str(lock)) from error
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise OSError(error.errno, os.strerror(error.errno), str(lock)) from error
+        finally:
+            remove_leftovers(lock)
     try:
         yield
     except lmdb.Error:

@@ -107,7 +107,7 @@ def read_chunks(source: Any, fields: Sequence[str], id_field: str | None, size: 
 
 def check_again(source: Any) -> None:
     """Refuse a source of items that can be read only once."""
-    if isinstance(source, Iterator):
+    if isinstance(source, Iterator) or (not isinstance(source, str | Path) and iter(source) is iter(source)):
         raise ValueError(
             f"items is a {type(source).__name__}, which can be read only once, and without a selector the words of all "
             "items are counted first. Give a file, a list or another iterable that starts anew each time; or "
