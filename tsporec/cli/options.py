@@ -232,6 +232,10 @@ def check_scorers(wanted: Sequence[str], selector: str | None, classifier: str |
             raise ValueError(
                 f"{option} is given, but the scorers are {', '.join(wanted)}; add {readers[0]} or leave it out."
             )
+    if "untrained" in wanted and selector is None:
+        raise ValueError(
+            "the scorer untrained is the rule that a selector started from: give --selector, or leave it out."
+        )
     if "llmlingua2" in wanted and classifier is None:
         raise ValueError("the scorer llmlingua2 needs a checkpoint: give --classifier.")
 
