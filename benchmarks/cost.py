@@ -14,13 +14,13 @@ On one core, real texts (title and description) and the bundled selector, in one
 
 from __future__ import annotations
 
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.datasets import CATEGORIES, read_catalogue, read_task
 from benchmarks.options import make_parser, whole_numbers
+from benchmarks.selector import resident
 from benchmarks.timing import median_seconds
 from tsporec import Budget, ItemCatalog, TokenSelector, select
 from tsporec.data.items import Item, tokenize_items
@@ -137,7 +138,7 @@ def request_costs(
 
 
 def peak_memory(options: Any, budget: int | None) -> float:
-    """Return the peak memory of a process that encodes the sample, in MB."""
+    """Return the memory that encoding the sample takes at its peak beside the model, in MiB, in a process of its own."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.cost", "--data", str(options.data), "--model",
                options.model, "--items", str(options.items), "--memory", str(budget or 0)]  # fmt: skip
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -168,8 +169,13 @@ def main() -> None:
     if options.memory is not None:
         tokens = corpus.take(chosen)
         short = select(selector, tokens, options.memory).apply(tokens) if options.memory else tokens
-        ItemEncoder(lm).encode(short)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        encoder = ItemEncoder(lm)
+        encoder.encode(short.take([0]))
+        # Loading took more than encoding will: the peak is forgotten (Linux only), or it would hide encoding's.
+        Path("/proc/self/clear_refs").write_text("5")
+        before = resident("VmRSS")
+        encoder.encode(short)
+        print((resident("VmHWM") - before) / 1024)
         return
     every = read_catalogue(options.data, CATEGORIES[0]).items
     items = [every[i] for i in chosen]
@@ -178,7 +184,7 @@ def main() -> None:
         "command": "cost", "catalogue": CATEGORIES[0], "items": len(items), "encode": rows,
         "break_even": break_even(rows),
         "request": request_costs(lm, tokenizer, items, selector, 16, options.requests),
-        "peak_mb": {"whole": peak_memory(options, None), "16": peak_memory(options, 16)},
+        "peak_mib": {"whole": peak_memory(options, None), "16": peak_memory(options, 16)},
     }  # fmt: skip
     print(f"results written to {write_results(options.output, results, origin)}")
 
