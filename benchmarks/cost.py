@@ -138,7 +138,7 @@ def request_costs(
 
 
 def peak_memory(options: Any, budget: int | None) -> float:
-    """Return the memory that encoding the sample takes at its peak beside the model, in MiB, in a process of its own."""
+    """Return the MiB that encoding the sample takes at its peak beside the model, in a process of its own."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.cost", "--data", str(options.data), "--model",
                options.model, "--items", str(options.items), "--memory", str(budget or 0)]  # fmt: skip
     done = subprocess.run(command, check=True, capture_output=True, text=True)
