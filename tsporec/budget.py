@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from tsporec._internal.types import is_number, is_whole
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -193,24 +194,6 @@ def levelled_lengths(lengths: Ints, room: int) -> Ints:
         f"max_length leaves {max(room, 0)} tokens for {len(lengths)} spans, since a text is never cut outside of them; "
         "expected one for each. Use a larger max_length, or shorten the rest of the text."
     )
-
-
-def is_whole(value: object) -> bool:
-    """Return whether ``value`` is a Python or numpy integer, and no bool.
-
-    >>> is_whole(np.int64(3)), is_whole(True), is_whole(3.0)
-    (True, False, False)
-    """
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def is_number(value: object) -> bool:
-    """Return whether ``value`` is a real number of Python or numpy, and no bool.
-
-    >>> is_number(np.float32(0.5)), is_number(2), is_number("0.5")
-    (True, True, False)
-    """
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _checked_samples(sample_offsets: ArrayLike | None, count: int) -> Ints:

@@ -1,12 +1,14 @@
-"""Check the types of arguments, and of the fields of a dataclass."""
+"""Check the types of numbers, of arguments, and of the fields of a dataclass."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from numbers import Integral, Real
+from numbers import Real
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 
 def expect(name: str, value: object, hint: Any, expected: str) -> None:
@@ -39,6 +41,24 @@ def check_types(config: Any) -> None:
             )
 
 
+def is_whole(value: object) -> bool:
+    """Return whether ``value`` is a Python or numpy integer, and no bool.
+
+    >>> is_whole(np.int64(3)), is_whole(True), is_whole(3.0)
+    (True, False, False)
+    """
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Return whether ``value`` is a real number of Python or numpy, and no bool.
+
+    >>> is_number(np.float32(0.5)), is_number(2), is_number("0.5")
+    (True, True, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _is(value: object, hint: Any) -> bool:
     """Return whether a value is of a type: ``(8, 16)`` is of ``tuple[int, ...]``, and 1 is of ``float``."""
     kind, inner = get_origin(hint), get_args(hint)
@@ -51,5 +71,5 @@ def _is(value: object, hint: Any) -> bool:
     if kind is dict:
         return isinstance(value, dict) and all(_is(k, inner[0]) and _is(v, inner[1]) for k, v in value.items())
     if hint in (int, float):
-        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+        return is_whole(value) if hint is int else is_number(value)
     return isinstance(value, hint)

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import fingerprint_of
-from tsporec.budget import Budget, is_whole
+from tsporec._internal.types import is_whole
+from tsporec.budget import Budget
 from tsporec.catalog.changes import Build, Update, files_of
 from tsporec.catalog.compress import Compressor, load_selector, make_compressor
 from tsporec.catalog.integrity import DATA, check_pages, damaged
@@ -253,8 +254,6 @@ class ItemCatalog:
             raise ValueError("text needs the tokenizer: ItemCatalog.open(path, tokenizer=…).")
         return str(self.tokenizer.decode(self.lookup([item_id], k).ids.tolist()))
 
-    # -- checking
-
     def changed(self, items: Items, *, id_field: str | None = None) -> Iterator[ItemId]:
         """Yield the ids of ``items`` that the catalogue lacks, or holds with another text."""
         for chunk in read_chunks(items, self.recipe.fields, id_field, Work.chunk_items):
@@ -264,7 +263,8 @@ class ItemCatalog:
     def verify(self) -> None:
         """Check the structure of the file and the checksum of every record; a ``ValueError`` says what differs."""
         check_pages(self.path)
-        count, _ = 0, self.selector  # its files have checksums
+        _ = self.selector  # loading it checks its weights
+        count = 0
         for part in self._view.scan():
             bad = [key for key, record in part if not is_intact(key, record)]
             if bad:
@@ -280,8 +280,8 @@ class ItemCatalog:
         report = BuildReport()
         for part in self._view.scan():
             report = report.plus([record for _, record in part], self.recipe)
-        found = {"path": str(self.path), "items": report.items, "empty_items": report.empty}
-        found |= {"tokens_before": report.tokens_before, "kept_tokens": report.tokens_after}
+        found = {"path": str(self.path), "items": report.items, "empty_items": report.empty,
+                 "tokens_before": report.tokens_before, "kept_tokens": report.tokens_after}  # fmt: skip
         return {**found, "bytes": (self.path / DATA).stat().st_size, **asdict(self.recipe)}
 
     def _tokens(self, ids: Any, k: int | None, missing: str) -> tuple[RaggedTokens, NDArray[np.integer]]:

@@ -19,7 +19,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from tsporec.budget import Budget, is_whole
+from tsporec._internal.types import is_whole
+from tsporec.budget import Budget
 from tsporec.tokens.ragged import RaggedTokens, check_ids, lengths_to_offsets
 
 ItemId: TypeAlias = int | str

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tsporec._internal.types import expect
-from tsporec.budget import is_whole
+from tsporec._internal.types import expect, is_whole
 from tsporec.data.cleaning import clean_text
 from tsporec.tokens.fingerprint import check_tokenizer
 from tsporec.tokens.ragged import RaggedTokens

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tsporec.budget import is_whole
+from tsporec._internal.types import is_whole
 from tsporec.scorers.base import BaseScorer, Scores
 from tsporec.tokens.letter_hashes import mixed
 from tsporec.tokens.ragged import RaggedTokens
