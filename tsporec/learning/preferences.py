@@ -120,8 +120,9 @@ def collect_preferences(
     with working_in(output, made_from):
         if result(output / MANIFEST) is None:
             keep(output / MANIFEST, {"shards": len(shards), "columns": COLUMNS})
+        finished = {path.name.rpartition("-")[0] for path in output.glob("preferences-*.parquet")}
         for number, part in enumerate(progress(shards, "preferences")):
-            if not any(output.glob(f"preferences-{number:05d}-*.parquet")):
+            if f"preferences-{number:05d}" not in finished:
                 sampled = sample_candidates(scores, tokens, config, seed, part)
                 rewards = checked_rewards(reward(tokens, sampled), sampled, type(reward).__name__)
                 _write(output, number, _rows(tokens, sampled, rewards, pairs, tokenizer_fingerprint))
