@@ -311,35 +311,33 @@ def test_a_file_that_may_not_grow_leaves_the_last_state(tokenizer, tmp_path):
     check(ItemCatalog.open(path), AFTER, tokenizer)
 
 
-def test_a_full_disk_leaves_the_last_state(tokenizer, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(disk)]
+@pytest.fixture
+def disk(request, tmp_path):
+    """A disk of the size that the parameter names."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", str(tmp_path)]
     if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("only root can mount a small disk")
-    try:
-        build(disk / "store", tokenizer)
-        filler = disk / "filler"
-        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(b"x" * 4096)
-        with pytest.raises(OSError, match=r"No space left on device.*data\.mdb"):
-            update(disk / "store", tokenizer, [Item(f"more-{n}", {"title": "pen"}) for n in range(3000)], [])
-        check(ItemCatalog.open(disk / "store"), ITEMS, tokenizer)
-        filler.unlink()
-        check(update(disk / "store", tokenizer), AFTER, tokenizer)
-    finally:
-        gc.collect()
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    yield tmp_path
+    gc.collect()
+    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
-def test_a_disk_that_fills_while_a_catalogue_is_made_ends_no_process(tokenizer, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root can mount a small disk")
+@pytest.mark.parametrize("disk", ["160k"], indirect=True)
+def test_a_full_disk_leaves_the_last_state(tokenizer, disk):
+    build(disk / "store", tokenizer)
+    filler = disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    with pytest.raises(OSError, match=r"No space left on device.*data\.mdb"):
+        update(disk / "store", tokenizer, [Item(f"more-{n}", {"title": "pen"}) for n in range(3000)], [])
+    check(ItemCatalog.open(disk / "store"), ITEMS, tokenizer)
+    filler.unlink()
+    check(update(disk / "store", tokenizer), AFTER, tokenizer)
 
+
+@pytest.mark.parametrize("disk", ["512k"], indirect=True)
+def test_a_disk_that_fills_while_a_catalogue_is_made_ends_no_process(tokenizer, disk):
     def limited():
         try:
             build(disk / "store", tokenizer)
@@ -347,17 +345,13 @@ def test_a_disk_that_fills_while_a_catalogue_is_made_ends_no_process(tokenizer, 
             return 3
         return 0
 
-    try:
-        for pages in range(16, 24):  # 17 for the locks, 2 for the first pages of the data
-            with (disk / "filler").open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - 4096 * pages)
-            assert in_child(limited) in (0, 3), pages
-            (disk / "filler").unlink()
-            assert in_child(lambda: build(disk / "store", tokenizer) and 0) == 0
-            shutil.rmtree(disk / "store")
-    finally:
-        gc.collect()
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    for pages in range(16, 24):  # 17 for the locks, 2 for the first pages of the data
+        with (disk / "filler").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - 4096 * pages)
+        assert in_child(limited) in (0, 3), pages
+        (disk / "filler").unlink()
+        assert in_child(lambda: build(disk / "store", tokenizer) and 0) == 0
+        shutil.rmtree(disk / "store")
 
 
 # -- damage
