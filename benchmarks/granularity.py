@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -86,20 +87,18 @@ def main() -> None:
                 titles = [item.fields.get("title", "") for item in read_catalogue(options.data, name).items]
                 dtype = getattr(torch, options.dtype)
                 measure = Generative(evaluator, titles, lm, tokenizer, GenerativeConfig(epochs=options.epochs), dtype)
-            for budget in options.budgets:
-                for scorer in options.scorers:
-                    for granularity in GRANULARITIES:
-                        for seed in options.seeds:
-                            row = {"catalogue": name, "case": case, "scorer": scorer, "budget": budget,
-                                   "granularity": granularity, "seed": seed}  # fmt: skip
-                            if case == "generative":
-                                row["epochs"] = options.epochs
-                            if results.has(row):
-                                continue
-                            start, cell = time.perf_counter(), Cell(name, case, scorer, budget)
-                            fit = measure.fit(scorers[scorer], cell, seed, granularity)
-                            row |= {"ndcg@10": fit["metrics"]["ndcg@10"], "rows": int(measure.task.new.sum())}
-                            results.add({**row, "tokens": fit["tokens"], "seconds": time.perf_counter() - start})
+            fits = product(options.budgets, options.scorers, GRANULARITIES, options.seeds)
+            for budget, scorer, granularity, seed in fits:
+                row = {"catalogue": name, "case": case, "scorer": scorer, "budget": budget,
+                       "granularity": granularity, "seed": seed}  # fmt: skip
+                if case == "generative":
+                    row["epochs"] = options.epochs
+                if results.has(row):
+                    continue
+                start = time.perf_counter()
+                fit = measure.fit(scorers[scorer], Cell(name, case, scorer, budget), seed, granularity)
+                row |= {"ndcg@10": fit["metrics"]["ndcg@10"], "rows": int(measure.task.new.sum())}
+                results.add({**row, "tokens": fit["tokens"], "seconds": time.perf_counter() - start})
 
 
 if __name__ == "__main__":
