@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 from collections import deque
 from decimal import Decimal
@@ -38,6 +39,7 @@ from tsporec.data.stored_lists import read_printed_list
         ("Pen <!--> blue <!---> ink <!-- x --!> cap", "Pen blue ink cap"),
         ("Pen <SCRIPT>x</Script foo> ink <style/>a{", "Pen ink"),
         ("<<b>b> <p <p> pen <!-- <!-- --> ink", "< b> <p pen ink"),
+        ("<b\x00>pen <scr\u200bipt>alert(1)</script>ink <b{color:red}>cap <i<b>>clip", "pen ink >cap i >clip"),
         ("Pen &#x1F58A; &#0; &bogus; &amp;nbsp;ink", "Pen \U0001f58a \ufffd &bogus; ink"),
     ],
 )
@@ -50,6 +52,31 @@ def test_any_text_gives_one_line_that_can_be_encoded(raw):
     clean = clean_text(raw)
     assert clean == " ".join(clean.split())
     clean.encode("utf-8")
+
+
+PARTS = [
+    "<",
+    ">",
+    "</",
+    "b",
+    "script",
+    "img",
+    " ",
+    "\x00",
+    "\u200b",
+    "{color:red}",
+    ".a{b:c}",
+    "<i>",
+    "<!--",
+    "-->",
+    "&lt;",
+]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=16).map("".join))
+@settings(max_examples=500)
+def test_what_is_removed_leaves_no_new_tag(raw):
+    assert not re.search(r"</?(b|i|script|img)([\s/][^<>]*)?>", clean_text(raw))
 
 
 @given(st.lists(st.sampled_from(["pen", "8.5", "x", "11,", "3", "<", "4", "R&D", "(new)", "{a}", "don't"])))

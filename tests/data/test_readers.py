@@ -199,10 +199,23 @@ def test_what_is_no_table_is_named():
         read_items([1])
     with pytest.raises(ValueError, match=r"list:2: no 'item_id' or 'id'; found \['title'\]"):
         read_items([{"id": 1}, {"title": "x"}])
+    with pytest.raises(ValueError, match=r"list:1: expected a timestamp .*found 'True'"):
+        read_sequences([{"user": 1, "id": 2, "time": True}])
     with pytest.raises(TypeError, match="the format mind is one of files; found list"):
         read_items([], "mind")
     with pytest.raises(ValueError, match=r"leave out id_field=… \(--id-field\)"):
         read_items("X.item", id_field="asin")
+
+
+def test_columns_of_one_name_are_refused(tmp_path):
+    pandas, arrow, parquet = (pytest.importorskip(name) for name in ("pandas", "pyarrow", "pyarrow.parquet"))
+    table = arrow.table([[1], ["gel"], ["pen"]], names=["id", "title", "title"])
+    parquet.write_table(table, tmp_path / "items.parquet")
+    frame = pandas.DataFrame([[1, "gel", "pen"]], columns=["id", "title", "title"])
+    for source in (frame, table, tmp_path / "items.parquet"):
+        with pytest.raises(ValueError, match="the column 'title' stands in the header twice"):
+            read_items(source)
+    assert read_items(pandas.DataFrame([[1, "pen"]], columns=["id", 0])) == [Item("1", {"0": "pen"})]
 
 
 TIMES = [
@@ -314,6 +327,9 @@ MALFORMED = [
     ("items.jsonl", "[" * 100_000, r"items\.jsonl:1: not"),
     ("items.jsonl", f'{{"id": 1, "title": {DEEP}}}', r"items\.jsonl:1: item '1': .*nested more than 50"),
     ("X.item.json", f'{{"1": {{"title": {DEEP}}}}}', r"X\.item\.json: item '1': .*nested more than 50"),
+    ("items.csv", "id,title\n1,Pen\n\ufeffid,title\n2,Ink\n", r"items\.csv:3: the header stands there again"),
+    ("X.item", "item_id:token\ta:token\ta:token_seq\n1\tx\ty\n", r"X\.item:1: the column 'a' stands in the header"),
+    ("news.tsv", "N1\ta\tb\tT\tA\t\t\t\n" * 2, r"news\.tsv:2: item 'N1' stands at .*news\.tsv:1 already"),
     ("items.jsonl", '{"id": "nan"}\n', r"items\.jsonl:1: no 'item_id' or 'id'"),
     ("items.jsonl", "\n", r"items\.jsonl: the catalogue is empty"),
     ("X.item.json", "{}", r"X\.item\.json: the catalogue is empty"),

@@ -44,6 +44,8 @@ _COMPOUND = re.compile(
     rf"(?:(?<!\w)(?:{_ELEMENT}))?(?:[.#][A-Za-z_-][\w-]*|::?[a-z][a-z-]*|\[[^\[\]]*\])+\Z|(?<![\w.])(?:{_ELEMENT})\Z"
 )
 _AT_RULE = re.compile(r"@[a-z][a-z-]*(?:\s[\w\s(),:.-]*)?\Z")
+_RUN = re.compile(r"[^\s,>+~]+")  # what may be one compound selector
+_ATTRIBUTE = re.compile(r"\[[^\[\]]*\]")
 _SELECTOR_REACH = 200  # characters before a brace in which its selector is looked for
 
 _LONG_REFERENCE = re.compile(r"&#[xX]?[0-9a-fA-F]{9,};?")  # no character has so many digits
@@ -118,13 +120,15 @@ def decode_entities(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    text = decode_entities(text)
+    text = _UNREADABLE.sub("", decode_entities(text))  # first, since they could hide a tag
     if "<" in text:
         text = _DATA.sub(r" \1 ", _CODE.sub(" ", _COMMENT.sub(" ", text)))
         text = _CUT_TAG.sub(" ", _TAG.sub(" ", text))
     if "{" in text:
         text = _without_css(text)
-    return _SPACE.sub(" ", _UNREADABLE.sub("", text)).strip()
+    text = _SPACE.sub(" ", text).strip()
+    # What was removed may have stood inside a tag: "<b<i>>" is "<b >" now.
+    return " ".join(text.replace("<", " ").split()) if "<" in text and _TAG.search(text) else text
 
 
 def _without_css(text: str) -> str:
@@ -148,19 +152,20 @@ def _selector_start(text: str, low: int, brace: int) -> int | None:
 
     "big. td.a, li:hover {" -> the place of "td.a"
     """
-    start, end = None, low + len(text[low:brace].rstrip())
-    while True:
-        compound = _AT_RULE.search(text, low, end) or _COMPOUND.search(text, low, end)
-        if compound is None:
-            return start
-        start = compound.start()
-        before = text[low:start]
-        bare = before.rstrip()
-        if bare and bare[-1] in ",>+~":
-            bare = bare[:-1].rstrip()
-        if len(bare) == len(before):  # no space, comma or combinator: the selector cannot go on
-            return start
-        end = low + len(bare)
+    window = _ATTRIBUTE.sub(lambda found: f"[{'_' * (len(found[0]) - 2)}]", text[low:brace])
+    start, after = None, len(window)
+    for run in reversed(list(_RUN.finditer(window))):
+        if run.end() > after:  # inside an at-rule
+            continue
+        if len(window[run.end() : after].strip()) > (start is not None):  # one comma or combinator between two
+            break
+        found = _AT_RULE.search(window, 0, run.end()) or _COMPOUND.search(window, run.start(), run.end())
+        if found is None:
+            break
+        start = after = found.start()
+        if _RUN.match(window[after - 1 : after]):  # no space, comma or combinator: the selector cannot go on
+            break
+    return None if start is None else low + start
 
 
 def _is_css(content: str, after_selector: bool) -> bool:

@@ -40,7 +40,7 @@ class Item:
         >>> Item.from_raw(7, {"title": "<b>Gel</b> pen", "brand": None})
         Item(id='7', fields={'title': 'Gel pen'})
         """
-        texts = {name: clean_text(value) for name, value in fields.items()}
+        texts = {str(name): clean_text(value) for name, value in fields.items()}
         return cls(str(item_id), {name: text for name, text in texts.items() if text})
 
 

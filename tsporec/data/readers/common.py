@@ -117,6 +117,13 @@ def _twice(names: Iterable[str]) -> str:
     return Counter(names).most_common(1)[0][0]
 
 
+def check_columns(path: Path_, line: int | None, names: Iterable[str]) -> None:
+    """Refuse a name that stands in a header twice: one of the two columns would be lost."""
+    listed = list(names)
+    if len(set(listed)) < len(listed):
+        raise fault(path, line, f"the column {_twice(listed)!r} stands in the header twice.")
+
+
 def table(path: Path, required: tuple[str, ...] = (), delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
     """Read (line number, row) from a table with a header. Empty lines are skipped.
 
@@ -132,12 +139,13 @@ def table(path: Path, required: tuple[str, ...] = (), delimiter: str = ",") -> I
         header = next(reader, None)
         if header is None:
             raise fault(path, None, "the file is empty; expected a header.")
-        if len(set(header)) < len(header):
-            raise fault(path, 1, f"the column {_twice(header)!r} stands in the header twice.")
+        check_columns(path, 1, header)
         missing = [name for name in required if name not in header]
         if missing:
             raise fault(path, 1, f"no column {missing[0]!r}; found {header}.")
         for row in reader:
+            if row[1:] == header[1:] and row and row[0].removeprefix("\ufeff") == header[0]:
+                raise fault(path, reader.line_num, "the header stands there again; are two files joined?")
             if len(row) == len(header):
                 yield reader.line_num, dict(zip(header, row, strict=True))
             elif row:
@@ -233,7 +241,7 @@ def instant(value: Any) -> float:
     if isinstance(value, date):
         moment = value if isinstance(value, datetime) else datetime.combine(value, time())
         value = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-    if not math.isfinite(value):
+    if isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"{value} is not a time")
     return float(value)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tsporec.data.items import Interactions, Item
-from tsporec.data.readers.common import by_user, convert, fault, identifier, make_item, text_lines
+from tsporec.data.readers.common import by_user, convert, fault, identifier, make_items, text_lines
 
 _NEWS = ("news_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
 _EPOCH = datetime(1970, 1, 1)  # MIND names no time zone, and none is needed to order
@@ -16,11 +16,11 @@ _BEHAVIOURS = ("impression_id", "user_id", "time", "history", "impressions")
 def read_items(path: str | Path) -> list[Item]:
     """Read the items of ``news.tsv``: title, abstract (as ``description``), category and subcategory."""
     path = Path(path)
-    items = []
-    for line, (news_id, category, subcategory, title, abstract, *_) in _rows(path, _NEWS):
-        fields = {"title": title, "description": abstract, "category": category, "subcategory": subcategory}
-        items.append(make_item(path, line, news_id, fields))
-    return items
+    records = (
+        (line, {"news_id": news_id, "title": title, "description": text, "category": category, "subcategory": within})
+        for line, (news_id, category, within, title, text, *_) in _rows(path, _NEWS)
+    )
+    return make_items(path, records, "news_id")
 
 
 def read_sequences(path: str | Path) -> list[Interactions]:

@@ -11,7 +11,16 @@ from typing import Any
 from tsporec._internal.extras import require
 from tsporec._internal.files import write_whole
 from tsporec.data.items import Interactions, Item
-from tsporec.data.readers.common import Records, fault, json_array, json_lines, make_items, make_sequences, table
+from tsporec.data.readers.common import (
+    Records,
+    check_columns,
+    fault,
+    json_array,
+    json_lines,
+    make_items,
+    make_sequences,
+    table,
+)
 from tsporec.data.readers.common import text_lines as lines_of
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -69,7 +78,10 @@ def read_records(source: Any) -> Records:
 def table_rows(source: Any) -> Any:
     """Return the rows of a DataFrame or pyarrow Table as mappings; any other source as it is."""
     if hasattr(source, "itertuples"):  # pandas
+        check_columns(_name(source), None, source.columns)
         return source.to_dict("records")
+    if hasattr(source, "to_pylist"):  # pyarrow
+        check_columns(_name(source), None, source.column_names)
     name = next((name for name in ("to_dicts", "to_pylist") if hasattr(source, name)), None)  # polars, pyarrow
     return source if name is None else getattr(source, name)()
 
@@ -102,6 +114,7 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
+            check_columns(path, None, file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=4096):
                 for record in batch.to_pylist():
                     yield (number := number + 1), record

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tsporec.data.items import Interactions, Item
-from tsporec.data.readers.common import HISTORY, fault, make_items, make_sequences, table
+from tsporec.data.readers.common import HISTORY, check_columns, fault, make_items, make_sequences, table
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
 
@@ -31,6 +31,7 @@ def read_sequences(path: str | Path) -> list[Interactions]:
 def _records(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Read (line number, row), with the types taken off the names of the columns."""
     for line, row in table(path, delimiter="\t"):
+        check_columns(path, 1, (column.partition(":")[0] for column in row))
         record: dict[str, Any] = {}
         for column, value in row.items():
             name, colon, kind = column.partition(":")
