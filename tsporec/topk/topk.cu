@@ -314,7 +314,7 @@ __device__ __forceinline__ void block_segments(const Segments &in, const Tokens<
     extern "C" __global__ void __launch_bounds__(256) topk_warp_##bits(INPUT(Score), OUTPUT) {                        \
         warp_segment<Score>(Segments IN, Tokens<Score> TOKENS, Output OUT);                                           \
     }                                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(256)                                                                 \
+    extern "C" __global__ void __launch_bounds__(256, 6) /* 6: or NVRTC 13.0 spills to fit 8 on sm_80 */              \
         topk_block_##bits(INPUT(Score), OUTPUT, const int *long_segments, const int *status, int cache_tokens) {      \
         block_segments<Score>(Segments IN, Tokens<Score> TOKENS, Output OUT, long_segments, status, cache_tokens);    \
     }

@@ -26,7 +26,7 @@ using std::min;
 #define __device__
 #define __shared__
 #define __forceinline__ inline
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 
 struct Index {
     unsigned x;
