@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsporec.budget import Budget, as_budget
+from tsporec.budget import Budget, as_budget, levelled_lengths
 from tsporec.tokens.ragged import lengths_to_offsets
 from tsporec.topk import cpu
 
@@ -39,6 +39,21 @@ def test_ratios_round_up_and_are_exact_where_they_should_be():
     assert Budget(keep_ratio=0.1).resolve(np.zeros(44), cu).tolist() == [0, 1, 1, 1, 3]
     assert Budget(keep_ratio=1.0).resolve(np.zeros(44), cu).tolist() == [0, 1, 3, 10, 30]
     assert Budget(tokens=5).resolve(np.zeros(44), cu).tolist() == [5] * 5
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=8), st.integers(-2, 40))
+def test_spans_are_levelled_to_the_largest_size_that_fits(lengths, room):
+    fits = [size for size in range(1, 13) if sum(min(length, size) for length in lengths) <= room]
+    if fits and any(lengths):
+        assert levelled_lengths(np.array(lengths), room).tolist() == [min(length, fits[-1]) for length in lengths]
+    else:
+        with pytest.raises(ValueError, match="max_length leaves"):
+            levelled_lengths(np.array(lengths), room)
+
+
+def test_levelling_does_not_try_every_size():
+    lengths = np.array([10**9, *[1] * 1000])
+    assert levelled_lengths(lengths, 10**8).max() == 10**8 - 1000
 
 
 def brute_force_total(budget, scores, cu, samples, protected):

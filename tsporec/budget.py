@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -187,9 +188,9 @@ def levelled_lengths(lengths: Ints, room: int) -> Ints:
     >>> levelled_lengths(np.array([9, 3, 8]), 14).tolist()
     [5, 3, 5]
     """
-    for most in range(int(lengths.max(initial=0)), 0, -1):
-        if np.minimum(lengths, most).sum() <= room:
-            return np.minimum(lengths, most)
+    sizes = range(1, int(lengths.max(initial=0)) + 1)
+    if most := bisect_right(sizes, room, key=lambda size: int(np.minimum(lengths, size).sum())):
+        return np.minimum(lengths, most)
     raise ValueError(
         f"max_length leaves {max(room, 0)} tokens for {len(lengths)} spans, since a text is never cut outside of them; "
         "expected one for each. Use a larger max_length, or shorten the rest of the text."

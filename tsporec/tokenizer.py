@@ -66,13 +66,9 @@ def wrap_tokenizer(
         Keep exactly the best tokens, or whole words that are no more than the length; see :func:`tsporec.select`.
         Default "token".
 
-    Returns
-    -------
-    PreTrainedTokenizerBase
-        An instance of a subclass of ``type(tokenizer)``. It saves the files that ``tokenizer`` would.
-
     Notes
     -----
+    The result is of a subclass of ``type(tokenizer)``, and saves the files that ``tokenizer`` would.
     If nothing is cut, the output is that of ``tokenizer``; so are ``tokenize``, targets (``text_target``) and
     calls with ``return_overflowing_tokens``. If something is cut, ``char_to_token`` and its like are not available.
 
@@ -192,9 +188,8 @@ class SelectiveTruncation:
     def _keep(self, rows: _Rows, truncation: str, limit: int | None) -> Bools:
         """Return which tokens are kept: bool ``[F]``.
 
-        1. Mark what is protected, and score all texts in one call.
-        2. Find how many tokens each text keeps: by the budget, then by what truncation leaves of longer rows.
-        3. Select. If more is protected in a text than it may keep, nothing in it is sure of its place.
+        A text keeps what its budget allows, then what truncation leaves of its row. If more is protected in it than
+        that, nothing in it is sure of its place.
         """
         tokens, mine, count = rows.tokens, self._selection, len(rows.firsts)
         lengths, whole = tokens.lengths.astype(np.int64), mine.spans is None
@@ -203,14 +198,14 @@ class SelectiveTruncation:
             return np.ones_like(rows.outside)
         protected, scores = self._protected(rows), score_tokens(mine.selector, tokens)
         fixed = np.diff(np.append(0, np.cumsum(protected))[tokens.cu_seqlens])
+        begins = lengths_to_offsets(np.bincount(rows.row, minlength=count)).tolist()  # the first text of each row
         if mine.budget is not None:
-            samples = lengths_to_offsets(np.bincount(rows.row, minlength=count))
-            k = np.minimum(k, mine.budget.resolve(scores, tokens.cu_seqlens, samples, protected))
+            k = np.minimum(k, mine.budget.resolve(scores, tokens.cu_seqlens, begins, protected))
             k = np.maximum(k, fixed)
         if limit is not None:
             room = limit - (rows.lengths - np.bincount(rows.row, weights=lengths, minlength=count).astype(np.int64))
             for row in np.flatnonzero(np.bincount(rows.row, weights=k, minlength=count) > room).tolist():
-                texts, left = rows.row == row, int(room[row])
+                texts, left = slice(begins[row], begins[row + 1]), int(room[row])
                 k[texts] = truncated_lengths(k[texts], left, truncation) if whole else levelled_lengths(k[texts], left)
         protected &= np.repeat(fixed <= k, lengths)
         kept = select_scored(scores, tokens, k.astype(np.int32), whole_words=mine.whole_words, protected=protected).kept
@@ -250,8 +245,13 @@ class SelectiveTruncation:
         if options.get("return_length"):
             columns["length"] = [len(ids) for ids in columns["input_ids"]]
         if single and options.get("return_tensors") is None:
-            return BatchEncoding({name: values[0] for name, values in columns.items()})
-        return BatchEncoding(columns, tensor_type=options.get("return_tensors"))
+            return BatchEncoding({name: values[0] for name, values in columns.items()}, _NoEncodings())
+        return BatchEncoding(columns, _NoEncodings(), tensor_type=options.get("return_tensors"))
+
+
+class _NoEncodings(list[Any]):  # stands for the encodings of whole texts, which are wrong for texts that are cut
+    def __getitem__(self, place: Any) -> Any:
+        raise ValueError("char_to_token and masks of the assistant's tokens need whole texts: tokenizer.unwrapped.")
 
 
 def _by_name(method: Any, args: Sequence[Any]) -> dict[str, Any]:
@@ -263,14 +263,14 @@ def _encode_whole(
     plain: Any, text: Any, text_pair: Any, single: bool, options: Any, limit: int | None, finder: SpanFinder | None
 ) -> _Rows:
     """Encode the rows, nothing cut but what is longer than ``limit`` and has no spans."""
+    whole = {k: v for k, v in options.items() if k not in ("max_length", "stride", "return_length", "padding")}
+    whole |= {"truncation": False, "return_tensors": None, "return_special_tokens_mask": True, "verbose": False}
+    full = plain(text, text_pair, **whole)
     words = options.get("is_split_into_words", False)
     given = [text] if single else list(text)
     pairs: list[Any] = [row if isinstance(row, tuple | list) and not words else (row, None) for row in given]
     if text_pair is not None:
         pairs = list(zip(given, [text_pair] if single else text_pair, strict=True))
-    whole = {k: v for k, v in options.items() if k not in ("max_length", "stride", "return_length", "padding")}
-    whole |= {"truncation": False, "return_tensors": None, "return_special_tokens_mask": True, "verbose": False}
-    full = plain(text, text_pair, **whole)
     columns = {name: [values] if single else list(values) for name, values in full.items()}
     texts, row, outside = [], [], []
     for number, (ids, mask) in enumerate(zip(columns["input_ids"], columns["special_tokens_mask"], strict=True)):

@@ -449,6 +449,21 @@ def test_the_second_writer_is_told_who_the_first_is(tokenizer, tmp_path, monkeyp
     check(update(path, tokenizer), AFTER, tokenizer)
 
 
+@pytest.mark.parametrize("name", ["lock.mdb", "writer.lock", "writer.txt"])
+def test_links_are_not_written_through(tokenizer, tmp_path, name):
+    path, other = tmp_path / "store", tmp_path / "precious"
+    build(path, tokenizer)
+    gc.collect()  # the environment is closed
+    other.write_text("precious")
+    (path / name).unlink(missing_ok=True)
+    (path / name).symlink_to(other)
+    with pytest.raises(ValueError, match=f"{name} is a link"):
+        update(path, tokenizer)
+    assert other.read_text() == "precious"
+    (path / name).unlink()
+    check(update(path, tokenizer), AFTER, tokenizer)
+
+
 def test_readers_see_whole_states_while_a_writer_works(tokenizer, tmp_path):
     path = tmp_path / "store"
     first = build(path, tokenizer)

@@ -151,3 +151,14 @@ def test_collators_of_packed_documents_run_on_the_cut(tokenizer):
     feature = {"input_ids": list(range(10, 20)), "labels": [-100, -100, 12] + [-100] * 7, "seq_lengths": [3, 2, 5]}
     batch = SelectorCollator(base, HEAD, Budget(tokens=2), UnlabelledSpans(), tokenizer=tokenizer)([feature])
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 0, 1]]
+
+
+@pytest.mark.parametrize("ids", [[1, [2]], torch.rand(6).requires_grad_(), torch.empty(6, device="meta"), None, "abc"])
+def test_ids_that_are_no_list_of_numbers_are_named(ids):
+    with pytest.raises(ValueError, match="feature 0: input_ids must be one flat list of integers"):
+        cut({**FEATURE, "input_ids": ids})
+
+
+def test_item_ids_that_are_no_list_are_named():
+    with pytest.raises(ValueError, match="feature 0: expected an item id or a list of them; found None"):
+        cut({**FEATURE, "asin": None}, item_ids="asin")

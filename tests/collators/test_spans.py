@@ -67,7 +67,7 @@ def test_offsets_that_are_no_places_in_the_text_are_refused(offsets):
         ItemStringSpans()({"input_ids": [5, 6], "prompt": "a", "items": ["a"], "offset_mapping": None})
 
 
-@pytest.mark.parametrize("strings", ["blue", ["blue", 5], [None], [b"blue"]])
+@pytest.mark.parametrize("strings", ["blue", ["blue", 5], [None], [b"blue"], None, 5])
 def test_items_that_are_no_list_of_strings_are_refused(strings):
     with pytest.raises(ValueError, match="expected a text and a list of the items' strings"):
         spans_of_strings("blue pen", strings, [(0, 4), (4, 8)])

@@ -403,6 +403,21 @@ def test_files_are_bounded_before_they_are_read(folder, monkeypatch, name):
         TokenSelector.from_pretrained(folder)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
+def test_what_has_no_end_is_not_read(folder):
+    path = folder / files.WEIGHTS
+    left = path.with_name(f".{path.name}.00000000.tmp")
+    os.mkfifo(left)
+    path.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="has sha256"):
+        TokenSelector.from_pretrained(folder)
+    left.unlink()
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=f"has no {path.name}"):
+        TokenSelector.from_pretrained(folder)
+
+
 def test_a_rule_has_no_network_to_load(tmp_path):
     folder = TokenSelector(SelectorConfig(surface_buckets=64)).save_pretrained(tmp_path)
     again = [TokenSelector.from_pretrained(folder).network.grams.weight for _ in range(2)]

@@ -64,9 +64,16 @@ def writing(path: Path) -> Iterator[Path]:
     remove_leftovers(path, _STALE)
 
 
+def refuse_link(path: Path) -> Path:
+    """Refuse a link where this library writes in place: a folder of strangers could point it at any file."""
+    if path.is_symlink():
+        raise ValueError(f"{path} is a link, and what it points to would be overwritten; delete the link.")
+    return path
+
+
 def leftovers(path: Path) -> list[Path]:
     """List the temporary files of ``path``: a process that writes it at this moment, or was killed, has made them."""
-    return sorted(path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"))
+    return sorted(filter(Path.is_file, path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}")))
 
 
 def remove_leftovers(path: Path, older: float = 0.0) -> None:

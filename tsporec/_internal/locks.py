@@ -11,6 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout  # torch and huggingface-hub depend on it
 
+from tsporec._internal.files import refuse_link
+
 
 @contextmanager
 def locked(lock: Path, holder: Path, patience: float = 0.0) -> Iterator[None]:
@@ -19,7 +21,7 @@ def locked(lock: Path, holder: Path, patience: float = 0.0) -> Iterator[None]:
     Another process that has not let go within ``patience`` seconds is a ValueError, which names it.
     """
     try:
-        held = FileLock(lock, timeout=patience).acquire()
+        held = FileLock(refuse_link(lock), timeout=patience).acquire()
     except Timeout:
         found = holder.read_text() if holder.is_file() else ""
         raise ValueError(
@@ -29,7 +31,7 @@ def locked(lock: Path, holder: Path, patience: float = 0.0) -> Iterator[None]:
     with held:
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with suppress(OSError):  # on a full disk, others are refused without the name
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {since}")
+            refuse_link(holder).write_text(f"process {os.getpid()} on {socket.gethostname()}, since {since}")
         try:
             yield
         finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsporec._internal.extras import require
-from tsporec._internal.files import beside, remove_leftovers
+from tsporec._internal.files import beside, refuse_link, remove_leftovers
 
 if TYPE_CHECKING:
     import lmdb as lmdb
@@ -45,7 +45,7 @@ def making(folder: Path, readers: int | None) -> Iterator[None]:
     LMDB leaves holes in its lock file. To write to them, mapped and on a full disk, would end the process. So a new
     one is made whole, a cache line for each of ``readers`` (None: no lock). Half of the data's first pages is deleted.
     """
-    new, lock = not (folder / DATA).exists(), folder / "lock.mdb"
+    new, lock = not (folder / DATA).exists(), refuse_link(folder / "lock.mdb")
     if readers is not None and not lock.exists():
         part = beside(lock)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -219,6 +219,8 @@ def as_list(value: Any) -> list[Any]:
     """
     if isinstance(value, str | int):
         return [value]
+    if not isinstance(value, Iterable):
+        raise ValueError(f"expected an item id or a list of them; found {value!r:.60}.")
     found = value.tolist() if hasattr(value, "tolist") else list(value)
     return found if isinstance(found, list) else [found]
 
@@ -227,7 +229,7 @@ def flat_ids(value: Any, name: str) -> Ints:
     """Return ``value`` as int64 ``[L]``; a ValueError if it is not one flat list of integers that fit int32."""
     try:
         ids = np.asarray(value)
-    except ValueError:
+    except (ValueError, TypeError, RuntimeError):  # ragged lists; tensors without data, or with a gradient
         ids = np.zeros((0, 0))
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
         raise ValueError(f"{name} must be one flat list of integers; found shape {ids.shape}, {ids.dtype}.")

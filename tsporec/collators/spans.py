@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from operator import index
 from typing import Any
@@ -178,7 +178,8 @@ def spans_of_strings(text: str, strings: Sequence[str], offsets: Any) -> list[Sp
     >>> spans_of_strings('a "gel pen", b', ["gel pen"], [(0, 1), (1, 3), (3, 6), (6, 10), (10, 11), (11, 14)])
     [(2, 4)]
     """
-    if isinstance(strings, str) or not all(isinstance(one, str) for one in (text, *strings)):
+    listed = isinstance(strings, Iterable) and not isinstance(strings, str)
+    if not listed or not all(isinstance(one, str) for one in (text, *strings)):
         raise ValueError(f"expected a text and a list of the items' strings; found {text!r:.60} and {strings!r:.60}.")
     bounds = _read_offsets(offsets, len(text))
     solid = np.flatnonzero(bounds[:, 1] > bounds[:, 0])

@@ -177,8 +177,9 @@ def _bounded(path: Path) -> Path:
 def read_whole(path: Path, sha256: str) -> bytes:
     """Read the file with this checksum: ``path``, or what a save has not yet given that name. None is a ValueError."""
     found = ""
-    for part in (path, *leftovers(path), path):  # twice: a save at work may have renamed it in between
-        with suppress(FileNotFoundError, IsADirectoryError):
+    # The path twice: a save at work may have renamed it in between. Only files: a pipe or a device has no end.
+    for part in filter(Path.is_file, (path, *leftovers(path), path)):
+        with suppress(FileNotFoundError):
             data = _bounded(part).read_bytes()
             if _sha256(data) == sha256:
                 return data
