@@ -38,7 +38,7 @@ def suite(made, tmp_path):
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",), None)
     lm = make_causal_lm(len(made.tokenizer))
     evaluator = Evaluator(task, ItemEncoder(cut(lm)), cache=tmp_path / "cache")
-    small = GenerativeConfig(history=2, candidates=4, train_rows=8, test_rows=10, train_layers=1, epochs=1)
+    small = GenerativeConfig(history=2, candidates=4, train_rows=8, test_rows=10, train_layers=1)
     titles = [item.fields["description"] for item in made.items]
     cases = {
         "embedding": Embedding(evaluator, EmbeddingConfig(width=8, eval_every=2, patience=1)),

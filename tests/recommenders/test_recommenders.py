@@ -93,16 +93,14 @@ def test_the_seed_decides_and_the_global_random_state_stays(generative):
         torch.manual_seed(state)
         before = torch.get_rng_state()
         recommender = make_recommender(8, config).fit(np.stack([features, -features]), sequences[:90], sequences[90:])
-        generative.fit([generative.template.feature([0], 1)], lambda rows: _batch(rows), learning_rate=0.0)
+        generative.fit(
+            [generative.template.feature([0])], [[1, 2]], np.full(len(TEXTS), -1, np.float32), learning_rate=0
+        )
         assert torch.equal(torch.get_rng_state(), before)
         found.append(recommender.scores(features, [[0, 1]]))
     np.testing.assert_array_equal(*found)
     other = make_recommender(8, EmbeddingConfig(width=16, seed=4)).scores(features, [[0, 1]])
     assert not np.array_equal(make_recommender(8, config).scores(features, [[0, 1]]), other)
-
-
-def _batch(rows):
-    return {name: torch.tensor([row[name] for row in rows]) for name in ("input_ids", "attention_mask", "labels")}
 
 
 def test_windows_predict_every_item_once():
@@ -143,20 +141,22 @@ def test_candidates_are_ranked_by_exact_likelihood(generative):
     assert generative.candidate_log_likelihoods(feature, []).shape == (0,)
 
 
-def test_fine_tuning_through_a_selector_collator(tokenizer):
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_fine_tuning_tells_the_next_item_from_others(tokenizer, attention):
     from transformers import DataCollatorForSeq2Seq
 
     titles = [text.split(",")[0] for text in TEXTS]
     template = PromptTemplate.build(encode(tokenizer), titles, tokenizer)
-    recommender = GenerativeRecommender(make_causal_lm(len(tokenizer), seed=3), template)
-    features = [template.feature([i, (i + 1) % 6], target=(i + 2) % 6) for i in range(6)] * 4
-    collator = SelectorCollator(DataCollatorForSeq2Seq(tokenizer), make_scorer("head"), Budget(tokens=3))
-    longest = max(len(f["input_ids"]) for f in features)
-    batch = collator(features[:6])
-    assert batch["input_ids"].shape[1] < longest
-    torch.testing.assert_close(recommender._loss(batch), recommender.model(**batch).loss)
-    losses = recommender.fit(features, collator, epochs=40, learning_rate=1e-2)
+    model = make_causal_lm(len(tokenizer), seed=3)
+    model.set_attn_implementation(attention)
+    recommender = GenerativeRecommender(model, template)
+    plain = recommender.plain_log_likelihoods()
+    prompts = [template.feature([i, (i + 1) % 6]) for i in range(6)]
+    cut = SelectorCollator(DataCollatorForSeq2Seq(tokenizer), make_scorer("head"), Budget(tokens=3)).cut(prompts)
+    candidates = [[(i + step) % 6 for step in (2, 3, 4, 5)] for i in range(6)]
+    losses = recommender.fit(cut, candidates, plain, epochs=40, learning_rate=1e-2)
     assert np.mean(losses[-3:]) < 0.5 * losses[0]
-    cut = collator.cut([template.feature([i, (i + 1) % 6]) for i in range(6)])
-    best = [int(recommender.candidate_log_likelihoods(feature, range(6)).argmax()) for feature in cut]
-    assert sum(item == (i + 2) % 6 for i, item in enumerate(best)) >= 4
+    found = [recommender.candidate_log_likelihoods(*row) / plain[row[1]] for row in zip(cut, candidates, strict=True)]
+    assert sum(int(left.argmin()) == 0 for left in found) >= 5
+    with pytest.raises(ValueError, match="found 6 and 5"):
+        recommender.fit(cut, candidates[:5], plain)

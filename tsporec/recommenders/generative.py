@@ -7,7 +7,6 @@ their titles.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +96,7 @@ class GenerativeRecommender:
     Parameters
     ----------
     model : Hugging Face causal LM
+        It must take a mask ``[1, 1, L, L]``, which eager and SDPA attention do.
     template : PromptTemplate
 
     Examples
@@ -105,80 +105,119 @@ class GenerativeRecommender:
     >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=30, n_embd=8, n_layer=1, n_head=2)).eval()
     >>> texts, titles = ([[10], [11], [12]], [[20, 2], [21, 2], [22, 2]])
     >>> template = PromptTemplate(*map(RaggedTokens.from_lists, (texts, titles)), [1], [5], [6])
-    >>> GenerativeRecommender(model, template).candidate_log_likelihoods(template.feature([0]), [1, 2]).shape
+    >>> recommender = GenerativeRecommender(model, template)
+    >>> plain = recommender.plain_log_likelihoods()
+    >>> losses = recommender.fit([template.feature([0])], [[1, 2]], plain)
+    >>> recommender.candidate_log_likelihoods(template.feature([0]), [1, 2]).shape
     (2,)
     """
 
     def __init__(self, model: Any, template: PromptTemplate) -> None:
         self.model, self.template = model, template
 
-    @property
-    def _device(self) -> torch.device:
-        device: torch.device = next(self.model.parameters()).device
-        return device
-
     def fit(
         self,
         features: Sequence[dict[str, Any]],
-        collator: Any,
+        candidates: Sequence[Sequence[int]],
+        plain: NDArray[np.float32],
         epochs: int = 1,
         batch_size: int = 8,
-        learning_rate: float = 1e-4,
+        learning_rate: float = 3e-4,
+        temperature: float = 0.1,
         seed: int = 0,
     ) -> list[float]:
-        """Fine-tune the model on ``features`` through ``collator``, and return the loss of each step.
+        """Train the weights that require gradients to tell the next item from other candidates.
 
-        This is a small loop for tests and benchmarks. For real training give the same features and collator to
-        ``transformers.Trainer``. Order and dropout follow ``seed``; torch's global random state is left as it was.
+        The loss is the cross-entropy of ``(1 - log p(title | prompt) / plain) / temperature`` over the candidates of a
+        row: the share of a title's surprisal that the prompt takes away. The learning rate falls to 0. The order
+        follows ``seed``; torch's global random state is left as it was.
+
+        Parameters
+        ----------
+        features : sequence of dict
+            Prompts without a target, cut or whole.
+        candidates : sequence of sequences of int
+            Items for each prompt. The first is the one that the user took.
+        plain : float32 array [N]
+            Log-likelihood of every title without a history. See :meth:`plain_log_likelihoods`.
+
+        Returns
+        -------
+        list of float
+            The loss of each step.
         """
+        if len(features) != len(candidates):
+            raise ValueError(f"each prompt needs its candidates; found {len(features)} and {len(candidates)}.")
         trained = [weight for weight in self.model.parameters() if weight.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=learning_rate)
-        losses = []
-        self.model.train()
+        optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
         with seeded(seed):
-            for _ in range(epochs):
-                order = torch.split(torch.randperm(len(features)), batch_size)
-                for rows in progress(order, "fine-tune"):
-                    loss = self._loss(collator([dict(features[i]) for i in rows.tolist()]))
-                    optimizer.zero_grad(set_to_none=True)
+            order = [rows for _ in range(epochs) for rows in torch.split(torch.randperm(len(features)), batch_size)]
+            warm = max(1, len(order) // 5)
+            schedule = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: min((step + 1) / warm, (len(order) - step) / len(order))
+            )
+            losses = []
+            self.model.train()
+            for rows in progress(order, "fine-tune"):
+                losses.append(0.0)
+                for i in rows.tolist():
+                    usual = torch.from_numpy(plain[list(candidates[i])]).to(self.model.device)
+                    logits = -self._log_likelihoods(features[i], candidates[i]) / usual / temperature
+                    loss = (logits.logsumexp(0) - logits[0]) / len(rows)
                     loss.backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
-                    losses.append(float(loss.detach()))
+                    losses[-1] += loss.item()
+                torch.nn.utils.clip_grad_norm_(trained, 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+                schedule.step()
         self.model.eval()
         return losses
-
-    def _loss(self, batch: Any) -> Tensor:
-        """Compute the model's own loss, the mean over labels, without logits for positions before the first label."""
-        inputs = {key: value.to(self._device) for key, value in batch.items()}
-        labels = inputs.pop("labels")
-        used = torch.nonzero((labels != IGNORED_LABEL).any(dim=0)).flatten()
-        count = labels.shape[1] - max(int(used[0]) - 1, 0) if len(used) else labels.shape[1]
-        if "logits_to_keep" in inspect.signature(self.model.forward).parameters:
-            inputs["logits_to_keep"] = count
-        logits = self.model(**inputs).logits[:, -count:-1].float()
-        return F.cross_entropy(logits.flatten(0, 1), labels[:, 1 - count :].flatten(), ignore_index=IGNORED_LABEL)
 
     @torch.inference_mode()
     def candidate_log_likelihoods(self, feature: dict[str, Any], candidates: Sequence[int]) -> NDArray[np.float32]:
         """Compute the exact log-likelihood of each candidate item's title: float32 ``[C]``, in nats.
 
-        ``feature`` comes from :meth:`PromptTemplate.feature` without a target, cut or whole. The prompt is read once;
-        its keys and values serve all candidates.
+        ``feature`` comes from :meth:`PromptTemplate.feature` without a target, cut or whole. The prompt is read once
+        for all candidates.
         """
         if not len(candidates):
             return np.zeros(0, dtype=np.float32)
         self.model.eval()
-        prompt = torch.tensor([feature["input_ids"]], device=self._device)
-        out = self.model(input_ids=prompt, use_cache=True)
-        past, logits = out.past_key_values, out.logits[:, -1]
-        past.batch_repeat_interleave(len(candidates))
-        # [[7, 2], [9]] -> ids [[7, 2], [9, 0]]. Padding follows the titles, so causal attention needs no mask.
-        padded, known = self.template.titles.take(candidates).to_padded()
-        ids = torch.from_numpy(padded.astype(np.int64)).to(self._device)
-        logits = logits[:, None].expand(len(candidates), -1, -1)
-        if ids.shape[1] > 1:
-            rest = self.model(input_ids=ids[:, :-1], past_key_values=past, use_cache=True).logits
-            logits = torch.cat([logits, rest], dim=1)
-        chosen = F.log_softmax(logits.float(), dim=-1).gather(2, ids[..., None])[..., 0]
-        total: NDArray[np.float32] = (chosen * torch.from_numpy(known).to(self._device)).sum(dim=1).cpu().numpy()
-        return total
+        found: NDArray[np.float32] = self._log_likelihoods(feature, candidates).cpu().numpy()
+        return found
+
+    def plain_log_likelihoods(self) -> NDArray[np.float32]:
+        """Compute the log-likelihood of every title after a prompt without items: float32 ``[N]``, in nats."""
+        alone, items = self.template.feature([]), np.arange(len(self.template.titles))
+        parts = [items[begin : begin + 32].tolist() for begin in range(0, len(items), 32)]
+        return np.concatenate([self.candidate_log_likelihoods(alone, part) for part in progress(parts, "titles")])
+
+    def _log_likelihoods(self, feature: dict[str, Any], candidates: Sequence[int]) -> Tensor:
+        """Compute float32 ``[C]`` in one sequence: the prompt, then all titles, each of which sees the prompt alone.
+
+        A prompt [5, 6] and the titles [7, 2], [8, 9, 2] are read as the ids [5, 6, 7, 8, 9] at the positions
+        [0, 1, 2, 2, 3]. The tokens [7, 2, 8, 9, 2] are predicted at the places [1, 2, 1, 3, 4].
+        """
+        ids = list(feature["input_ids"])
+        start = len(ids)
+        position, owner, places = list(range(start)), [-1] * start, list[int]()
+        titles = [self.template.titles[item].tolist() for item in candidates]
+        for number, title in enumerate(titles):
+            places += [start - 1, *range(len(ids), len(ids) + len(title) - 1)]
+            ids += title[:-1]
+            position += range(start, start + len(title) - 1)
+            owner += [number] * (len(title) - 1)
+        device, of = self.model.device, torch.tensor(owner)
+        seen = ((of == -1) | (of == of[:, None])).tril()
+        # Eager attention adds the mask and does not take a boolean one.
+        mask = torch.zeros(seen.shape, dtype=self.model.dtype).masked_fill(~seen, torch.finfo(self.model.dtype).min)
+        logits = self.model(
+            input_ids=torch.tensor([ids], device=device),
+            position_ids=torch.tensor([position], device=device),
+            attention_mask=mask[None, None].to(device),
+            logits_to_keep=torch.tensor(places, device=device),
+            use_cache=False,
+        ).logits[0]
+        tokens = torch.tensor([token for title in titles for token in title], device=device)
+        log_p = -F.cross_entropy(logits.float(), tokens, reduction="none")
+        return torch.stack([part.sum() for part in torch.split(log_p, [len(title) for title in titles])])
