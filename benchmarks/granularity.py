@@ -69,7 +69,6 @@ def main() -> None:
     parser.add_argument("--budgets", type=whole_numbers, default=[2, 4, 8, 16])
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32",
                         help="type that the generative case computes in")  # fmt: skip
-    parser.add_argument("--epochs", type=int, default=GenerativeConfig.epochs, help="of the generative case")
     options = parser.parse_args()
     results = Results(options.output, environment(options.seeds[0]))
     lm, tokenizer = load_causal_lm(options.model)
@@ -86,13 +85,11 @@ def main() -> None:
             if case == "generative":
                 titles = [item.fields.get("title", "") for item in read_catalogue(options.data, name).items]
                 dtype = getattr(torch, options.dtype)
-                measure = Generative(evaluator, titles, lm, tokenizer, GenerativeConfig(epochs=options.epochs), dtype)
+                measure = Generative(evaluator, titles, lm, tokenizer, GenerativeConfig(), dtype)
             fits = product(options.budgets, options.scorers, GRANULARITIES, options.seeds)
             for budget, scorer, granularity, seed in fits:
                 row = {"catalogue": name, "case": case, "scorer": scorer, "budget": budget,
                        "granularity": granularity, "seed": seed}  # fmt: skip
-                if case == "generative":
-                    row["epochs"] = options.epochs
                 if results.has(row):
                     continue
                 start = time.perf_counter()

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.cells import BEYOND, Cell, locked, pack, seeds_of, unpack
 from benchmarks.embedding import Embedding
-from benchmarks.generative import Generative, GenerativeConfig, train_last_layers
+from benchmarks.generative import Generative, GenerativeConfig
 from benchmarks.learned import added_later
 from benchmarks.quality import NEW_CATALOGUE, NEW_ITEMS, Suite, cut, plan, show, work_through
 from tests.conftest import make_causal_lm
@@ -38,7 +38,7 @@ def suite(made, tmp_path):
     task = prepare(made.items, made.train, made.test, made.tokenizer, ("description",), None)
     lm = make_causal_lm(len(made.tokenizer))
     evaluator = Evaluator(task, ItemEncoder(cut(lm)), cache=tmp_path / "cache")
-    small = GenerativeConfig(history=2, candidates=4, train_rows=8, test_rows=10, train_layers=1)
+    small = GenerativeConfig(history=2, candidates=4, test_rows=10)
     titles = [item.fields["description"] for item in made.items]
     cases = {
         "embedding": Embedding(evaluator, EmbeddingConfig(width=8, eval_every=2, patience=1)),
@@ -147,17 +147,6 @@ def test_prompts_hold_what_scorers_keep_at_equal_totals(suite, tmp_path, monkeyp
     assert max(unpack(fit["ranks"]).max() for fit in read) <= 4
     assert torch.equal(before, suite.lm.model.layers[-1].mlp.up_proj.weight)
     assert suite.settings(cells[0])["dtype"] == "bfloat16"
-
-
-def test_the_last_layers_alone_are_fine_tuned():
-    model = make_causal_lm(50)
-    train_last_layers(model, 1)
-    last = len(model.model.layers) - 1
-    assert last > 0
-    for name, weight in model.named_parameters():
-        assert weight.requires_grad == name.startswith(f"model.layers.{last}."), name
-    with pytest.raises(ValueError, match="at least the last layer"):
-        train_last_layers(model, 0)
 
 
 def test_an_unknown_scorer_is_refused():

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - as the torch documentation writes it
 
 from tsporec._internal.progress import progress
-from tsporec._internal.seeds import seeded
 from tsporec.collators.spans import IGNORED_LABEL
 from tsporec.tokens.ragged import RaggedTokens
 
@@ -107,97 +105,30 @@ class GenerativeRecommender:
     >>> template = PromptTemplate(*map(RaggedTokens.from_lists, (texts, titles)), [1], [5], [6])
     >>> recommender = GenerativeRecommender(model, template)
     >>> plain = recommender.plain_log_likelihoods()
-    >>> losses = recommender.fit([template.feature([0])], [[1, 2]], plain)
-    >>> recommender.candidate_log_likelihoods(template.feature([0]), [1, 2]).shape
+    >>> left = recommender.candidate_log_likelihoods(template.feature([0]), [1, 2]) / plain[[1, 2]]
+    >>> left.shape  # the share of each title's surprisal that is left after the prompt: rank by the smallest
     (2,)
+
+    To fine-tune the model, give features with a target and a collator to ``transformers.Trainer``.
     """
 
     def __init__(self, model: Any, template: PromptTemplate) -> None:
         self.model, self.template = model, template
-
-    def fit(
-        self,
-        features: Sequence[dict[str, Any]],
-        candidates: Sequence[Sequence[int]],
-        plain: NDArray[np.float32],
-        epochs: int = 1,
-        batch_size: int = 8,
-        learning_rate: float = 3e-4,
-        temperature: float = 0.1,
-        seed: int = 0,
-    ) -> list[float]:
-        """Train the weights that require gradients to tell the next item from other candidates.
-
-        The loss is the cross-entropy of ``(1 - log p(title | prompt) / plain) / temperature`` over the candidates of a
-        row: the share of a title's surprisal that the prompt takes away. The learning rate falls to 0. The order
-        follows ``seed``; torch's global random state is left as it was.
-
-        Parameters
-        ----------
-        features : sequence of dict
-            Prompts without a target, cut or whole.
-        candidates : sequence of sequences of int
-            Items for each prompt. The first is the one that the user took.
-        plain : float32 array [N]
-            Log-likelihood of every title without a history. See :meth:`plain_log_likelihoods`.
-
-        Returns
-        -------
-        list of float
-            The loss of each step.
-        """
-        if len(features) != len(candidates):
-            raise ValueError(f"each prompt needs its candidates; found {len(features)} and {len(candidates)}.")
-        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
-        with seeded(seed):
-            order = [rows for _ in range(epochs) for rows in torch.split(torch.randperm(len(features)), batch_size)]
-            warm = max(1, len(order) // 5)
-            schedule = torch.optim.lr_scheduler.LambdaLR(
-                optimizer, lambda step: min((step + 1) / warm, (len(order) - step) / len(order))
-            )
-            losses = []
-            self.model.train()
-            for rows in progress(order, "fine-tune"):
-                losses.append(0.0)
-                for i in rows.tolist():
-                    usual = torch.from_numpy(plain[list(candidates[i])]).to(self.model.device)
-                    logits = -self._log_likelihoods(features[i], candidates[i]) / usual / temperature
-                    loss = (logits.logsumexp(0) - logits[0]) / len(rows)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    losses[-1] += loss.item()
-                torch.nn.utils.clip_grad_norm_(trained, 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
-                schedule.step()
-        self.model.eval()
-        return losses
 
     @torch.inference_mode()
     def candidate_log_likelihoods(self, feature: dict[str, Any], candidates: Sequence[int]) -> NDArray[np.float32]:
         """Compute the exact log-likelihood of each candidate item's title: float32 ``[C]``, in nats.
 
         ``feature`` comes from :meth:`PromptTemplate.feature` without a target, cut or whole. The prompt is read once
-        for all candidates.
-        """
-        if not len(candidates):
-            return np.zeros(0, dtype=np.float32)
-        self.model.eval()
-        found: NDArray[np.float32] = self._log_likelihoods(feature, candidates).cpu().numpy()
-        return found
-
-    def plain_log_likelihoods(self) -> NDArray[np.float32]:
-        """Compute the log-likelihood of every title after a prompt without items: float32 ``[N]``, in nats."""
-        alone, items = self.template.feature([]), np.arange(len(self.template.titles))
-        parts = [items[begin : begin + 32].tolist() for begin in range(0, len(items), 32)]
-        return np.concatenate([self.candidate_log_likelihoods(alone, part) for part in progress(parts, "titles")])
-
-    def _log_likelihoods(self, feature: dict[str, Any], candidates: Sequence[int]) -> Tensor:
-        """Compute float32 ``[C]`` in one sequence: the prompt, then all titles, each of which sees the prompt alone.
+        for all candidates: it is followed by all titles, and each of these sees the prompt and itself.
+        Memory grows with the square of their number: give some dozens at a time.
 
         A prompt [5, 6] and the titles [7, 2], [8, 9, 2] are read as the ids [5, 6, 7, 8, 9] at the positions
         [0, 1, 2, 2, 3]. The tokens [7, 2, 8, 9, 2] are predicted at the places [1, 2, 1, 3, 4].
         """
+        if not len(candidates):
+            return np.zeros(0, dtype=np.float32)
+        self.model.eval()
         ids = list(feature["input_ids"])
         start = len(ids)
         position, owner, places = list(range(start)), [-1] * start, list[int]()
@@ -220,4 +151,11 @@ class GenerativeRecommender:
         ).logits[0]
         tokens = torch.tensor([token for title in titles for token in title], device=device)
         log_p = -F.cross_entropy(logits.float(), tokens, reduction="none")
-        return torch.stack([part.sum() for part in torch.split(log_p, [len(title) for title in titles])])
+        parts = torch.split(log_p, [len(title) for title in titles])
+        return np.array([float(part.sum()) for part in parts], dtype=np.float32)
+
+    def plain_log_likelihoods(self) -> NDArray[np.float32]:
+        """Compute the log-likelihood of every title after a prompt without items: float32 ``[N]``, in nats."""
+        alone, items = self.template.feature([]), np.arange(len(self.template.titles))
+        parts = [items[begin : begin + 32].tolist() for begin in range(0, len(items), 32)]
+        return np.concatenate([self.candidate_log_likelihoods(alone, part) for part in progress(parts, "titles")])
