@@ -3,7 +3,8 @@
 python -m benchmarks.granularity --data DIR --model DIR --cache DIR
 
 A fit is as in :mod:`benchmarks.quality`, for the cases ``embedding`` and ``generative``. Rows are the last item of
-each training user, since the defaults are chosen by these figures. A fit that is in the results file is skipped.
+each training user, since the defaults are chosen by these figures. "rule" is the bundled selector; "selector" has
+learned for each budget from the items before the last ones. A fit that is in the results file is skipped.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from benchmarks.cells import Cell
 from benchmarks.datasets import CATALOGUES, read_catalogue, read_task
 from benchmarks.embedding import Embedding
 from benchmarks.generative import Generative, GenerativeConfig
+from benchmarks.learned import Learner
 from benchmarks.options import comma_separated, make_parser, whole_numbers
 from benchmarks.quality import cut
 from tsporec.evaluation.evaluator import Evaluator
@@ -80,6 +82,7 @@ def main() -> None:
             "head": make_scorer("head"), "tfidf": make_scorer("tfidf", tokenizer=tokenizer).fit(task.tokens),
             "rule": rule,
         }  # fmt: skip
+        learner = Learner(evaluator.encoder, tokenizer, options.cache / "starts")
         for case in options.cases:
             measure: Embedding | Generative = Embedding(evaluator, EmbeddingConfig(), tokenizer)
             if case == "generative":
@@ -93,7 +96,8 @@ def main() -> None:
                 if results.has(row):
                     continue
                 start = time.perf_counter()
-                fit = measure.fit(scorers[scorer], Cell(name, case, scorer, budget), seed, granularity)
+                used = learner.learn(task, budget) if scorer == "selector" else scorers[scorer]
+                fit = measure.fit(used, Cell(name, case, scorer, budget), seed, granularity)
                 row |= {"ndcg@10": fit["metrics"]["ndcg@10"], "rows": int(measure.task.new.sum())}
                 results.add({**row, "tokens": fit["tokens"], "seconds": time.perf_counter() - start})
 
