@@ -23,8 +23,7 @@ from tsporec.selector.card import model_card
 from tsporec.selector.model import SelectorConfig, TokenSelector
 
 KINDS = ("wordpiece", "bpe", "unigram")
-SHAPE = SelectorConfig(weighting="placed", surface_buckets=2**18)
-"""Few words share a bucket of frequencies."""
+SHAPE = SelectorConfig(weighting="placed")
 PRIOR = 10.0
 """Texts that every word is assumed to be in."""
 DESCRIBED: dict[str, Any] = {

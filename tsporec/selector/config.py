@@ -45,7 +45,7 @@ class SelectorConfig:
     gram_buckets : int
         Hash buckets for character n-grams, each with ``dim`` weights. Fewer buckets collide more.
     surface_buckets : int
-        Hash buckets for document frequencies, one number each. Use more for many tokenizers.
+        Hash buckets for document frequencies, one number each. With few, rare words share a bucket with common ones.
     weighting : "idf", "tfidf" or "placed"
         The rule that scores start from: ``idf``, ``tf * idf`` or ``sqrt(tf) * idf / (1 + place) ** 0.4``. A repeated
         token counts at its first place. "placed" is the best rule where nothing is learned; its exponents were chosen
@@ -70,7 +70,7 @@ class SelectorConfig:
     dim: int = 32
     hidden: int = 32
     gram_buckets: int = 16384
-    surface_buckets: int = 32768
+    surface_buckets: int = 2**18
     weighting: str = "idf"
     dropout: float = 0.1
     training: dict[str, Any] = field(default_factory=dict)

@@ -44,7 +44,7 @@ class Vocabulary:
     gram_offsets: NDArray[np.int64]
     """``[V + 1]``: the n-grams of id ``v`` are ``grams[gram_offsets[v]:gram_offsets[v + 1]]``, at least one."""
     surface: NDArray[np.int64]
-    """``[V]``: hash bucket of the whole spelling, lower-cased, with its word start, for document frequencies."""
+    """``[V]``: hash bucket of the whole spelling, lower-cased, without its word start, for document frequencies."""
     classes: NDArray[np.float32]
     """``[V, len(CLASSES)]``: flags, and the length in units of 8 characters. A special token, or an id that spells
     nothing, has only ``special`` set."""
@@ -113,6 +113,8 @@ def _features(pieces: Pieces, gram_buckets: int, surface_buckets: int) -> Vocabu
     starts = np.fromiter((text.startswith(" ") and len(text) > 1 for text in texts), bool, size) & ~special
     surfaces = [text.lstrip(" ") for text in texts]
     codes, lengths = _codepoints([s.lower() for s in surfaces])
+    # Texts are counted by spelling, whether a token starts a word or not: a stem is no rarer for standing inside words.
+    surface = _hash_rows(codes, lengths) % np.uint64(surface_buckets)
     # A leading 1 marks "pen" at a word's start, a leading 2 "pen" inside "open": [V, 20] -> [V, 21].
     marked = np.concatenate([np.where(starts, 1, 2)[:, None].astype(np.uint64), codes], axis=1)
     whole = _hash_rows(marked, lengths + 1)
@@ -133,7 +135,7 @@ def _features(pieces: Pieces, gram_buckets: int, surface_buckets: int) -> Vocabu
     return Vocabulary(
         grams=grams.astype(np.int64),
         gram_offsets=gram_offsets,
-        surface=(whole % np.uint64(surface_buckets)).astype(np.int64),
+        surface=surface.astype(np.int64),
         classes=_classes(surfaces, starts, special),
         pieces=pieces,
     )
