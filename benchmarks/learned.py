@@ -17,7 +17,10 @@ from tsporec.learning.pipeline import Start, choose_start, made_distinct
 from tsporec.recommenders.encoder import ItemEncoder
 from tsporec.selector.model import SelectorConfig, TokenSelector
 
-RECIPE = "distinct selections from the rule and with the strength that best predict last items, by a ridge recommender of full width"
+RECIPE = (
+    "distinct selections from the rule and with the strength that best predict last items, "
+    "by a ridge recommender of full width"
+)
 """Stands in the settings of a selector's cells. Change it with :class:`Learner`: older cells are then refused."""
 
 

@@ -79,14 +79,13 @@ class RidgeRecommender:
     def scores(self, features: Floats, histories: Sequence[History]) -> Floats:
         """Score every item after each history, none of them empty: float32 ``[M, N]`` from features ``[N, W]``."""
         vectors = self._vectors(features)
-        found: Floats = self._read(vectors, histories) @ self._weights @ vectors.T
-        return found
+        return np.asarray(self._read(vectors, histories) @ self._weights @ vectors.T, dtype=np.float32)
 
     def _vectors(self, features: Floats) -> Floats:
         """Project features ``[N, W]`` to unit vectors ``[N, width]``."""
         projected = ((features - self._mean) / self._scale) @ self._project
         unit = projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
-        return unit.astype(np.float32)
+        return np.asarray(unit, dtype=np.float32)
 
     def _read(self, vectors: Floats, histories: Sequence[History]) -> Floats:
         """Read M histories: ``[M, 2 * width]``."""
