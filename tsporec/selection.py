@@ -140,6 +140,13 @@ def select_scored(
     [0, 2, 3]
     """
     cu_seqlens = tokens.cu_seqlens
+    if protected is not None and not (
+        isinstance(protected, np.ndarray) and protected.dtype == bool and protected.shape == (tokens.num_tokens,)
+    ):
+        raise ValueError(
+            f"protected must be a numpy array of bool with one flag for each of {tokens.num_tokens} tokens; found "
+            f"{protected!r:.60}. What a pattern matches is kept by tsporec.scorers.patterns.Keeping(scorer, …)."
+        )
     if not isinstance(budget, np.ndarray):
         budget = as_budget(budget).resolve(scores, cu_seqlens, sample_offsets, protected)
     if whole_words is None:

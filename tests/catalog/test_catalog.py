@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from tsporec.catalog.sources import Chunk
 from tsporec.catalog.store import open_store
 from tsporec.data.items import Item, item_text, tokenize_items
 from tsporec.scorers import BaseScorer
-from tsporec.scorers.patterns import Keeping
+from tsporec.scorers.patterns import PATTERNS, Keeping
 from tsporec.selection import select
 from tsporec.selector.model import TokenSelector
 from tsporec.tokens.pieces import special_token_ids
@@ -70,11 +71,37 @@ def same(a: RaggedTokens, b: RaggedTokens) -> bool:
 def test_the_report_counts_what_patterns_name_and_keep(build, tokenizer):
     items, budget = make_items(60), Budget(tokens=2)
     scorer, tokens = Keeping(TiedScorer(), tokenizer, ["numbers"]), tokenize_items(items, tokenizer)
-    report = build(items, selector=scorer, budget=budget, chunk_items=16).report
     marks = scorer.marks(tokens)
-    assert (report.marked, report.survived) == (marks.sum(), marks[select(scorer, tokens, budget).kept].sum())
-    assert 0 < report.survived < report.marked
+    found = (marks.sum(), marks[select(scorer, tokens, budget).kept].sum())
+    assert 0 < found[1] < found[0]
+    for name, options in (("scorer", {"selector": scorer}), ("argument", {"keep": ["numbers"]})):
+        report = build(items, name, budget=budget, chunk_items=16, **options).report
+        assert (report.marked, report.survived) == found
     assert build(items, "without").report.marked == 0
+
+
+def test_what_is_kept_first_is_remembered(build, tokenizer, monkeypatch):
+    items, new = make_items(60), Item("new", {"title": f"{TEXTS[0]} no 61"})
+    scorer = Keeping(fitted(items, tokenizer), tokenizer, ["numbers"])
+    calls, marks = [], Keeping.marks
+    monkeypatch.setattr(Keeping, "marks", lambda *given: calls.append(0) or marks(*given))
+    for name, selector in (("counted", None), ("given", scorer.scorer)):
+        calls.clear()
+        catalog = build(items, name, selector=selector, budget=6, keep=["numbers"], chunk_items=20)
+        assert len(calls) == 3  # once a chunk
+        assert same(catalog.lookup([i.id for i in items]), expected(items, tokenizer, 6, scorer))
+        assert same(catalog.lookup([i.id for i in items], 2), expected(items, tokenizer, 2, scorer))
+        catalog = catalog.update([new], tokenizer=tokenizer, selector=selector)
+        assert same(catalog.lookup(["new"]), expected([new], tokenizer, 6, scorer))
+        assert catalog.report.survived == catalog.report.marked > 0
+        assert catalog.recipe.keep == (PATTERNS["numbers"],)
+        monkeypatch.setitem(PATTERNS, "numbers", "other")  # another version may read the name otherwise
+        assert catalog.update([new], tokenizer=tokenizer, selector=selector).report.unchanged == 1
+        monkeypatch.undo()
+        monkeypatch.setattr(Keeping, "marks", lambda *given: calls.append(0) or marks(*given))
+        ItemCatalog.open(catalog.path, tokenizer=tokenizer, selector=scorer.scorer)
+    with pytest.raises(ValueError, match=r"keep=… \(--keep\) takes a list of patterns.*found 'numbers'"):
+        build(items, "bad", keep="numbers")
 
 
 def test_the_store_holds_what_selection_keeps(build, tokenizer):
@@ -240,10 +267,19 @@ def test_bad_items(build, tmp_path, items, message):
     assert len(build(make_items(3))) == 3  # what failed is not in the way
 
 
+def test_a_text_field_that_no_item_has_is_a_warning(build):
+    items = make_items(3)
+    with pytest.warns(UserWarning, match=r"none of 3 items has the text fields \['titel'\]; the last .*'title'"):
+        build(items, fields=["title", "titel"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build([{"id": 1, "title": "pen"}], "one")  # of the default fields, one is enough
+
+
 def test_k_beyond_the_store_is_refused(build):
     catalog = build(make_items(3))
     for k in (0, 9):
-        with pytest.raises(ValueError, match="k must be from 1 to 8"):
+        with pytest.raises(ValueError, match=r"k=… \(--budget\) must be from 1 to 8"):
             catalog.lookup(["item-1"], k=k)
 
 
@@ -371,6 +407,26 @@ def test_a_catalogue_remembers_the_word_frequencies_of_its_build(build, tokenize
     assert build(items, "shipped", selector=TokenSelector.from_pretrained()).recipe.frequencies == "as shipped"
 
 
+def test_the_selector_of_a_catalogue_is_loaded_once_and_needs_no_folder(build, monkeypatch):
+    monkeypatch.setattr("tempfile.mkdtemp", None)
+    first = build(make_items(60), selector=None)
+    assert first.selector is first.selector
+    copy = pickle.loads(pickle.dumps(first))
+    assert copy.selector is not first.selector
+    assert copy.selector.fingerprint == first.selector.fingerprint
+    again = build(make_items(20), selector=None, overwrite=True)
+    assert first.selector.frequencies == "counted from 60 texts"
+    assert again.selector.frequencies == "counted from 20 texts"
+    with open_store(again.path).write() as txn:
+        txn.put(b"Bmodel.safetensors", b"other")
+    with pytest.raises(ValueError, match="the weights of its selector are not those that its config names"):
+        ItemCatalog.open(again.path, verify=True)
+    with open_store(again.path).write() as txn:
+        txn.delete(b"Bmodel.safetensors")
+    with pytest.raises(ValueError, match=r"its selector has the files \['config.json'\]"):
+        _ = ItemCatalog.open(again.path).selector
+
+
 def test_words_are_counted_in_workers_and_in_every_source(build, tokenizer):
     items = make_items(60)
     want = build(items, "one", selector=None)
@@ -384,18 +440,32 @@ def test_words_are_counted_in_workers_and_in_every_source(build, tokenizer):
     assert len(build((item for item in items), "once", selector="tsporec/base")) == 60
 
 
+class Breaks(list):
+    read = 0
+
+    def __iter__(self):
+        self.read += 1
+        kept = self.read == 1  # the other reading counts words
+        for number, item in enumerate(super().__iter__()):
+            if kept and number == 50:
+                raise RuntimeError("the source broke")
+            yield item
+
+
+@pytest.mark.parametrize("given", [TiedScorer(), "tsporec/base"])
+def test_words_are_not_counted_for_a_build_that_is_refused(build, monkeypatch, given):
+    items = make_items(60)
+    with pytest.raises(RuntimeError, match="the source broke"):
+        build(Breaks(items), selector=given, chunk_items=10)
+    monkeypatch.setattr(Compressor, "count", None)
+    with pytest.raises(ValueError, match=r"differs in selector \(one was given here, and now there is none\)"):
+        build(items, selector=None)
+    build(items, selector=given)
+    with pytest.raises(ValueError, match="holds a catalogue already"):
+        build(items, selector=None)
+
+
 def test_a_build_that_goes_on_does_not_count_again(build, tokenizer, monkeypatch):
-    class Breaks(list):
-        read = 0
-
-        def __iter__(self):
-            self.read += 1
-            kept = self.read == 1  # the other reading counts words
-            for number, item in enumerate(super().__iter__()):
-                if kept and number == 50:
-                    raise RuntimeError("the source broke")
-                yield item
-
     items, options = make_items(60), {"selector": None, "chunk_items": 10}
     with pytest.raises(RuntimeError, match="the source broke"):
         build(Breaks(items), **options)
@@ -403,6 +473,8 @@ def test_a_build_that_goes_on_does_not_count_again(build, tokenizer, monkeypatch
         patch.setattr(TokenSelector, "fit_counts", None)
         with pytest.raises(ValueError, match=r"differs in selector .*; frequencies \('counted from 60 texts' here"):
             build(items, selector="tsporec/base")
+        with pytest.raises(ValueError, match=r"differs in keep \(\(\) here, \('pen',\) given\)"):
+            build(items, keep=["pen"], **options)
         catalog = build([*items, Item("new", {"title": "gel pen"})], **options)
     assert (catalog.report.resumed, catalog.report.items) == (50, 11)
     want = fitted(items, tokenizer)

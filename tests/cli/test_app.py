@@ -57,7 +57,10 @@ def test_evaluate_prints_a_table_and_writes_results(files, tmp_path):
             ["--fields", "colour"],
             "no item has text in the fields ['colour']; found description, title. Name those that",
         ),
-        (["--id-field", "asin"], "no 'asin'; found ['id', 'title', 'description']"),
+        (
+            ["--id-field", "asin"],
+            "found ['id', 'title', 'description']: rename one, or name that of the items' ids with --id-field.",
+        ),
         (
             ["--scorers", "head,full", "--selector", "tsporec/base"],
             "--selector is given, but the scorers are head, full",

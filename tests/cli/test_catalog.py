@@ -58,7 +58,11 @@ def test_own_files_and_ratios(tokenizer, tmp_path):
     kept = ["--keep", "numbers", "--budget", 6, "--output", tmp_path / "numbers"]
     done = CliRunner().invoke(app, list(map(str, [*arguments[:5], *kept])))
     assert done.exit_code == 0, done.output
+    assert "of the 11 tokens that --keep names are kept" in done.output.replace("\n", " ")
     found = ItemCatalog.open(tmp_path / "numbers", tokenizer=tokenizer)
     assert "1000" in found.text("B2")
+    found = found.update([{"id": "new", "title": f"{TEXTS[2]} of 2024"}], tokenizer=tokenizer)
+    assert "1000" in found.text("new")
+    assert "2024" in found.text("new")
     both = CliRunner().invoke(app, list(map(str, [*arguments, "--budget", 4, "--output", tmp_path / "other"])))
     assert "--ratio stands in place of --budget" in both.stderr

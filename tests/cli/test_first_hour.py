@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from tsporec.data.items import Interactions, Item, tokenize_items, tokenize_text
 from tsporec.data.readers import read_items, read_sequences
 from tsporec.data.splits import make_rows, split
 from tsporec.evaluation.evaluator import Evaluator
-from tsporec.evaluation.task import prepare
+from tsporec.evaluation.task import Task, prepare
 from tsporec.language_model import load_causal_lm
 from tsporec.learning.config import LearningConfig
 from tsporec.learning.pipeline import train
@@ -281,6 +282,35 @@ def test_a_run_prints_nothing_of_other_libraries(files, tmp_path):
     assert not re.search(r"[Dd]eprecat|transformers|datasets|site-packages|%\|", done.stderr)
 
 
+@pytest.mark.parametrize(
+    ("command", "change", "message"),
+    [
+        ("evaluate", ["--seeds", 0, "--seeds", "x"], "warning: --seeds is given 2 times; the last counts."),
+        ("evaluate", ["--interactions", "."], "error: . is a folder; name the file in it"),
+        ("evaluate", ["--interactions", "other.csv"], "names item '01', .* 12 items lacks; its ids are like '0'"),
+        ("evaluate", ["--interactions", "other.csv", "--drop-unknown"], "none of 2 interactions .* like '01', .*'0'"),
+        ("evaluate", ["--interactions", "semicolons.csv"], "semicolons.csv:1: the columns are separated by ';'"),
+        ("evaluate", ["--scorers", "selector", "--selector", "run"], "run has no config.json; .* Give run/selector."),
+        ("train", ["--output", "other.csv"], "other.csv is a file; give a folder to write to"),
+        ("train", ["--output", "new", "--push-to-hub", "my name"], "--push-to-hub takes USER/NAME, .*; found 'my name'"),
+        ("show", ["--html", "."], "error: . is a folder; give a file to write"),
+    ],
+)
+def test_mistakes_are_named(files, tmp_path, monkeypatch, command, change, message):
+    monkeypatch.chdir(tmp_path)
+    Path("other.csv").write_text("user_id,item_id\nu,01\nu,02\n")
+    Path("semicolons.csv").write_text("user_id;item_id\nu;1\n")
+    TokenSelector().save_pretrained("run/selector")
+    needed = {"train": train_arguments(files), "evaluate": evaluate_arguments(files)}
+    show = ["show", "--items", files / "items.jsonl", "--model", files / "model"]
+    arguments = dict(zip(*[iter(needed.get(command, show)[1:])] * 2, strict=True))
+    kept = [part for pair in arguments.items() if pair[0] not in change for part in pair]
+    done = run(command, *kept, *change)
+    assert done.exit_code == 2, done.output
+    assert re.search(message, done.stderr)
+    assert not Path("new").exists()
+
+
 # -- Python
 
 
@@ -290,6 +320,7 @@ def calls(tokenizer, model):
     selector = TokenSelector().for_tokenizer(tokenizer)
     items, users = [Item("1", {"title": "pen"})], [Interactions("u", ("1", "1"))]
     learn = (items, users, model, tokenizer, "run")
+    build = partial(ItemCatalog.build, tokenizer=tokenizer, selector=selector, budget=8, path="x")
     return [
         (
             lambda: select(selector, tokens, "8"),
@@ -349,14 +380,45 @@ def calls(tokenizer, model):
         ),
         (lambda: LearningConfig(item_rounds="2"), TypeError, "item_rounds must be of type int, such as 0; found '2'"),
         (lambda: EmbeddingConfig(max_steps="9"), TypeError, "max_steps must be of type int, such as 20000; found '9'"),
+        (lambda: TokenSelector.from_pretrained(None), TypeError, "name_or_path must be .*'tsporec/base'; found None"),
+        (lambda: selector.save_pretrained(None), TypeError, "folder must be a text or a Path, such as 'run/selector'"),
+        (lambda: selector.compress_text({"title": "pen"}, 8, tokenizer), ValueError, r"found dict. Item.from_raw\("),
+        (lambda: selector.select(tokens, 8, protected=["a", "b"]), ValueError, r"array of bool .*found \['a', 'b'\]"),
+        (
+            lambda: selector.select(tokens, 8, protected="a", granularity="word"),
+            ValueError,
+            "of bool .*found 'a'",
+        ),
+        (lambda: SelectorCollator(None, selector), TypeError, "base_collator must be a function .*found NoneType"),
+        (lambda: SelectorCollator(tokenizer, selector), TypeError, r"DataCollatorWithPadding\(tokenizer\)"),
+        (lambda: SelectorCollator(list, selector, protected_ids=["a"]), TypeError, r"list of token ids.*found \['a'\]"),
+        (lambda: SelectorCollator(list, selector, protected_ids=3), TypeError, "protected_ids must be a list.*found 3"),
+        (lambda: SelectorCollator(list, selector)({"input_ids": [5]}), ValueError, "a list of features.*'input_ids'"),
+        (
+            lambda: Evaluator(object.__new__(Task), model),
+            TypeError,
+            r"encoder must be an ItemEncoder\(model\), found",
+        ),
+        (lambda: Evaluator(ItemEncoder(model), object.__new__(Task)), TypeError, "task must be a Task, found ItemEnc"),
+        (lambda: ItemCatalog.open(None), TypeError, "path must be a text or a Path, such as 'catalog/'; found None"),
+        (lambda: build(items, path=None), TypeError, "path must be a text or a Path, such as 'catalog/'; found None"),
+        (lambda: build(items, path=__file__), ValueError, "test_first_hour.py is a file; give a folder to write to"),
+        (lambda: build(None), ValueError, "items must be a path or an iterable of items or rows, found NoneType"),
+        (lambda: build(items, num_proc="2"), TypeError, "num_proc must be of type int, such as 1; found '2'"),
+        (lambda: build(items, start_method="thread"), ValueError, "start_method must be one of .*found 'thread'"),
+        (
+            lambda: build(items, keep="numbers"),
+            ValueError,
+            r"a list of patterns.* as \['numbers'\]; found 'numbers'",
+        ),
     ]
 
 
-@pytest.mark.parametrize("number", range(46))
+@pytest.mark.parametrize("number", range(65))
 def test_a_wrong_type_is_an_error_with_the_remedy(tokenizer, causal_lm, number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     known = calls(tokenizer, causal_lm)
-    assert len(known) == 46
+    assert len(known) == 65
     call, error, message = known[number]
     with pytest.raises(error, match=message):
         call()

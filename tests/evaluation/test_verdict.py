@@ -43,6 +43,20 @@ def test_the_smallest_level_budget_is_named():
     assert verdict.fails(0.2) == verdict.untold(0.02) == []
 
 
+@pytest.mark.parametrize("cells", [CELLS, CELLS[:3] + CELLS[-1:]])
+def test_one_seed_tells_no_level(cells):
+    one = judge(found(*cells, seeds=1))
+    assert one.level is None
+    assert "One seed cannot tell whether that is level with the whole text. Give at least three seeds" in str(one)
+    assert sorted(one.fails(0.1) + one.untold(0.1)) == [8, 16][: len(cells) // 3]
+    assert one.untold(1) == []
+
+
+def test_a_budget_that_cuts_nothing_is_told():
+    whole = judge(found(cell("head", 100, WHOLE), CELLS[-1]))
+    assert "at 100% of its tokens. That cuts nothing: no text has more tokens." in str(whole)
+
+
 def test_where_none_is_level_the_largest_is_judged():
     verdict = judge(found(*CELLS[:3], cell("selector", 4, 0.03, head=0.06), CELLS[-1]))
     assert (verdict.budget, verdict.level, verdict.rule) == (8, False, "tfidf")
@@ -55,8 +69,7 @@ def test_without_a_learned_selector_the_best_rule_is_judged():
     assert str(verdict).startswith(
         "8 tokens by tfidf keep 70% of the whole text's NDCG@10 at 8% of its tokens; tfidf adds"
     )
-    assert "Give at least three seeds" in str(verdict)
-    assert "No budget here is level" in str(verdict)
+    assert "No budget here is level" in str(judge(found(CELLS[0], CELLS[-1])))
     alike = judge(found(cell("selector", 8, 0.099), CELLS[-1]))
     assert "8 tokens are level with the whole text: by the 95% interval they lose at most 5%" in str(alike)
     losing = judge(found(cell("tfidf", 8, 0.07), cell("selector", 8, 0.05, tfidf=0.07), CELLS[-1]))

@@ -75,7 +75,7 @@ def test_the_order_of_the_scorer_stands_on_both_sides(seed):
 
 
 def test_bad_patterns_and_scorers_are_named():
-    with pytest.raises(ValueError, match=r"patterns=… \(--keep\) takes numbers, identifiers or regular expressions"):
+    with pytest.raises(ValueError, match=r"keep=… \(--keep\) takes numbers, identifiers or regular expressions"):
         Keeping(make_scorer("head"), TOKENIZER, ["("])
     with pytest.raises(ValueError, match="object has no fingerprint"):
         Keeping(object(), TOKENIZER, ["numbers"])

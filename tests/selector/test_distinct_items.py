@@ -147,7 +147,7 @@ def test_texts_that_cannot_be_told_apart_are_counted(caplog):
     )
     with caplog.at_level(logging.WARNING, "tsporec"):
         TokenSelector().for_tokenizer(tokenizer).fit(tokens).make_distinct(tokens, [2])
-    assert "at 2 tokens 3 of 3 items keep the same terms as an item of another text" in caplog.text
+    assert "2 tokens leave 3 of 3 items with the same words as another item" in caplog.text
 
 
 @pytest.mark.parametrize(

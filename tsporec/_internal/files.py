@@ -84,9 +84,18 @@ def remove_leftovers(path: Path, older: float = 0.0) -> None:
                 part.unlink()
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder that is missing. A file in its place is a ``ValueError``."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; give a folder to write to.")
+    path.mkdir(parents=True, exist_ok=True)
+
+
 def beside(path: Path) -> Path:
-    """Name a temporary file beside ``path``. Its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Name a temporary file beside ``path``. Its folder is made. A folder at ``path`` is a ``ValueError``."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give a file to write.")
+    make_folder(path.parent)
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
 
 

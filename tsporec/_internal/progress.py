@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm.auto import tqdm
@@ -17,25 +17,31 @@ _log = logging.getLogger("tsporec")
 _SECONDS = 60.0  # between two lines
 
 
-def progress(items: Iterable[T], description: str) -> Iterator[T]:
+def progress(items: Iterable[T], description: str, size: Callable[[T], int] = lambda _: 1) -> Iterator[T]:
     """Yield ``items`` and show how many are done. Lines have level INFO of the logger "tsporec".
+
+    ``size`` returns how many an item counts for: a chunk of 1,024 texts counts for as many.
 
     >>> list(progress([3, 4], "encode"))
     [3, 4]
     """
+    total = len(items) if isinstance(items, Sized) else None
     if sys.stderr.isatty():
-        yield from tqdm(items, desc=description, leave=False)
+        with tqdm(desc=description, total=total, leave=False) as bar:
+            for item in items:
+                yield item
+                bar.update(size(item))
         return
     began = told = time.monotonic()
-    for number, item in enumerate(items):
+    done = 0
+    for item in items:
         now = time.monotonic()
         if now - told >= _SECONDS:
-            rest = ""
-            if isinstance(items, Sized) and number:
-                rest = f" of {len(items)}, {duration((now - began) / number * (len(items) - number))} left"
-            _log.info("%s: %d%s", description, number, rest)
+            rest = f" of {total:,}, {duration((now - began) / done * (total - done))} left" if total and done else ""
+            _log.info("%s: %s%s", description, f"{done:,}", rest)
             told = now
         yield item
+        done += size(item)
 
 
 def duration(seconds: float) -> str:

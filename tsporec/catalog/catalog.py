@@ -1,13 +1,8 @@
-"""``ItemCatalog``: item ids in, kept tokens out, from an LMDB environment on the local disk.
-
-Item texts change rarely. So :meth:`ItemCatalog.build` selects every item's tokens once, and :meth:`ItemCatalog.lookup`
-finds them by id whenever a recommender is trained or serves.
-"""
+"""``ItemCatalog``: item ids in, kept tokens out, from an LMDB environment on the local disk."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
@@ -18,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import fingerprint_of
-from tsporec._internal.types import is_whole
+from tsporec._internal.types import check_path, is_whole
 from tsporec.budget import Budget
 from tsporec.catalog.changes import Build, Update, files_of
 from tsporec.catalog.compress import Compressor, load_selector, make_compressor
-from tsporec.catalog.integrity import DATA, check_pages, damaged
+from tsporec.catalog.integrity import DATA, check_pages, damage_named, damaged
 from tsporec.catalog.records import ItemId, Recipe, decode_ids, decode_records, encode_ids, is_intact, type_of_ids
 from tsporec.catalog.sources import Items, check_again, read_chunks
-from tsporec.catalog.store import View, open_store, writer_lock
+from tsporec.catalog.store import State, View, open_store, writer_lock
 from tsporec.catalog.writer import BuildReport, Work, Writer, same_texts
 from tsporec.data.items import FIELDS
 from tsporec.selector.model import TokenSelector
@@ -55,6 +50,7 @@ class ItemCatalog:
     def __init__(self, path: str | Path, tokenizer: Any = None, report: BuildReport | None = None) -> None:
         self.path, self.tokenizer, self.report = Path(path), tokenizer, report
         self._view = View(open_store(self.path))
+        self._loaded: tuple[State | None, TokenSelector | None] = (None, None)
         if tokenizer is not None:
             self._check("tokenizer", tokenizer_fingerprint(tokenizer), self.recipe.tokenizer)
 
@@ -70,6 +66,7 @@ class ItemCatalog:
         fields: Sequence[str] = FIELDS,
         id_field: str | None = None,
         granularity: str = "token",
+        keep: Sequence[str] = (),
         resume: bool = True,
         overwrite: bool = False,
         **work: Any,
@@ -95,6 +92,8 @@ class ItemCatalog:
         granularity : "token" or "word"
             Keep exactly the best tokens (default), or whole words that are no more than the budget. Special tokens that
             are written in a text are always kept.
+        keep : list of str
+            Patterns of what is kept first, within the budget; see :class:`~tsporec.scorers.patterns.Keeping`.
         resume : bool
             Go on with a build that was cut off (default), or drop it.
         overwrite : bool
@@ -105,9 +104,9 @@ class ItemCatalog:
         Raises
         ------
         ValueError
-            If an id is missing, repeated or of another kind than the first; there is a catalogue already; another
-            writer is at work (it is named); an unfinished build of something else is there; no item has a token; or
-            ``items`` can be read only once, as a generator, and no selector is given.
+            If an id is missing, repeated or of another kind than the first; a catalogue, an unfinished build of
+            something else or another writer is there; no item has a token; or ``items`` can be read only once, as a
+            generator, and no selector is given.
         OSError
             If a file cannot be written. The same call goes on from what was committed.
         """
@@ -118,11 +117,11 @@ class ItemCatalog:
         chunks = read()
         first = next(chunks, None)
         if first is None:
-            raise ValueError("there are no items to build a catalogue of.")
-        compressor = make_compressor(tokenizer, selector, budget, type_of_ids(first.ids), fields, granularity)
+            raise ValueError(f"there are no items to build a catalogue of; found {items!s:.80}.")
+        compressor = make_compressor(tokenizer, selector, budget, type_of_ids(first.ids), fields, granularity, keep)
         chunks = chain([first], chunks)
         counts = None if selector is not None else how.map(compressor.count, read())
-        with writer_lock(Path(path)):
+        with writer_lock(path):
             store = open_store(path, create=True)
             table = Build(store, resume=resume, overwrite=overwrite)
             compressor = table.start(compressor, counts)
@@ -141,6 +140,7 @@ class ItemCatalog:
         checks the whole file before LMDB reads it, then every record. LMDB trusts its file, so verify one that comes
         from elsewhere.
         """
+        check_path("path", path, "'catalog/'")
         if verify and (Path(path) / DATA).is_file():
             check_pages(Path(path))
         catalog = cls(path, tokenizer)
@@ -164,7 +164,8 @@ class ItemCatalog:
 
         Items with the stored text are skipped. This view stays as it is; one of the new state is returned. Default of
         ``selector``: the one in the catalogue, with the word frequencies that were counted for the build. Another
-        tokenizer or selector, an id to delete that is not there, or an id that comes twice is a ``ValueError``.
+        tokenizer or selector, an id to delete that is not there, or an id that comes twice is a ``ValueError``. The
+        budget, the fields and what is kept first stay those of the build.
         """
         mine, how = self.recipe, Work(**work)
         if selector is None and (selector := self.selector) is None:
@@ -178,8 +179,6 @@ class ItemCatalog:
                 writer.fill(how.map(compressor, todo))
         return type(self)(self.path, tokenizer, writer.report)
 
-    # -- looking up
-
     @property
     def recipe(self) -> Recipe:
         """The fingerprints, the budget and the fields that it was built with."""
@@ -189,11 +188,17 @@ class ItemCatalog:
     def selector(self) -> TokenSelector | None:
         """The selector that the build fitted to the items, unbound; None if it was given one.
 
-        It gives other texts the same frequencies: in a collator, or for a new item (``selector.compress_text``).
+        It gives other texts the same frequencies: in a collator, or for a new item (``selector.compress_text``). It is
+        loaded once; to fit it to other texts, copy it first (``copy.deepcopy``).
         """
-        files = self._view.read(lambda txn: files_of(txn, self._view.state))
-        with self._named():
-            return load_selector(files) if files else None
+        return self._view.read(self._load_selector)
+
+    def _load_selector(self, txn: Any) -> TokenSelector | None:
+        state = self._view.state
+        if self._loaded[0] is not state:
+            with damage_named(self.path):
+                self._loaded = state, load_selector(files_of(txn, state))
+        return self._loaded[1]
 
     def __len__(self) -> int:
         return self._view.read(lambda _: self._view.state.count)
@@ -205,7 +210,7 @@ class ItemCatalog:
     def __iter__(self) -> Iterator[Any]:
         """Yield every id in ascending order; strings by their UTF-8 bytes."""
         for part in self._view.scan():
-            with self._named():
+            with damage_named(self.path):
                 ids = decode_ids([key for key, _ in part], self.recipe.id_type)
             yield from ids
 
@@ -238,7 +243,7 @@ class ItemCatalog:
             )
         most = self.recipe.budget.tokens
         if k is not None and (not is_whole(k) or k < 1 or (most is not None and k > most)):
-            raise ValueError(f"k must be from 1 to {most or 'any number'}, the tokens kept of an item; found {k!r}.")
+            raise ValueError(f"k=… (--budget) must be from 1 to {most or 'any number'}, an item's tokens; found {k!r}.")
         return self._tokens(ids, k, missing)[0]
 
     def ranks(self, item_id: ItemId) -> NDArray[np.int32]:
@@ -263,13 +268,14 @@ class ItemCatalog:
     def verify(self) -> None:
         """Check the structure of the file and the checksum of every record; a ``ValueError`` says what differs."""
         check_pages(self.path)
-        _ = self.selector  # loading it checks its weights
+        self._loaded = None, None
+        _ = self.selector  # loading it anew checks its weights
         count = 0
         for part in self._view.scan():
             bad = [key for key, record in part if not is_intact(key, record)]
             if bad:
                 raise damaged(self.path, f"the checksum of the record of {bad[0]!r} differs")
-            with self._named():
+            with damage_named(self.path):
                 decode_records([record for _, record in part], self.recipe)
             count += len(part)
         if count != len(self):
@@ -296,15 +302,8 @@ class ItemCatalog:
                 f"{len(lacking)} of {len(keys)} item ids are not in the catalogue at {self.path}, among them {names}. "
                 "Add them with update, or pass missing='empty'."
             )
-        with self._named():
+        with damage_named(self.path):
             return decode_records(records, self.recipe, k)
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except ValueError as error:
-            raise damaged(self.path, str(error)) from error
 
     def _check(self, what: str, found: str, expected: str) -> None:
         if found != expected:
@@ -317,4 +316,4 @@ class ItemCatalog:
         return {"path": self.path, "tokenizer": self.tokenizer, "report": self.report}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _view=View(open_store(state["path"])))
+        self.__dict__.update(state, _view=View(open_store(state["path"])), _loaded=(None, None))

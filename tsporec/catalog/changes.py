@@ -55,20 +55,21 @@ class Build:
         """Return the compressor to build with. One that differs from that of an unfinished build is a ``ValueError``.
 
         The selector is fitted to ``counts`` of all items, if there are any, and stored. A build that goes on has that
-        selector already: words are counted once, when it begins.
+        selector already: words are counted once, when it begins, and only if nothing refuses it.
         """
-        if counts is not None:
-            if self._fitted:
-                compressor = compressor.with_selector(load_selector(self._fitted).for_tokenizer(compressor.tokenizer))
-            else:
-                compressor = compressor.fitted(progress(counts, "count words"))
-                self._fitted = save_selector(compressor.selector)
+        if counts is not None and (fitted := load_selector(self._fitted)):
+            compressor = compressor.with_selector(fitted.for_tokenizer(compressor.tokenizer))
         different = self._unfinished.recipe.differences(compressor.recipe) if self._unfinished else []
+        if self._unfinished and counts is not None and not self._fitted:
+            different = ["selector (one was given here, and now there is none)"]
         if different:
             raise ValueError(
                 f"{self.folder} holds an unfinished build that differs in {'; '.join(different)}. Run that build "
                 "again to complete it, or drop it: resume=False (--no-resume)."
             )
+        if counts is not None and not self._fitted:
+            compressor = compressor.fitted(progress(counts, "count words of items", lambda one: one[1]))
+            self._fitted = save_selector(compressor.selector)
         self.state = State(compressor.recipe, "b" if self.before and self.before.items == "a" else "a")
         return compressor
 

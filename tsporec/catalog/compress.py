@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import threading
@@ -11,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -24,8 +25,10 @@ from tsporec.budget import Budget, as_budget
 from tsporec.catalog.records import Recipe, encode_ids, encode_records
 from tsporec.catalog.sources import Chunk
 from tsporec.data.items import FIELDS, tokenize_texts
+from tsporec.scorers.patterns import PATTERNS, Keeping, join_patterns
 from tsporec.selection import pieces_of_words, rank, score_tokens, select_scored
-from tsporec.selector.files import CONFIG, WEIGHTS
+from tsporec.selector.config import SavedSelector
+from tsporec.selector.files import CONFIG, WEIGHTS, from_bytes, to_bytes
 from tsporec.selector.hub import DEFAULT
 from tsporec.selector.model import TokenSelector
 from tsporec.selector.resolve import bound_selector
@@ -41,7 +44,7 @@ class Compressed(NamedTuple):
     keys: list[bytes]
     records: list[bytes]
     known: int = 0  # items that the selector has item weights for
-    marked: int = 0  # tokens that patterns name (:class:`~tsporec.scorers.patterns.Keeping`)
+    marked: int = 0  # tokens that the patterns match
     survived: int = 0  # kept of these
 
 
@@ -64,6 +67,11 @@ class Compressor:
     selector: Any
     recipe: Recipe
 
+    @cached_property
+    def scorer(self) -> Any:
+        """The selector, or what ranks first what the recipe's patterns match."""
+        return Keeping(self.selector, self.tokenizer, self.recipe.keep) if self.recipe.keep else self.selector
+
     def __call__(self, chunk: Chunk) -> Compressed:
         """Tokenise where needed, score, select, rank. An id of another kind is a ``ValueError``."""
         if not len(chunk):
@@ -71,16 +79,16 @@ class Compressor:
         keys, tokens = encode_ids(chunk.ids, self.recipe.id_type), self._tokens(chunk).with_items(chunk.ids)
         weights = getattr(self.selector, "item_weights", None)
         before = 0 if weights is None else weights.known
-        scores = score_tokens(self.selector, tokens)
+        if isinstance(self.scorer, Keeping):
+            scores, marks = self.scorer.score_and_mark(tokens)
+        else:
+            scores, marks = score_tokens(self.scorer, tokens), np.zeros(tokens.num_tokens, dtype=bool)
         protected = np.isin(tokens.ids, special_token_ids(self.tokenizer))
         whole_words = pieces_of_words(self.recipe.granularity, self.tokenizer)
         selection = select_scored(scores, tokens, self.recipe.budget, whole_words=whole_words, protected=protected)
         ranks, kept = rank(scores, selection, protected), selection.apply(tokens)
         records = encode_records(keys, chunk.digests(), tokens.lengths, kept, ranks, self.recipe.token_dtype)
         known = 0 if weights is None else weights.known - before
-        if not hasattr(self.selector, "marks"):
-            return Compressed(keys, records, known)
-        marks = self.selector.marks(tokens)
         return Compressed(keys, records, known, int(marks.sum()), int(marks[selection.kept].sum()))
 
     def count(self, chunk: Chunk) -> WordCounts:
@@ -117,6 +125,7 @@ def make_compressor(
     id_type: str,
     fields: Sequence[str] = FIELDS,
     granularity: str = "token",
+    keep: Sequence[str] = (),
 ) -> Compressor:
     """Return what compresses the items of a catalogue; see :meth:`tsporec.ItemCatalog.build` for the arguments.
 
@@ -131,25 +140,31 @@ def make_compressor(
     pieces_of_words(granularity, tokenizer)  # refuse what is none
     if isinstance(fields, str):
         raise ValueError(f"fields must be a list of names; found {fields!r}.")
+    join_patterns(keep)  # refuse what are none
     selector = bound_selector(DEFAULT if selector is None else selector, tokenizer)
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
-    recipe = Recipe(tokenizer_fingerprint(tokenizer), "", size, budget, tuple(fields), id_type, granularity)
+    patterns = tuple(PATTERNS.get(one, one) for one in keep)  # an update keeps these, whatever the names mean by then
+    recipe = Recipe(tokenizer_fingerprint(tokenizer), "", size, budget, tuple(fields), id_type, granularity, patterns)
     return Compressor(tokenizer, selector, recipe).with_selector(selector)
 
 
 def save_selector(selector: TokenSelector) -> dict[str, bytes]:
     """Return the files of a saved selector, without item weights and card, by their names."""
-    with TemporaryDirectory() as folder:
-        selector.save_pretrained(folder, card="")
-        return {name: (Path(folder) / name).read_bytes() for name in (CONFIG, WEIGHTS)}
+    weights = selector.without_item_weights().state_dict()
+    saved, parts = to_bytes(selector.config, weights, fitted_texts=int(selector.fitted_texts))
+    return {CONFIG: saved.to_json(), **parts}
 
 
-def load_selector(files: Mapping[str, bytes]) -> TokenSelector:
-    """Load a selector from its files, unbound. What is not as it was saved is a ``ValueError``."""
-    with TemporaryDirectory() as folder:
-        for name in {CONFIG, WEIGHTS} & files.keys():
-            (Path(folder) / name).write_bytes(files[name])
-        return TokenSelector.from_pretrained(folder)
+def load_selector(files: Mapping[str, bytes]) -> TokenSelector | None:
+    """Load a selector from its files, unbound; None if there are none. Damage is a ``ValueError``."""
+    if not files:
+        return None
+    if not {CONFIG, WEIGHTS} <= files.keys():
+        raise ValueError(f"its selector has the files {sorted(files)}, expected {CONFIG} and {WEIGHTS}")
+    saved, data = SavedSelector.from_json(files[CONFIG]), files[WEIGHTS]
+    if hashlib.sha256(data).hexdigest() != saved.weights_sha256:
+        raise ValueError("the weights of its selector are not those that its config names")
+    return TokenSelector.from_saved(saved, from_bytes(saved, data, Path(WEIGHTS)))
 
 
 def map_chunks(

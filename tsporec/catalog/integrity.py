@@ -72,6 +72,15 @@ def damaged(folder: Path, found: str) -> ValueError:
     )
 
 
+@contextmanager
+def damage_named(folder: Path) -> Iterator[None]:
+    """Turn a ``ValueError`` about what a catalogue holds into :func:`damaged`."""
+    try:
+        yield
+    except ValueError as error:
+        raise damaged(folder, str(error)) from error
+
+
 def no_catalogue(folder: Path, unfinished: bool) -> ValueError:
     """Return the error for a folder without a finished catalogue."""
     if unfinished:

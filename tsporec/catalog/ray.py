@@ -51,7 +51,7 @@ def build_with_ray(
     workers : int, or (least, most)
         Number of Ray actors that compress. Default 2. One that dies is replaced, and its batch is done again.
     **what
-        ``fields`` and ``granularity`` of :meth:`tsporec.ItemCatalog.build`.
+        ``fields``, ``granularity`` and ``keep`` of :meth:`tsporec.ItemCatalog.build`.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def build_with_ray(
             for found, texts in zip(batch["counts"].to_pylist(), batch["texts"].to_pylist(), strict=True):
                 yield np.frombuffer(found, np.int64), texts
 
-    with writer_lock(Path(path)):
+    with writer_lock(path):
         store = open_store(path, create=True)
         table = Build(store, resume=resume, overwrite=overwrite)
         compressor = table.start(compressor, counts() if selector is None else None)

@@ -47,6 +47,8 @@ class Recipe:
     id_type : str
         ``"int"`` or ``"str"``.
     granularity : "token" or "word"
+    keep : tuple of str
+        Regular expressions of what is kept first.
     frequencies : str
         Where the selector's word frequencies are from, for people to read. The fingerprint of the selector decides.
     """
@@ -58,13 +60,15 @@ class Recipe:
     fields: tuple[str, ...]
     id_type: str
     granularity: str = "token"
+    keep: tuple[str, ...] = ()
     frequencies: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fields", tuple(self.fields))
+        for name in ("fields", "keep"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if isinstance(self.budget, dict):
             object.__setattr__(self, "budget", Budget(**self.budget))
-        names = (self.tokenizer, self.selector, self.frequencies, *self.fields)
+        names = (self.tokenizer, self.selector, self.frequencies, *self.fields, *self.keep)
         whole = is_whole(self.vocabulary) and 1 <= self.vocabulary <= 1 << 31
         if not whole or not all(isinstance(name, str) for name in names) or self.id_type not in ("int", "str"):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import short_digests
-from tsporec.data.items import Item, item_text
+from tsporec.data.items import FIELDS, Item, item_text
 from tsporec.data.readers import find_format, read_items
 from tsporec.data.readers.plain import ENDINGS, IDS, read_records, table_rows
 from tsporec.tokens.ragged import RaggedTokens
@@ -67,6 +68,11 @@ def read_chunks(source: Any, fields: Sequence[str], id_field: str | None, size: 
     ValueError
         If an element is none of these, or a row has no id.
 
+    Warns
+    -----
+    UserWarning
+        If no row has a column of ``fields``; of the default ones, one is enough.
+
     Examples
     --------
     >>> [chunk.texts for chunk in read_chunks([{"id": 1, "title": "gel  pen"}], ["title"], None, 100)]
@@ -78,8 +84,10 @@ def read_chunks(source: Any, fields: Sequence[str], id_field: str | None, size: 
         raise ValueError(f"items must be a path or an iterable of items or rows, found {type(rows).__name__}.")
     ids: list[Any] = []
     texts: list[str] = []
+    absent, has = set(fields), frozenset[str]()
     for number, row in enumerate(rows, start=1):
         if isinstance(row, Item):
+            has = frozenset(row.fields)
             ids.append(row.id)
             texts.append(item_text(row, fields))
         elif isinstance(row, Mapping):
@@ -91,11 +99,13 @@ def read_chunks(source: Any, fields: Sequence[str], id_field: str | None, size: 
                 )
             ids.append(found)
             texts.append(item_text(Item.from_raw("", {name: row.get(name) for name in fields}), fields))
+            has = frozenset(row)
         elif not isinstance(row, Chunk):
             raise ValueError(
                 f"element {number} is {type(row).__name__}; expected an Item, a mapping with {' or '.join(names)}, or "
                 "a Chunk."
             )
+        absent = set() if isinstance(row, Chunk) else absent - has
         if ids and (len(ids) == size or isinstance(row, Chunk)):
             yield Chunk(ids, texts)
             ids, texts = [], []
@@ -103,11 +113,14 @@ def read_chunks(source: Any, fields: Sequence[str], id_field: str | None, size: 
             yield row
     if ids:
         yield Chunk(ids, texts)
+    if has and absent and tuple(fields) != FIELDS:
+        told = f"none of {number:,} items has the text fields {sorted(absent)}; the last one has {sorted(has)}."
+        warnings.warn(told, stacklevel=1)
 
 
 def check_again(source: Any) -> None:
     """Refuse a source of items that can be read only once."""
-    if isinstance(source, Iterator) or (not isinstance(source, str | Path) and iter(source) is iter(source)):
+    if not isinstance(source, str | Path) and isinstance(source, Iterable) and iter(source) is iter(source):
         raise ValueError(
             f"items is a {type(source).__name__}, which can be read only once, and without a selector the words of all "
             "items are counted first. Give a file, a list or another iterable that starts anew each time; or "

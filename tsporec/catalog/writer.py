@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import get_all_start_methods
 from typing import Any, TypeVar
 
 import numpy as np
 
 from tsporec._internal.progress import progress
+from tsporec._internal.types import check_types
 from tsporec.catalog.changes import Build, Update, came_twice
 from tsporec.catalog.compress import COUNTS, Compressed, map_chunks
 from tsporec.catalog.integrity import lmdb
@@ -49,6 +51,9 @@ class Work:
     start_method: str = "spawn"
 
     def __post_init__(self) -> None:
+        check_types(self)
+        if self.start_method not in (known := get_all_start_methods()):
+            raise ValueError(f"start_method must be one of {', '.join(known)}; found {self.start_method!r}.")
         for name in ("num_proc", "chunk_items", "commit_items"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; found {getattr(self, name)}.")
@@ -126,7 +131,7 @@ class Writer:
 
     def fill(self, results: Iterable[Compressed]) -> None:
         """Take all records, with a progress bar."""
-        for done in progress(results, "compress"):
+        for done in progress(results, "compress items", lambda done: len(done.keys)):
             self.add(*done)
 
     def add(self, keys: Sequence[bytes], records: Sequence[bytes], *counts: int) -> None:

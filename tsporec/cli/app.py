@@ -27,9 +27,20 @@ class _OneLine(typer.core.TyperGroup):
             return super().invoke(ctx)
         except _UsageError as error:
             name = getattr(error.ctx, "command_path", "tsporec")
-            message = error.format_message().rstrip(".")
+            message = error.format_message().rstrip(".?")
             typer.echo(printable(f"error: {message}. {name} --help lists the options."), err=True)
             raise typer.Exit(2) from error
+
+
+class _Command(typer.core.TyperCommand):
+    """Warns of an option that is given twice, of which the last counts."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for option in self.params:
+            given = [one for one in args if one.split("=")[0] in option.opts]
+            if len(given) > 1 and not getattr(option, "multiple", False):
+                typer.echo(f"warning: {given[0]} is given {len(given)} times; the last counts.", err=True)
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(cls=_OneLine, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -50,7 +61,7 @@ def main(
     """Keep the tokens of an item's text that an LLM recommender recommends best with."""
 
 
-@app.command()
+@app.command(cls=_Command)
 @clean_errors
 def demo(
     budget: Annotated[int, typer.Option(help="Tokens to keep of each text.")] = 22,
@@ -66,7 +77,7 @@ def demo(
 for command in (
     train.train, evaluate.evaluate, data.split, show.show, compress.compress, hub.card, hub.push, doctor.doctor,
 ):  # fmt: skip
-    app.command()(clean_errors(command))
+    app.command(cls=_Command)(clean_errors(command))
 
 
 def run() -> None:

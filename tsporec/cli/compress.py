@@ -36,28 +36,16 @@ def compress(
     import numpy as np
 
     from tsporec.catalog.catalog import ItemCatalog
-    from tsporec.catalog.compress import make_compressor
-    from tsporec.catalog.sources import read_chunks
-    from tsporec.catalog.writer import Work
     from tsporec.data.readers import read_items
     from tsporec.evaluation.report import make_console
     from tsporec.language_model import load_tokenizer
     from tsporec.tokens.ragged import segment_digests
 
-    kept, wanted, work = options.read_budget(budget, ratio, "a catalogue"), names(fields, "--fields"), Work(num_proc)
-    options.patterns(keep)
-    tokenizer = load_tokenizer(model)
-    source = items if format_ is None else read_items(items, format_, id_field)
-    chosen: Any = selector
-    if keep:
-        compressor = make_compressor(tokenizer, selector, kept, "str", wanted, granularity)
-        if selector is None:
-            chunks = read_chunks(source, wanted, id_field, work.chunk_items)
-            compressor = compressor.fitted(work.map(compressor.count, chunks))
-        chosen = options.keeping(compressor.selector, tokenizer, keep)
+    budgeted, patterns = options.read_budget(budget, ratio, "a catalogue"), options.patterns(keep)
     catalog = ItemCatalog.build(
-        source, tokenizer=tokenizer, selector=chosen, budget=kept, path=output, granularity=granularity,
-        fields=wanted, id_field=id_field, num_proc=num_proc, overwrite=overwrite, resume=resume,
+        items if format_ is None else read_items(items, format_, id_field), tokenizer=load_tokenizer(model),
+        selector=selector, budget=budgeted, path=output, granularity=granularity, keep=patterns,
+        fields=names(fields, "--fields"), id_field=id_field, num_proc=num_proc, overwrite=overwrite, resume=resume,
     )  # fmt: skip
     report, console = catalog.report, make_console()
     assert report is not None

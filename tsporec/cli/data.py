@@ -47,8 +47,14 @@ def read_data(
         refuse_learned(train, held_out)
     if drop_unknown:
         known = {item.id for item in catalogue}
-        lost = sum(item not in known for sequence in [*train, *held_out] for item in sequence.item_ids)
-        typer.echo(f"left out: {lost:,} interactions with items that the catalogue lacks", err=True)
+        named = [item for sequence in [*train, *held_out] for item in sequence.item_ids]
+        lost = [item for item in named if item not in known]
+        if len(lost) == len(named):
+            raise ValueError(
+                f"none of {len(named):,} interactions is with an item of the catalogue: they name items like "
+                f"{named[0]!r}, and its ids are like {catalogue[0].id!r}."
+            )
+        typer.echo(f"left out: {len(lost):,} of {len(named):,} interactions, with items the catalogue lacks", err=True)
     rows = make_rows(train, held_out)
     new = sum(row.item_ids[-1] not in row.item_ids[:-1] for row in rows)
     typer.echo(f"{len(catalogue):,} items, {len(train):,} users to learn from, {len(rows):,} rows to test on", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,6 +96,8 @@ def train(
         rewards=dict.fromkeys(names(reward, "--reward", REWARDS), 1.0), keep=tuple(options.patterns(keep)),
         gate=gate, seed=seed,
     )  # fmt: skip
+    if push_to_hub is not None and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", push_to_hub):
+        raise ValueError(f"--push-to-hub takes USER/NAME, of letters, digits, '-', '_' and '.'; found {push_to_hub!r}.")
     data = read_data(items, interactions, test, split, format_, id_field, fields, max_tokens, drop_unknown)
     lm, tokenizer = load_model(model, device)
     lm = cut_layers(lm, layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tsporec._internal.types import expect
 from tsporec.budget import Budget, as_budget
 from tsporec.collators.columns import FlatColumns, Part
 from tsporec.collators.packed_items import PackedColumns
@@ -123,6 +124,11 @@ class SelectorCollator(CollatorAround):
         whole_columns: Sequence[str] = (),
         tokenizer: Any = None,
     ) -> None:
+        if not callable(base_collator) or hasattr(base_collator, "get_vocab"):
+            raise TypeError(
+                f"base_collator must be a function of a list of features; found {type(base_collator).__name__}. Give a "
+                "collator, such as transformers.DataCollatorWithPadding(tokenizer), or list to cut features alone."
+            )
         self.base_collator = base_collator
         if tokenizer is None:  # a base collator's may be of another kind, such as a processor
             found = getattr(base_collator, "tokenizer", None)
@@ -150,7 +156,9 @@ class SelectorCollator(CollatorAround):
         self.whole_words = pieces_of_words(granularity, tokenizer, scorer)
         if protected_ids is None:
             protected_ids = _special_ids(tokenizer, scorer, spans)
-        self.protected_ids = np.unique(np.asarray(list(protected_ids), dtype=np.int64))
+        protected_ids = list(protected_ids) if isinstance(protected_ids, Iterable) else protected_ids
+        expect("protected_ids", protected_ids, list[int], "a list of token ids, such as tokenizer.all_special_ids")
+        self.protected_ids = np.unique(np.asarray(protected_ids, dtype=np.int64))
 
     def __call__(self, features: Sequence[Mapping[str, Any]], *args: Any, **kwargs: Any) -> Any:
         """Return the base collator's batch of the cut features. Further arguments go to the base collator.

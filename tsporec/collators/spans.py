@@ -312,9 +312,10 @@ def document_ends(feature: Mapping[str, Any], length: int, prefix: str = "") -> 
 
 def _column(feature: Mapping[str, Any], name: str) -> Any:
     if not isinstance(feature, Mapping) or name not in feature:
-        found = sorted(feature) if isinstance(feature, Mapping) else type(feature).__name__
+        if not isinstance(feature, Mapping):
+            raise ValueError(f"expected a list of features, each a mapping with {name!r}; found {feature!r:.60} in it.")
         raise ValueError(
-            f"there is no column {name!r} among {found}; if a Trainer removed it, set "
+            f"there is no column {name!r} among {sorted(feature)}; if a Trainer removed it, set "
             "remove_unused_columns=False in its TrainingArguments."
         )
     return feature[name]

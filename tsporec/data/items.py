@@ -48,8 +48,8 @@ class Item:
 class Interactions:
     """The items that one user touched, oldest first.
 
-    ``times`` has the time of each interaction in seconds, and ``written`` has it as the file does; both are empty if
-    there are no times. In a ``row`` the last item is a target, and those before it are its history.
+    ``times`` has the time of each interaction in seconds, and ``written`` has it as the file does where that differs;
+    both are empty if there are no times. In a ``row`` the last item is a target, and those before it are its history.
     """
 
     user_id: str
@@ -164,9 +164,9 @@ def check_known(
         if len(kept) < len(ids) and unknown == "error":
             missing = next(item_id for item_id in ids if item_id not in known)
             raise ValueError(
-                f"sequence {number} (user {user!r}) names item {missing!r}, which the catalogue of "
-                f"{len(known)} items lacks; give the catalogue it belongs to, or leave such items out with "
-                "unknown='drop' (--drop-unknown)."
+                f"sequence {number} (user {user!r}) names item {missing!r}, which the catalogue of {len(known)} items "
+                f"lacks; its ids are like {items[0].id!r}. Give the catalogue it belongs to, or leave such items out "
+                "with unknown='drop' (--drop-unknown)."
             )
         if kept and not (targets and ids[-1] not in known):
             times = tuple(times[place] for place in kept) if times else ()

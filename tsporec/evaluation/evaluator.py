@@ -94,6 +94,8 @@ class Evaluator:
     ) -> None:
         if not isinstance(task, Task):
             raise TypeError(f"task must be a Task, found {type(task).__name__}; evaluation.task.prepare makes one.")
+        if not hasattr(encoder, "width"):
+            raise TypeError(f"encoder must be an ItemEncoder(model), found {type(encoder).__name__}.")
         expect("config", config, EmbeddingConfig | None, "an EmbeddingConfig")
         expect("seeds", seeds, list[int], "a list of whole numbers, such as [0, 1, 2]")
         self.task, self.encoder, self.seeds = task, encoder, list(seeds)

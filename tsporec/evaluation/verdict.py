@@ -26,8 +26,8 @@ class Verdict:
     budget: Size
     """The smallest budget that is level with the whole text, or else the largest."""
     level: bool | None
-    """Whether there is such a budget; None if the test rows or the seeds are too few to tell. Level means: not below
-    the whole text beyond noise, and ``may_lose`` is at most :data:`LEVEL`."""
+    """Whether there is such a budget; None if the test rows or the seeds are too few to tell, as one seed is. Level
+    means: not below the whole text beyond noise, and ``may_lose`` is at most :data:`LEVEL`."""
     tokens: float | None
     """Share of the whole text's tokens that the budget keeps; None if the whole text was not run."""
     quality: float | None
@@ -68,7 +68,11 @@ class Verdict:
             noise = "" if self.gain_beyond_noise else "not "
             parts.append(f"{what} {change} the best rule, {self.rule} ({noise}beyond noise)")
         said = [f"{'; '.join(parts) or f'{self.scorer} was run alone: add full or a rule to compare it with'}."]
-        if self.level:
+        if self.tokens == 1:
+            said.append("That cuts nothing: no text has more tokens. Give a smaller budget (--budget).")
+        if self.seeds < 2 and self.quality is not None:
+            said.append("One seed cannot tell whether that is level with the whole text.")
+        elif self.level:
             smallest = "the smallest budget " if len(self.lost) > 1 else ""
             lost = self.may_lose[self.budget]
             most = f"at most {lost:.0%}" if lost else "nothing"
@@ -143,7 +147,7 @@ def judge(evaluation: Evaluation, case: str = "adapted") -> Verdict:
     return Verdict(
         scorer=ours.scorer,
         budget=ours.budget or 0,
-        level=bool(level) or (None if ours in not_below else False),
+        level=bool(level) or (None if ours in not_below or len(evaluation.seeds) < 2 else False),
         tokens=None if whole is None else ours.tokens / max(whole.tokens, 1),
         quality=None if whole is None else _ratio(ours, whole),
         rule=rule,
@@ -184,8 +188,10 @@ def _hidden(evaluation: Evaluation, cell: Cell) -> float:
     """Return the largest difference to the whole text, in NDCG@10, that the rows and the seeds cannot show.
 
     It is half of the interval over users, or what the seeds can show, or 3 / rows if that is more: where N rows show
-    no difference at all, up to 3 / N of the rows may differ (the rule of three, at 95%).
+    no difference at all, up to 3 / N of the rows may differ (the rule of three, at 95%). One seed shows none.
     """
+    if len(evaluation.seeds) < 2:
+        return math.inf
     mean, low, _ = cell.versus[FULL][_NDCG]
     found = evaluation.resolution.get(cell.case)
     return max(mean - low, 3 / max(_new_rows(evaluation), 1), 0.0 if found is None else found.difference)

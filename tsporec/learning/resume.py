@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tsporec._internal.digest import digest
-from tsporec._internal.files import TEMPORARY, write_whole
+from tsporec._internal.files import TEMPORARY, make_folder, write_whole
 from tsporec._internal.locks import locked
 from tsporec.selector.files import LARGEST
 from tsporec.tokens.ragged import RaggedTokens
@@ -46,7 +46,7 @@ def working_in(folder: Path, made_from: Mapping[str, Any]) -> Iterator[None]:
     ValueError
         If another process works in the folder, or its work was made from other arguments, which are named.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with locked(folder / LOCK, folder / HOLDER):
         _check(folder, made_from)
         for path in folder.rglob(f".*{TEMPORARY}"):

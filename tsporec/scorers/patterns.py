@@ -23,26 +23,28 @@ PATTERNS = {
 """Name -> regular expression."""
 
 
-def join_patterns(patterns: Sequence[str]) -> re.Pattern[str]:
+def join_patterns(keep: Sequence[str]) -> re.Pattern[str]:
     """Make one pattern of names of :data:`PATTERNS` and regular expressions.
 
     >>> join_patterns(["numbers", "[A-Z]{2,}"]).findall("HP 74 ink")
     ['HP', '74']
     """
-    if not isinstance(patterns, list | tuple) or not all(isinstance(one, str) and one for one in patterns):
-        raise ValueError(f"patterns=… (--keep) takes a list of patterns, none of them empty; found {patterns!r}.")
+    if not isinstance(keep, list | tuple) or not all(isinstance(one, str) and one for one in keep):
+        raise ValueError(
+            f"keep=… (--keep) takes a list of patterns, none of them empty, such as ['numbers']; found {keep!r}."
+        )
     try:
-        return re.compile("|".join(f"(?:{PATTERNS.get(one, one)})" for one in patterns))
+        return re.compile("|".join(f"(?:{PATTERNS.get(one, one)})" for one in keep))
     except re.error as error:
         raise ValueError(
-            f"patterns=… (--keep) takes {', '.join(PATTERNS)} or regular expressions; found {list(patterns)}: {error}."
+            f"keep=… (--keep) takes {', '.join(PATTERNS)} or regular expressions; found {list(keep)}: {error}."
         ) from error
 
 
 class Keeping(BaseScorer):
     """Score tokens as ``scorer`` does, but rank those of matching text above all others.
 
-    A budget holds as before: if more matches than it has room for, the best of it is kept. ``patterns`` are names of
+    A budget holds as before: if more matches than it has room for, the best of it is kept. ``keep`` are names of
     :data:`PATTERNS` or regular expressions; they match the text that the tokens spell. The scorer must have a
     ``fingerprint``, and ``tokenizer`` is that of the texts.
 
@@ -58,9 +60,9 @@ class Keeping(BaseScorer):
 
     name = "keeping"
 
-    def __init__(self, scorer: Scorer, tokenizer: Any, patterns: Sequence[str]) -> None:
+    def __init__(self, scorer: Scorer, tokenizer: Any, keep: Sequence[str]) -> None:
         fingerprint_of(scorer)  # refuse one that has none
-        self.pattern = join_patterns(patterns)
+        self.pattern = join_patterns(keep)
         self.scorer, self.pieces = scorer, read_pieces(tokenizer)
         self.item_weights = getattr(scorer, "item_weights", None)
         self.frequencies = getattr(scorer, "frequencies", "")
@@ -88,6 +90,10 @@ class Keeping(BaseScorer):
 
     def score(self, tokens: RaggedTokens) -> Scores:
         """Return the scores, float32 ``[T]``. A match has a rank above its text's best score, so order stays exact."""
+        return self.score_and_mark(tokens)[0]
+
+    def score_and_mark(self, tokens: RaggedTokens) -> tuple[Scores, NDArray[np.bool_]]:
+        """Return :meth:`score` and :meth:`marks`."""
         scores, marks = score_tokens(self.scorer, tokens).copy(), self.marks(tokens)
         for start, end in zip(tokens.cu_seqlens[:-1], tokens.cu_seqlens[1:], strict=True):
             places = start + np.flatnonzero(marks[start:end])
@@ -96,4 +102,4 @@ class Keeping(BaseScorer):
                 order = np.lexsort((-places, scores[places]))  # worst first; of equal scores, the later is worse
                 best = np.ceil(part.max(initial=0))
                 scores[places[order]] = best + 1 + np.arange(len(places))
-        return scores
+        return scores, marks

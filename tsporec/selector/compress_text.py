@@ -88,7 +88,10 @@ def _compress(
 ) -> list[tuple[_Read, Ints]]:
     """Return each text with the places of its kept tokens, ascending. All texts are scored in one call."""
     if not isinstance(text, Iterable | Item) or isinstance(text, Mapping) or hasattr(text, "columns"):
-        raise ValueError(f"expected a text or a list of texts; found {type(text).__name__}.")
+        raise ValueError(
+            f"expected a text or a list of texts; found {type(text).__name__}. Item.from_raw(id, fields) makes an item "
+            "of a dict, and read_items makes them of a DataFrame."
+        )
     given: list[Any] = [text] if isinstance(text, str | Item) else list(text)
     pieces = read_pieces(tokenizer)
     reads = _read(tokenizer, pieces, [_text(one, number) for number, one in enumerate(given)])

@@ -98,7 +98,8 @@ def make_distinct(
         alike = len(corpus) - round(len(corpus) * distinct_share(kept, texts, terms))
         if alike:
             _log.warning(
-                "at %s %d of %d items keep the same terms as an item of another text.",
+                "%s leave %d of %d items with the same words as another item, whose whole text differs: by these "
+                "alone nobody can tell them apart. Keep more tokens, or add a text field in which they differ.",
                 f"{budget} tokens" if as_budget(budget).tokens else budget,
                 alike,
                 len(corpus),

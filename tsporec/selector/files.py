@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tsporec._internal.files import leftovers, remove_leftovers, write_together
+from tsporec._internal.types import check_path
 from tsporec.selector.card import PLACEHOLDER, find_name, model_card
 from tsporec.selector.config import NETWORK, SavedSelector, SelectorConfig
 from tsporec.selector.item_weights import ItemWeights
@@ -30,7 +31,7 @@ PACKED = {"idf.values", "idf.others", "idf.codes"}
 
 
 def save(
-    folder: Path,
+    folder: str | Path,
     config: SelectorConfig,
     weights: dict[str, Tensor],
     item_weights: ItemWeights | None = None,
@@ -47,19 +48,9 @@ def save(
     ``weights`` has the tensors of a :class:`tsporec.TokenSelector`, item weights left out. Default of ``card``: one is
     made, unless the folder has a card that somebody has edited.
     """
-    from safetensors.torch import save as to_bytes
-
-    has_network = bool(weights[NETWORK + "out.weight"].any())
-    kept = {name: part.detach().cpu().contiguous() for name, part in weights.items()}
-    kept = {name: part for name, part in kept.items() if has_network or not name.startswith(NETWORK)}
-    kept |= _packed(kept.pop("idf"))
-    parts = {folder / WEIGHTS: to_bytes(kept)}
-    items = None
-    if item_weights is not None:
-        data = to_bytes({name: part.cpu() for name, part in item_weights.state_dict().items()})
-        parts[folder / ITEM_WEIGHTS] = data
-        items = {"sha256": _sha256(data), "items": len(item_weights)}
-    saved = SavedSelector(config, _sha256(parts[folder / WEIGHTS]), has_network, items, fitted_texts)
+    check_path("folder", folder, "'run/selector'")
+    folder = Path(folder)
+    saved, parts = to_bytes(config, weights, item_weights, fitted_texts)
     if card is None:
         before = []
         for path in (folder / CONFIG, *leftovers(folder / CONFIG)):  # a killed save may have left its card
@@ -67,12 +58,29 @@ def save(
                 before.append(read_config(path))
         card = renewed_card(folder, saved, *before)
     cards = {} if card is None else {folder / CARD: card.encode()}
-    write_together({**cards, folder / CONFIG: saved.to_json(), **parts})
+    write_together({**cards, folder / CONFIG: saved.to_json(), **{folder / name: parts[name] for name in parts}})
     if item_weights is None:
         (folder / ITEM_WEIGHTS).unlink(missing_ok=True)
     for name in (CONFIG, WEIGHTS, ITEM_WEIGHTS, CARD):
         remove_leftovers(folder / name)
     return saved
+
+
+def to_bytes(
+    config: SelectorConfig, weights: dict[str, Tensor], item_weights: ItemWeights | None = None, fitted_texts: int = 0
+) -> tuple[SavedSelector, dict[str, bytes]]:
+    """Return what :func:`save` writes: the config, and the bytes of each file of weights by its name."""
+    from safetensors.torch import save
+
+    has_network = bool(weights[NETWORK + "out.weight"].any())
+    kept = {name: part.detach().cpu().contiguous() for name, part in weights.items()}
+    kept = {name: part for name, part in kept.items() if has_network or not name.startswith(NETWORK)}
+    kept |= _packed(kept.pop("idf"))
+    parts, items = {WEIGHTS: save(kept)}, None
+    if item_weights is not None:
+        parts[ITEM_WEIGHTS] = save({name: part.cpu() for name, part in item_weights.state_dict().items()})
+        items = {"sha256": _sha256(parts[ITEM_WEIGHTS]), "items": len(item_weights)}
+    return SavedSelector(config, _sha256(parts[WEIGHTS]), has_network, items, fitted_texts), parts
 
 
 def load(find: Callable[[str], Path]) -> tuple[SavedSelector, dict[str, Tensor], ItemWeights | None]:
@@ -93,14 +101,10 @@ def load(find: Callable[[str], Path]) -> tuple[SavedSelector, dict[str, Tensor],
 
 def _load_weights(saved: SavedSelector, find: Callable[[str], Path]) -> tuple[dict[str, Tensor], ItemWeights | None]:
     path = find(WEIGHTS)
-    weights = _read_tensors(path, saved.weights_sha256)
-    if packed := {name: weights.pop(name) for name in PACKED & weights.keys()}:
-        weights["idf"] = _unpacked(packed, saved.config.surface_buckets, path)
-    _check_weights(saved, weights, path)
-    items = None
+    weights, items = from_bytes(saved, read_whole(path, saved.weights_sha256), path), None
     if (known := saved.item_weights) is not None:
         path = find(ITEM_WEIGHTS)
-        tensors = _read_tensors(path, known["sha256"])
+        tensors = _read_tensors(read_whole(path, known["sha256"]), path)
         try:
             items = ItemWeights(tensors)
             if len(items) != known["items"]:
@@ -108,6 +112,15 @@ def _load_weights(saved: SavedSelector, find: Callable[[str], Path]) -> tuple[di
         except ValueError as error:
             raise ValueError(f"{path} does not hold item weights: {error}") from error
     return weights, items
+
+
+def from_bytes(saved: SavedSelector, data: bytes, path: Path) -> dict[str, Tensor]:
+    """Read and check the tensors of a selector, item weights left out; errors name the ``path`` of the ``data``."""
+    weights = _read_tensors(data, path)
+    if packed := {name: weights.pop(name) for name in PACKED & weights.keys()}:
+        weights["idf"] = _unpacked(packed, saved.config.surface_buckets, path)
+    _check_weights(saved, weights, path)
+    return weights
 
 
 def read_config(path: Path) -> SavedSelector:
@@ -159,9 +172,10 @@ def _sha256(data: bytes) -> str:
 
 def _present(path: Path) -> Path:
     if not path.is_file():
+        inside = path.parent / "selector"  # of a folder that tsporec train wrote
         raise ValueError(
             f"{path.parent} has no {path.name}; expected the files that TokenSelector.save_pretrained writes, "
-            f"{CONFIG} and {WEIGHTS} among them."
+            f"{CONFIG} and {WEIGHTS} among them.{f' Give {inside}.' if (inside / CONFIG).is_file() else ''}"
         )
     return _bounded(path)
 
@@ -191,12 +205,11 @@ def read_whole(path: Path, sha256: str) -> bytes:
     )
 
 
-def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
-    from safetensors.torch import load as from_bytes
+def _read_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load
 
-    data = read_whole(path, sha256)
     try:
-        return from_bytes(data)
+        return load(data)
     except Exception as error:
         raise ValueError(f"{path} is not a safetensors file ({error}); pickled weights are refused.") from error
 

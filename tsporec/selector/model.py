@@ -20,7 +20,7 @@ from tsporec.scorers.base import Corpus, Scores, read_corpus
 from tsporec.selection import Selection, select
 from tsporec.selector import files, hub
 from tsporec.selector.compress_text import TextLike, compress_ids, compress_text
-from tsporec.selector.config import NETWORK, RULES, SelectorConfig
+from tsporec.selector.config import NETWORK, RULES, SavedSelector, SelectorConfig
 from tsporec.selector.distinct_items import STRENGTH, make_distinct
 from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.network import SIGNALS, FrozenSelector, Scoring, ScoringNetwork, check_precision
@@ -40,14 +40,11 @@ class TokenSelector(nn.Module):
     :class:`tsporec.PreferenceTrainer` trains it. ``vocabulary`` has the spelling of a tokenizer's ids, from
     :meth:`for_tokenizer`; ``item_weights`` those of known items, from :meth:`with_item_weights`. Else they are None.
 
-    >>> from tsporec import RaggedTokens, TokenSelector
     >>> from tsporec.data.synthetic import word_tokenizer
     >>> tokenizer = word_tokenizer("blue gel pen the a".split())
     >>> texts = ["the blue gel pen", "the blue pen", "a pen the pen"]
-    >>> tokens = RaggedTokens.from_lists(tokenizer(texts, add_special_tokens=False)["input_ids"])
-    >>> selector = TokenSelector().for_tokenizer(tokenizer).fit(tokens)
-    >>> kept = selector.select(tokens, 2).apply(tokens)  # the two rarest words of each text
-    >>> [tokenizer.decode(text).strip() for text in kept]
+    >>> selector = TokenSelector().for_tokenizer(tokenizer).fit(texts)
+    >>> selector.compress_text(texts, 2, tokenizer)  # the two rarest words of each text
     ['blue gel', 'the blue', 'a pen']
     """
 
@@ -96,13 +93,19 @@ class TokenSelector(nn.Module):
     def from_pretrained(cls, name_or_path: str | Path = hub.DEFAULT, **options: Any) -> TokenSelector:
         """Load all that was trained, unbound, from a bundled selector, a folder or a Hub id.
 
-        Options (``revision``, ``token`` ...): :func:`tsporec.selector.hub.load`. The network of a rule, which has no
-        weights of it, starts from the same random weights at every load.
+        Options (``revision``, ``token`` ...): :func:`tsporec.selector.hub.load`.
 
         >>> TokenSelector.from_pretrained("tsporec/base").config.weighting
         'placed'
         """
-        saved, weights, item_weights = hub.load(name_or_path, **options)
+        return cls.from_saved(*hub.load(name_or_path, **options))
+
+    @classmethod
+    @torch.inference_mode(mode=False)
+    def from_saved(
+        cls, saved: SavedSelector, weights: dict[str, Tensor], item_weights: ItemWeights | None = None
+    ) -> TokenSelector:
+        """Make a selector of what :func:`tsporec.selector.hub.load` returns. A rule's network is always the same."""
         with seeded(0):
             selector = cls(saved.config)
         selector.load_state_dict(weights, strict=False)  # they are checked
@@ -117,7 +120,7 @@ class TokenSelector(nn.Module):
         config, unless the folder has a card that somebody has edited.
         """
         weights = {name: part for name, part in self.state_dict().items() if not name.startswith("item_weights.")}
-        files.save(Path(folder), self.config, weights, self.item_weights, card, int(self.fitted_texts))
+        files.save(folder, self.config, weights, self.item_weights, card, int(self.fitted_texts))
         return Path(folder)
 
     def push_to_hub(self, repo_id: str, *, card: str | None = None, **options: Any) -> str:
@@ -305,12 +308,9 @@ class TokenSelector(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of all that decides the scores: shape, weights and, where bound, the tokenizer.
-
-        A rule, whose network gives 0, has the same fingerprint whatever the network's other weights are.
-        """
+        """Digest of all that decides the scores: shape, weights and, where bound, the tokenizer."""
         check_precision(self.blend)
-        rule = not self.network.out.weight.any()
+        rule = not self.network.out.weight.any()  # its network gives 0, whatever the other weights are
         weights = {k: v.cpu() for k, v in self.state_dict().items() if not (rule and k.startswith(NETWORK))}
         shape = {key: value for key, value in vars(self.config).items() if key != "training"}
         parts = [part for key, value in sorted(weights.items()) for part in (key, value.numpy())]

@@ -97,6 +97,8 @@ def find_format(source: Any, kind: str | None = None) -> str:
         name = Path(source).name.removesuffix(".gz")
         kind = next((known for ending, known in _ENDINGS.items() if name.endswith(ending)), None)
         if kind is None:
+            if Path(source).is_dir():
+                raise ValueError(f"{source} is a folder; name the file in it.")
             problem = "the name does not show the format" if Path(source).exists() else "there is no such file"
             raise ValueError(f"{source}: {problem}. {_listed()}")
     kind = kind or "plain"

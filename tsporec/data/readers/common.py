@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import math
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
@@ -67,9 +68,9 @@ def text_lines(path: Path) -> Iterator[str]:
                     )  # fmt: skip
                 yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise fault(path, number + 1, f"the gzip stream is cut or damaged ({error}); fetch the file again.") from error
+        raise fault(path, number + 1, f"gzip data is cut or damaged ({error}); fetch the file again.") from error
     except UnicodeDecodeError as error:
-        raise fault(path, number, f"not UTF-8 text ({error.reason}); is the file cut?") from error
+        raise fault(path, number, f"not UTF-8 text ({error.reason}); save the file as UTF-8.") from error
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -140,6 +141,8 @@ def table(path: Path, required: tuple[str, ...] = (), delimiter: str = ",") -> I
         if header is None:
             raise fault(path, None, "the file is empty; expected a header.")
         check_columns(path, 1, header)
+        if delimiter == "," and len(header) == 1 and (other := next((one for one in ";\t|" if one in header[0]), None)):
+            raise fault(path, 1, f"the columns are separated by {other!r}, expected ',': {header[0]!r:.60}.")
         missing = [name for name in required if name not in header]
         if missing:
             raise fault(path, 1, f"no column {missing[0]!r}; found {header}.")
@@ -160,14 +163,17 @@ def field(path: Path_, line: int, record: Mapping[str, Any], *names: str) -> Any
         value = record.get(name)
         if not (value is None or (isinstance(value, str | float) and str(value) in _MISSING)):
             return value
-    raise fault(path, line, f"no {' or '.join(map(repr, names))}; found {list(record)}.")
+    if empty := [name for name in names if name in record]:
+        raise fault(path, line, f"the column {empty[0]!r} has no value here.")
+    remedy = "rename one, or name that of the items' ids with id_field=… (--id-field)"
+    raise fault(path, line, f"no column {' or '.join(map(repr, names))}; found {list(record)}: {remedy}.")
 
 
 def identifier(path: Path_, line: int | None, value: Any) -> str:
     """Turn text or a whole number into an id. Anything else, such as ``1.0``, would equal no other id."""
     if isinstance(value, bool) or not isinstance(value, str | Integral) or value in _MISSING:
         raise fault(path, line, f"expected an id (text or a whole number), found {value!r:.60}.")
-    return str(value)
+    return sys.intern(str(value))  # one text for all places where an id stands
 
 
 def make_item(path: Path_, line: int | None, item_id: Any, fields: Mapping[str, Any]) -> Item:
@@ -275,5 +281,12 @@ def by_user(path: Path_, events: list[Event]) -> list[Interactions]:
     for user, touched in users.items():
         touched.sort(key=lambda event: event[0])
         moments, items, written = zip(*touched, strict=True)
+        if all(str(one) == spelled(moment) for one, moment in zip(written, moments, strict=True)):
+            written = ()
         sequences.append(Interactions(user, items, moments, written=written) if times else Interactions(user, items))
     return sequences
+
+
+def spelled(seconds: float) -> str:
+    """Write a time: 3.0 as "3", 4.5 as "4.5". A spelling that differs is kept in ``Interactions.written``."""
+    return f"{seconds:.0f}" if seconds.is_integer() else str(seconds)

@@ -19,9 +19,10 @@ from tsporec.data.readers.common import (
     json_lines,
     make_items,
     make_sequences,
+    spelled,
     table,
+    text_lines,
 )
-from tsporec.data.readers.common import text_lines as lines_of
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 """The names of files that :func:`read_records` reads. All but parquet may be gzipped (``.gz``)."""
@@ -51,14 +52,14 @@ def write_sequences(path: str | Path, sequences: Sequence[Interactions]) -> None
     >>> path = Path(tempfile.mkdtemp()) / "train.csv"
     >>> write_sequences(path, [Interactions("u", ("1", "2"), (3.0, 4.5))])
     >>> path.read_text().split()
-    ['user_id,item_id,timestamp', 'u,1,3.0', 'u,2,4.5']
+    ['user_id,item_id,timestamp', 'u,1,3', 'u,2,4.5']
     """
     timed = all(sequence.times for sequence in sequences)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("user_id", "item_id", "timestamp") if timed else ("user_id", "item_id"))
     for one in sequences:
-        columns = (one.item_ids, one.written or one.times) if timed else (one.item_ids,)
+        columns = (one.item_ids, one.written or map(spelled, one.times)) if timed else (one.item_ids,)
         writer.writerows((one.user_id, *event) for event in zip(*columns, strict=True))
     write_whole(Path(path), stream.getvalue().encode())
 
@@ -98,7 +99,7 @@ def _read_file(path: Path) -> Records:
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file.")
     if name.endswith(".json"):
-        start = next((line.lstrip()[:1] for line in lines_of(path) if line.strip()), "")
+        start = next((line.lstrip()[:1] for line in text_lines(path) if line.strip()), "")
         return json_array(path) if start == "[" else json_lines(path)
     if name.endswith((".jsonl", ".ndjson")):
         return json_lines(path)
