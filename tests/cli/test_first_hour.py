@@ -20,6 +20,7 @@ import pytest
 from tests.cli.conftest import evaluate_arguments, run, train_arguments
 from tests.conftest import TEXTS, make_causal_lm
 from tsporec import Budget, ItemCatalog, RaggedTokens, SelectorCollator, TokenSelector, make_scorer, wrap_tokenizer
+from tsporec.collators.catalog import CatalogCollator, PlainItems
 from tsporec.data.items import Interactions, Item, tokenize_items, tokenize_texts
 from tsporec.data.readers import read_items, read_sequences
 from tsporec.data.splits import make_rows, split
@@ -292,7 +293,7 @@ def test_a_run_prints_nothing_of_other_libraries(files, tmp_path):
         ("evaluate", ["--interactions", "semicolons.csv"], "semicolons.csv:1: the columns are separated by ';'"),
         ("evaluate", ["--scorers", "selector", "--selector", "run"], "run has no config.json; .* Give run/selector."),
         ("train", ["--output", "other.csv"], "other.csv is a file; give a folder to write to"),
-        ("train", ["--output", "new", "--push-to-hub", "my name"], "--push-to-hub takes USER/NAME, .*; found 'my name'"),
+        ("train", ["--output", "new", "--push-to-hub", "my name"], "--push-to-hub takes .*; found 'my name'"),
         ("show", ["--html", "."], "error: . is a folder; give a file to write"),
     ],
 )
@@ -400,11 +401,16 @@ def calls(tokenizer, model):
             r"encoder must be an ItemEncoder\(model\), found",
         ),
         (lambda: Evaluator(ItemEncoder(model), object.__new__(Task)), TypeError, "task must be a Task, found ItemEnc"),
-        (lambda: ItemCatalog.open(None), TypeError, "path must be a text or a Path, such as 'catalog/'; found None"),
-        (lambda: build(items, path=None), TypeError, "path must be a text or a Path, such as 'catalog/'; found None"),
+        (lambda: ItemCatalog.open(None), TypeError, "path must be a text or a Path, .*'catalog/'; found None"),
+        (lambda: build(items, path=None), TypeError, "path must be a text or a Path, .*'catalog/'; found None"),
         (lambda: build(items, path=__file__), ValueError, "test_first_hour.py is a file; give a folder to write to"),
         (lambda: build(None), ValueError, "items must be a path or an iterable of items or rows, found NoneType"),
         (lambda: build(items, num_proc="2"), TypeError, "num_proc must be of type int, such as 1; found '2'"),
+        (lambda: selector.score(["gel pen"]), TypeError, "tokens must be RaggedTokens, found list"),
+        (lambda: CatalogCollator("x", PlainItems()), TypeError, r"catalog must be an ItemCatalog.*open.*found 'x'"),
+        (lambda: CatalogCollator(object.__new__(ItemCatalog), None), TypeError, "template must be a PlainItems"),
+        (lambda: train(*learn[:4], None), TypeError, "output must be a folder, such as 'run'; found None"),
+        (lambda: build(items, budgets=8), TypeError, "unexpected argument 'budgets'; expected .*num_proc"),
         (lambda: build(items, start_method="thread"), ValueError, "start_method must be one of .*found 'thread'"),
         (
             lambda: build(items, keep="numbers"),
@@ -414,11 +420,11 @@ def calls(tokenizer, model):
     ]
 
 
-@pytest.mark.parametrize("number", range(65))
+@pytest.mark.parametrize("number", range(70))
 def test_a_wrong_type_is_an_error_with_the_remedy(tokenizer, causal_lm, number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     known = calls(tokenizer, causal_lm)
-    assert len(known) == 65
+    assert len(known) == 70
     call, error, message = known[number]
     with pytest.raises(error, match=message):
         call()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from numbers import Real
-from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -21,16 +20,6 @@ def expect(name: str, value: object, hint: Any, expected: str) -> None:
     """
     if not _is(value, hint):
         raise TypeError(f"{name} must be {expected}; found {value!r:.60}.")
-
-
-def check_path(name: str, value: object, example: str) -> None:
-    """Refuse what is no path.
-
-    >>> check_path("path", None, "'catalog/'")
-    Traceback (most recent call last):
-    TypeError: path must be a text or a Path, such as 'catalog/'; found None.
-    """
-    expect(name, value, str | Path, f"a text or a Path, such as {example}")
 
 
 def check_types(config: Any) -> None:

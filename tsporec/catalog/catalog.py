@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsporec._internal.digest import fingerprint_of
-from tsporec._internal.types import check_path, is_whole
+from tsporec._internal.types import expect, is_whole
 from tsporec.budget import Budget
 from tsporec.catalog.changes import Build, Update, files_of
 from tsporec.catalog.compress import Compressor, load_selector, make_compressor
@@ -110,7 +110,7 @@ class ItemCatalog:
         OSError
             If a file cannot be written. The same call goes on from what was committed.
         """
-        how = Work(**work)
+        how = Work.of(work)
         if selector is None:
             check_again(items)
         read = partial(read_chunks, items, fields, id_field, how.chunk_items)
@@ -140,7 +140,7 @@ class ItemCatalog:
         checks the whole file before LMDB reads it, then every record. LMDB trusts its file, so verify one that comes
         from elsewhere.
         """
-        check_path("path", path, "'catalog/'")
+        expect("path", path, str | Path, "a text or a Path, such as 'catalog/'")
         if verify and (Path(path) / DATA).is_file():
             check_pages(Path(path))
         catalog = cls(path, tokenizer)
@@ -167,7 +167,7 @@ class ItemCatalog:
         tokenizer or selector, an id to delete that is not there, or an id that comes twice is a ``ValueError``. The
         budget, the fields and what is kept first stay those of the build.
         """
-        mine, how = self.recipe, Work(**work)
+        mine, how = self.recipe, Work.of(work)
         if selector is None and (selector := self.selector) is None:
             raise ValueError(f"the build of {self.path} was given a selector; give the same one: selector=….")
         compressor = Compressor(tokenizer, None, replace(mine, tokenizer=tokenizer_fingerprint(tokenizer)))

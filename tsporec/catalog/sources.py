@@ -61,17 +61,13 @@ def read_chunks(source: Any, fields: Sequence[str], id_field: str | None, size: 
     A path is a file that :func:`tsporec.data.readers.read_items` knows, or a folder of json, csv and parquet files,
     which are read in the order of their names. Any other ``source`` is a DataFrame, or an iterable of Items, of
     mappings such as the rows of a ``datasets.Dataset``, or of Chunks, which are passed on as they are. The text
-    ``fields`` of a mapping are cleaned and joined; its id is in ``id_field``, by default ``item_id`` or ``id``.
+    ``fields`` of a mapping are cleaned and joined; its id is in ``id_field``, by default ``item_id`` or ``id``. A field
+    that no row has is a warning; of the default ones, one is enough.
 
     Raises
     ------
     ValueError
         If an element is none of these, or a row has no id.
-
-    Warns
-    -----
-    UserWarning
-        If no row has a column of ``fields``; of the default ones, one is enough.
 
     Examples
     --------

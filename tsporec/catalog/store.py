@@ -24,7 +24,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from tsporec._internal.files import make_folder
 from tsporec._internal.locks import locked
-from tsporec._internal.types import check_path
+from tsporec._internal.types import expect
 from tsporec._version import __version__
 from tsporec.catalog.integrity import DATA, check_flags, check_pages, damaged, errors_named, lmdb, making, no_catalogue
 from tsporec.catalog.records import Recipe
@@ -261,7 +261,7 @@ _held: list[Store] = []
 
 def open_store(path: str | Path, *, create: bool = False) -> Store:
     """Return the one store of a folder in this process. No or a damaged catalogue is a ``ValueError``."""
-    check_path("path", path, "'catalog/'")
+    expect("path", path, str | Path, "a text or a Path, such as 'catalog/'")
     folder, data = Path(path), Path(path) / DATA
     with _opening:
         there = data.is_file() and data.stat().st_size > 0
@@ -312,7 +312,7 @@ def writer_lock(path: str | Path) -> Iterator[None]:
 
     Another writer, which is named, that has not ended within ``PATIENCE`` seconds is a ``ValueError``.
     """
-    check_path("path", path, "'catalog/'")
+    expect("path", path, str | Path, "a text or a Path, such as 'catalog/'")
     folder = Path(path)
     make_folder(folder)
     with locked(folder / "writer.lock", folder / "writer.txt", PATIENCE):

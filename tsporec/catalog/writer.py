@@ -58,6 +58,16 @@ class Work:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; found {getattr(self, name)}.")
 
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> Work:
+        """Make it of the arguments of a build or an update that are not theirs."""
+        if other := sorted(options.keys() - cls.__dataclass_fields__.keys()):
+            raise TypeError(
+                f"unexpected argument {other[0]!r}; expected those of the method, or one of "
+                f"{', '.join(cls.__dataclass_fields__)}. An update takes the rest from its catalogue."
+            )
+        return cls(**options)
+
     def map(self, work: Callable[[Chunk], T], chunks: Iterable[Chunk]) -> Iterator[T]:
         """Yield ``work(chunk)`` of each chunk; see :func:`~tsporec.catalog.compress.map_chunks`."""
         return map_chunks(work, chunks, self.num_proc, self.start_method)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -41,11 +40,11 @@ def compress(
     from tsporec.language_model import load_tokenizer
     from tsporec.tokens.ragged import segment_digests
 
-    budgeted, patterns = options.read_budget(budget, ratio, "a catalogue"), options.patterns(keep)
     catalog = ItemCatalog.build(
-        items if format_ is None else read_items(items, format_, id_field), tokenizer=load_tokenizer(model),
-        selector=selector, budget=budgeted, path=output, granularity=granularity, keep=patterns,
-        fields=names(fields, "--fields"), id_field=id_field, num_proc=num_proc, overwrite=overwrite, resume=resume,
+        items if format_ is None else read_items(items, format_, id_field),
+        budget=options.read_budget(budget, ratio, "a catalogue"), keep=options.patterns(keep),
+        fields=names(fields, "--fields"), tokenizer=load_tokenizer(model), selector=selector, path=output,
+        granularity=granularity, id_field=id_field, num_proc=num_proc, overwrite=overwrite, resume=resume,
     )  # fmt: skip
     report, console = catalog.report, make_console()
     assert report is not None
@@ -60,17 +59,7 @@ def compress(
     console.print(f"word frequencies: {catalog.recipe.frequencies}")
     console.print(f"{report.tokens_before} tokens before, {report.tokens_after} after; catalogue in {output}")
     # One row an item: a digest of what it keeps -> how many items have it
-    kept = [segment_digests(catalog.lookup(part)) for part in batched(catalog, 10_000)]
+    ids = iter(catalog)
+    kept = [segment_digests(catalog.lookup(part)) for part in iter(lambda: list(islice(ids, 10_000)), [])]
     counts = np.unique(np.concatenate(kept), return_counts=True)[1] if kept else np.ones(1)
     console.print(f"{counts[counts == 1].sum() / counts.sum():.1%} of the items keep tokens that no other item keeps")
-
-
-def batched(ids: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Cut ``ids`` into lists of ``size``; the last may be shorter.
-
-    >>> list(batched("abc", 2))
-    [['a', 'b'], ['c']]
-    """
-    rest = iter(ids)
-    while part := list(itertools.islice(rest, size)):
-        yield part

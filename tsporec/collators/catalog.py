@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from tsporec._internal.types import expect
 from tsporec.catalog.catalog import ItemCatalog
 from tsporec.collators.columns import as_list
 from tsporec.tokens.pieces import ids_in_prompt
@@ -62,6 +63,9 @@ class CatalogCollator:
         k: int | None = None,
         missing: str = "error",
     ) -> None:
+        expect("catalog", catalog, ItemCatalog, "an ItemCatalog; ItemCatalog.open(path) opens one")
+        if not hasattr(template, "assemble"):
+            raise TypeError(f"template must be a PlainItems, PackedItems or ItemPrompt; found {template!r:.60}.")
         self.catalog, self.template, self.base_collator = catalog, template, base_collator
         self.k, self.missing = k, missing
 

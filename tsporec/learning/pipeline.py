@@ -145,6 +145,7 @@ def train(
     >>> [(report["learned"], report["kept"]) for report in trained.rounds], len(trained.trials)
     ([('item weights', True)], 4)
     """
+    expect("output", output, str | Path, "a folder, such as 'run'")
     config, output = config or LearningConfig(), Path(output)
     expect("config", config, LearningConfig, "a LearningConfig")
     check_records(sequences, Interactions, "sequences")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tsporec._internal.files import leftovers, remove_leftovers, write_together
-from tsporec._internal.types import check_path
+from tsporec._internal.types import expect
 from tsporec.selector.card import PLACEHOLDER, find_name, model_card
 from tsporec.selector.config import NETWORK, SavedSelector, SelectorConfig
 from tsporec.selector.item_weights import ItemWeights
@@ -48,7 +48,7 @@ def save(
     ``weights`` has the tensors of a :class:`tsporec.TokenSelector`, item weights left out. Default of ``card``: one is
     made, unless the folder has a card that somebody has edited.
     """
-    check_path("folder", folder, "'run/selector'")
+    expect("folder", folder, str | Path, "a text or a Path, such as 'run/selector'")
     folder = Path(folder)
     saved, parts = to_bytes(config, weights, item_weights, fitted_texts)
     if card is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tsporec._internal.types import check_path
+from tsporec._internal.types import expect
 from tsporec.scorers import SCORERS
 from tsporec.selector import files
 from tsporec.selector.card import PLACEHOLDER, model_card
@@ -49,7 +49,7 @@ def load(
     ``huggingface_hub.hf_hub_download``; they change nothing for a bundled selector or a folder. All files are of one
     commit. What cannot be fetched is a ValueError.
     """
-    check_path("name_or_path", name_or_path, "a folder, 'user/name' on the Hub or 'tsporec/base'")
+    expect("name_or_path", name_or_path, str | Path, "a folder, 'user/name' on the Hub or 'tsporec/base'")
     folder = find_local(name_or_path)
     if folder is not None:
         return files.load(lambda name: folder / name)

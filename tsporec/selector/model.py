@@ -6,7 +6,7 @@ import copy
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from tsporec.selector.item_weights import ItemWeights
 from tsporec.selector.network import SIGNALS, FrozenSelector, Scoring, ScoringNetwork, check_precision
 from tsporec.selector.text_rows import lay_out
 from tsporec.selector.vocabulary import Counted, Vocabulary, count_texts, inverse_frequencies, is_pair, read_vocabulary
-from tsporec.tokens.ragged import RaggedTokens
+from tsporec.tokens.ragged import RaggedTokens, check_ragged
 
 Bools: TypeAlias = NDArray[np.bool_]
 __all__ = ["SelectorConfig", "TokenSelector"]
@@ -226,8 +226,7 @@ class TokenSelector(nn.Module):
 
         See :func:`tsporec.selector.distinct_items.make_distinct` for the arguments, and for an example.
         """
-        made: TokenSelector = make_distinct(self, corpus, budgets, strength, unchanged)
-        return made
+        return cast(TokenSelector, make_distinct(self, corpus, budgets, strength, unchanged))
 
     # -- scoring
 
@@ -259,6 +258,7 @@ class TokenSelector(nn.Module):
         batch, with any number of threads.
         """
         vocabulary = self._bound()
+        check_ragged(tokens)
         vocabulary.check(tokens.ids)
         scores = self._scoring().score(tokens)
         if self.item_weights is not None:
