@@ -315,7 +315,6 @@ def _column(feature: Mapping[str, Any], name: str) -> Any:
         if not isinstance(feature, Mapping):
             raise ValueError(f"expected a list of features, each a mapping with {name!r}; found {feature!r:.60} in it.")
         raise ValueError(
-            f"there is no column {name!r} among {sorted(feature)}; if a Trainer removed it, set "
-            "remove_unused_columns=False in its TrainingArguments."
+            f"there is no column {name!r} among {sorted(feature)}; under a Trainer set remove_unused_columns=False."
         )
     return feature[name]
