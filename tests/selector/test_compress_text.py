@@ -183,6 +183,7 @@ def test_special_tokens_of_a_slow_tokenizer_are_spelled():
 
     slow = Slow(unk_token="<unk>", bos_token="<s>")
     assert compress_text(make_scorer("head"), slow, "<s> gel pen", 2) == "<s> gel"
+    assert compress_text(make_scorer("head"), slow, "gel <s> pen <s> <s> gel", 6) == "gel<s> pen<s><s> gel"
 
 
 @pytest.mark.parametrize("text", [5, ["gel", None], "gel \ud800 pen"])

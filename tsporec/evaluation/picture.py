@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from operator import itemgetter
 from typing import Any
 
 from tsporec.evaluation.report import kept_runs, short_text
@@ -76,12 +78,14 @@ def _cut(begin: int, end: int, runs: Sequence[Sequence[int]]) -> Iterator[tuple[
     >>> list(_cut(0, 7, [[4, 9]]))
     [(0, 4, False), (4, 7, True)]
     """
-    for first, past in runs:
-        if begin < past and first < end:
-            if begin < first:
-                yield begin, first, False
-            yield max(begin, first), min(end, past), True
-            begin = past
+    for place in range(bisect_right(runs, begin, key=itemgetter(1)), len(runs)):
+        first, past = runs[place]
+        if first >= end:
+            break
+        if begin < first:
+            yield begin, first, False
+        yield max(begin, first), min(end, past), True
+        begin = past
     if begin < end:
         yield begin, end, False
 

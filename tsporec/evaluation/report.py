@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,8 @@ def highlighted(text: str, runs: Sequence[Sequence[int]]) -> Any:
     'blue [gel] pen'
     """
     if not sys.stdout.isatty():
-        for first, last in reversed(runs):
-            text = f"{text[:first]}[{text[first:last]}]{text[last:]}"
-        return plain_text(text)
+        bounds = enumerate(pairwise([0, *chain.from_iterable(runs), len(text)]))  # every second part is kept
+        return plain_text("".join(f"[{text[a:b]}]" if place % 2 else text[a:b] for place, (a, b) in bounds))
     picture = plain_text(text, "dim")
     for first, last in runs:
         picture.stylize("not dim bold black on bright_green", first, last)

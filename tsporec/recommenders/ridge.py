@@ -36,8 +36,8 @@ class RidgeRecommender:
     Examples
     --------
     >>> features = np.eye(4, dtype=np.float32)
-    >>> RidgeRecommender().fit(features, [[0, 1, 2], [1, 2, 3]]).scores(features, [[0, 1]]).argmax()
-    np.int64(2)
+    >>> int(RidgeRecommender().fit(features, [[0, 1, 2], [1, 2, 3]]).scores(features, [[0, 1]]).argmax())
+    2
     """
 
     def __init__(self, width: int | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, pairwise, zip_longest
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -133,12 +134,15 @@ def _read(tokenizer: Any, pieces: Pieces, texts: list[str]) -> list[_Read]:
     reads = []
     for ids in rows:
         text, spans = pieces.text(ids)
-        for place in np.flatnonzero(pieces.protected[ids]).tolist():  # special tokens spell nothing: put in their names
-            name, at = str(tokenizer.convert_ids_to_tokens(int(ids[place]))), int(spans[place, 0])
-            text = text[:at] + name + text[at:]
-            spans[place, 1] += len(name)
-            spans[place + 1 :] += len(name)
-        reads.append(_Read(text, ids, spans))
+        special = np.flatnonzero(pieces.protected[ids])  # they spell nothing: put in their names
+        names = [str(tokenizer.convert_ids_to_tokens(one)) for one in ids[special].tolist()]
+        bounds = [0, *spans[special, 0].tolist(), len(text)]
+        parts = [text[start:end] for start, end in pairwise(bounds)]
+        widths = np.zeros(len(ids), dtype=np.int64)
+        widths[special] = list(map(len, names))
+        ends = np.cumsum(widths)
+        text = "".join(chain.from_iterable(zip_longest(parts, names, fillvalue="")))
+        reads.append(_Read(text, ids, spans + np.stack([ends - widths, ends], axis=1)))
     return reads
 
 

@@ -58,7 +58,8 @@ def check_inputs(scores: Any, cu_seqlens: Any, k: Any, protected: Any = None, fo
 
 def check_count(name: str, value: Any) -> None:
     """Check that ``value`` is a whole number of tokens."""
-    whole = isinstance(value, int | np.integer | torch.SymInt) and not isinstance(value, bool)
+    kinds = (int, np.integer, torch.SymInt)  # torch 2.6 compiles no union of types
+    whole = isinstance(value, kinds) and not isinstance(value, bool)
     if not whole or not 0 <= value <= INT32_MAX:
         raise ValueError(f"{name} is {value!r}, expected a whole number of tokens from 0 to {INT32_MAX}")
 

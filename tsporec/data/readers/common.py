@@ -133,8 +133,9 @@ def table(path: Path, required: tuple[str, ...] = (), delimiter: str = ",") -> I
     """
     # Tab-separated formats do not quote; a quote there is text.
     plain = delimiter == "\t"
+    lines = (line.replace("\0", "") for line in text_lines(path))  # Python 3.10 refuses it, newer ones read it
     reader = csv.reader(
-        text_lines(path), delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL, strict=not plain
+        lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL, strict=not plain
     )
     try:
         header = next(reader, None)
