@@ -279,9 +279,11 @@ def test_a_fault_of_the_library_keeps_its_traceback():
         clean_errors(ours)()
 
 
-def test_ids_are_printed_as_they_are(tmp_path, files):
+@pytest.mark.parametrize("more", [[], ["--svg", "kept.svg"]])
+def test_ids_are_printed_as_they_are(tmp_path, files, more, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "items.jsonl").write_text(json.dumps({"id": "[red]12[/red]\x1b[2J", "title": TEXTS[0]}) + "\n")
-    shown = run("show", "--items", tmp_path / "items.jsonl", "--model", files / "model", "--budget", 2)
+    shown = run("show", "--items", tmp_path / "items.jsonl", "--model", files / "model", "--budget", 2, *more)
     assert shown.exit_code == 0, shown.output
     assert "[red]12[/red] [2J" in shown.output
 

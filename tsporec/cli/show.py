@@ -67,6 +67,7 @@ def show(
         raise ValueError("a page has a slider of budgets; give --budget in place of --ratio.")
     budgets = options.read_budgets(budget, ratio, "16")
     from tsporec._internal.files import write_whole
+    from tsporec._internal.terminal import printable
     from tsporec.data.items import check_fields, tokenize_items
     from tsporec.data.readers import read_items
     from tsporec.evaluation.measures import size_label, size_of
@@ -108,7 +109,7 @@ def show(
     }  # fmt: skip
     if svg:
         write_whole(svg, draw_text(tokens, selections, tokenizer, 0).encode())
-        typer.echo(f"picture of item {ids[0]} written to {svg}")
+        typer.echo(printable(f"picture of item {ids[0]} written to {svg}"))
     if html or svg:
         return None
     console = make_console()
